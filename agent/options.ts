@@ -1,0 +1,68 @@
+/**
+ * What the agent is told; `cli/` fills it from flags and environment.
+ *
+ * @module
+ */
+
+/** Where the store is and how to talk to it. */
+export interface EtcdOptions {
+  /** URLs, `http://` or `https://`. */
+  endpoints: string[];
+  /** Key prefix without a trailing slash: `/coreos.com/network`. */
+  prefix: string;
+  /** PEM file paths. */
+  cafile?: string;
+  certfile?: string;
+  keyfile?: string;
+  username?: string;
+  password?: string;
+}
+
+/** Which interface carries the traffic between hosts, and under which addresses. */
+export interface InterfaceOptions {
+  /** Names or IP addresses, first match wins. */
+  iface: string[];
+  /** Regular expressions over names and addresses, tried after {@link iface}. */
+  ifaceRegex: RegExp[];
+  /** The interface that the kernel routes this address by. */
+  ifaceCanReach?: string;
+  /** Addresses announced to the peers, where they are not the interface's own (NAT). */
+  publicIP?: string;
+  publicIPv6?: string;
+}
+
+/** Traffic rules. */
+export interface TrafficOptions {
+  ipMasq: boolean;
+  /** MASQUERADE with `--random-fully` where iptables knows it. */
+  randomFully: boolean;
+  forwardRules: boolean;
+  /** Seconds between checks. */
+  resyncSeconds: number;
+}
+
+/** Everything the agent is told. */
+export interface AgentOptions {
+  etcd: EtcdOptions;
+  interface: InterfaceOptions;
+  traffic: TrafficOptions;
+  /** `/run/flannel/subnet.env`. */
+  subnetFile: string;
+  /** Minutes before the end of the lease at which it is renewed, 1 to 1439. */
+  renewMarginMinutes: number;
+  /** Seconds that a lease lasts in the store; 86,400 as flannel's. */
+  leaseSeconds: number;
+  /** Bridge with the lease's gateway address for containers; undefined: none. */
+  bridge?: string;
+  /** A blackhole route for our own subnet, so that packets for absent containers stop here. */
+  blackholeRoute: boolean;
+  healthz: {
+    ip: string;
+    /** 0 = off. */
+    port: number;
+  };
+  /** The library of the data plane. */
+  libraryPath: string;
+  /** Folder for the lock and the status socket: `/run/flannel`. */
+  runFolder: string;
+}

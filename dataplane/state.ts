@@ -1,0 +1,155 @@
+/**
+ * The kernel state that a backend wants: plain values, so that a backend is a pure function and its
+ * tests compare values. The reconciler in `dataplane-rs` makes the kernel match.
+ *
+ * All addresses are text in canonical form (RFC 5952 for IPv6), subnets are `BASE/LENGTH`, MACs are
+ * six lower-case hex pairs with `:`.
+ *
+ * @module
+ */
+
+/** A VXLAN device (RFC 7348), one VTEP. */
+export interface VxlanLink {
+  kind: "vxlan";
+  /** Device name, 15 bytes at most: `flannel.1`. */
+  name: string;
+  /** VXLAN network identifier, 24 bits. */
+  vni: number;
+  /** The VTEP's MAC, the one that the lease announces. */
+  mac: string;
+  /** Bytes of the largest inner IP packet. */
+  mtu: number;
+  /** Name of the lower device, the public interface. */
+  lower: string;
+  /** Source address of the outer packets. */
+  local: string;
+  /** UDP destination port of the outer packets. */
+  port: number;
+  /** Learn fdb entries from received packets. */
+  learning: boolean;
+  /** Group-based policy extension. */
+  gbp: boolean;
+}
+
+/** A bridge for the host's containers (`--bridge`). */
+export interface BridgeLink {
+  kind: "bridge";
+  name: string;
+  mtu: number;
+}
+
+/** A device that the agent makes; everything on it is the agent's. */
+export type LinkState = VxlanLink | BridgeLink;
+
+/** An address on one of {@link KernelState.links}. */
+export interface AddressState {
+  dev: string;
+  /** Address with its prefix length: `10.1.72.0/32`, `10.1.40.1/24`. */
+  cidr: string;
+}
+
+/** A route in the main table. On devices not in {@link KernelState.links}, marked with the agent's protocol number. */
+export interface RouteState {
+  /** Destination subnet. */
+  dst: string;
+  /** `unicast` when absent. */
+  type?: "unicast" | "blackhole";
+  /** Output device; none for a blackhole. */
+  dev?: string;
+  /** Next hop. */
+  via?: string;
+  /** The next hop is on the link although no address says so. */
+  onlink?: boolean;
+}
+
+/** A permanent neighbour (ARP or NDP) entry on one of {@link KernelState.links}. */
+export interface NeighbourState {
+  dev: string;
+  ip: string;
+  mac: string;
+}
+
+/** A permanent forwarding database entry of a VXLAN device: frames for `mac` go to the VTEP at `dst`. */
+export interface FdbState {
+  dev: string;
+  mac: string;
+  dst: string;
+}
+
+/** Everything the agent wants of the kernel; what it owns and is not here is removed. */
+export interface KernelState {
+  links: LinkState[];
+  addresses: AddressState[];
+  routes: RouteState[];
+  neighbours: NeighbourState[];
+  fdb: FdbState[];
+}
+
+/** One entry that the kernel refused. */
+export interface EntryError {
+  /** The entry as an operator would write it: `route 10.1.2.0/24 via 10.1.2.0 dev flannel.1 onlink`. */
+  entry: string;
+  /** Positive errno from the netlink acknowledgement. */
+  errno: number;
+  /** Its text, with the kernel's extended message where there is one. */
+  message: string;
+}
+
+/** What one reconcile did. */
+export interface ApplyReport {
+  added: number;
+  changed: number;
+  removed: number;
+  /** Entries that were right and were left untouched. */
+  kept: number;
+  errors: EntryError[];
+  /** Duration in microseconds. */
+  micros: number;
+}
+
+/** A network interface as the kernel has it. */
+export interface Interface {
+  index: number;
+  name: string;
+  /** `vxlan`, `bridge`, `veth`, …; empty for hardware. */
+  kind: string;
+  mac: string;
+  mtu: number;
+  /** Administratively up. */
+  up: boolean;
+  loopback: boolean;
+  pointToPoint: boolean;
+  /** Made by this agent (IFLA_IFALIAS `flanneld`). */
+  owned: boolean;
+  addresses: InterfaceAddress[];
+}
+
+/** An address of an {@link Interface}. */
+export interface InterfaceAddress {
+  ip: string;
+  prefixLength: number;
+  scope: "global" | "site" | "link" | "host";
+  /** IPv6 temporary (RFC 8981), deprecated or tentative addresses are no public address. */
+  temporary: boolean;
+  deprecated: boolean;
+  tentative: boolean;
+}
+
+/** What `ip route get` says. */
+export interface RouteLookup {
+  dev: string;
+  via?: string;
+  /** Preferred source address. */
+  src?: string;
+}
+
+/** What {@linkcode DataPlane.events} yields. */
+export type DataPlaneEvent =
+  /** Something of ours was changed by someone else and was put back. */
+  | { type: "healed"; report: ApplyReport }
+  /** An interface that is not ours came, went, went up or down, or changed its MTU. */
+  | { type: "link"; name: string; up: boolean; mtu: number; present: boolean }
+  /** An address was added to or removed from an interface that is not ours. */
+  | { type: "address"; dev: string; cidr: string; present: boolean }
+  /** The monitor itself failed; the data plane re-opens it. */
+  | { type: "error"; message: string };

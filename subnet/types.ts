@@ -1,0 +1,87 @@
+/**
+ * Leases and the manager that hands them out, whatever store is behind.
+ *
+ * @module
+ */
+import type { Cidr } from "./cidr.ts";
+import type { NetworkConfig } from "./config.ts";
+
+/** What a node announces with its lease; the value stored under the lease's key. */
+export interface LeaseAttrs {
+  /** Address at which peers reach the node; null on an IPv6-only node. */
+  publicIP: string | null;
+  publicIPv6: string | null;
+  /** `vxlan`, `host-gw`, …; empty for udp, which writes none. */
+  backendType: string;
+  /** What the backend tells its peers, as parsed JSON; absent for most. */
+  backendData?: unknown;
+  /** The same for the IPv6 half. */
+  backendV6Data?: unknown;
+}
+
+/** A subnet owned by a node. One of `subnet` and `ipv6Subnet` is there at least. */
+export interface Lease {
+  /** Key below the prefix: `10.1.34.0-24`. */
+  key: string;
+  subnet: Cidr | null;
+  ipv6Subnet: Cidr | null;
+  attrs: LeaseAttrs;
+  /** Milliseconds since the epoch; null where unknown (peers), Infinity for a reservation. */
+  expiration: number | null;
+  /** Store revision of the last write. */
+  revision: string;
+}
+
+/** What a node had before: from the subnet file. */
+export interface PreviousSubnets {
+  subnet: Cidr | null;
+  ipv6Subnet: Cidr | null;
+}
+
+/** What {@linkcode SubnetManager.watch} reports. */
+export interface WatchHandlers {
+  /**
+   * All valid peers' leases, ours left out, by key; after the snapshot and after each batch of
+   * changes. A lease that did not change is the same object as before.
+   */
+  peers(peers: ReadonlyMap<string, Lease>): void;
+  /** Our own lease was deleted or taken by another; the agent claims it again. */
+  lost(reason: string): void;
+  /** The network config was changed in the store; undefined where it was deleted. */
+  config(raw: string | undefined): void;
+}
+
+/**
+ * Who owns which subnet. Implementations: etcd (`etcd.ts`), kubernetes (later).
+ *
+ * Calls retry transient faults with backoff and jitter until `signal` aborts, logging once a state;
+ * they throw for what waiting does not mend.
+ */
+export interface SubnetManager {
+  /** For the log: `Etcd Local Manager with Previous Subnet: None`. */
+  readonly name: string;
+  /** Waits until a valid network config exists. A bad one is logged once and waited on, too. */
+  networkConfig(signal: AbortSignal): Promise<NetworkConfig>;
+  /**
+   * The lease this node has in the store, by public IP, without claiming; undefined where none.
+   * For what a backend reuses (its VTEP MAC).
+   */
+  formerLease(
+    publicIP: string | null,
+    publicIPv6: string | null,
+    signal: AbortSignal,
+  ): Promise<Lease | undefined>;
+  /** Claims this node's former subnet or a free one. Never two nodes the same. */
+  acquire(config: NetworkConfig, attrs: LeaseAttrs, signal: AbortSignal): Promise<Lease>;
+  /** Keeps `lease` alive until `signal` aborts, renewing before the margin. */
+  keep(lease: Lease, signal: AbortSignal): Promise<void>;
+  /** Follows peers until `signal` aborts. Resolves then. */
+  watch(lease: Lease, handlers: WatchHandlers, signal: AbortSignal): Promise<void>;
+  /** Everything in the store now, for `flanneld leases`. */
+  list(): Promise<Lease[]>;
+  /** Gives a lease back. */
+  release(lease: Lease): Promise<void>;
+  /** Milliseconds since the epoch of the last answer from the store; 0 before the first. */
+  readonly lastContact: number;
+  close(): Promise<void>;
+}
