@@ -60,6 +60,8 @@ export interface RouteState {
   via?: string;
   /** The next hop is on the link although no address says so. */
   onlink?: boolean;
+  /** Priority, the lowest wins; the kernel's default (IPv4 0, IPv6 1024) when absent. */
+  metric?: number;
 }
 
 /** A permanent neighbour (ARP or NDP) entry on one of {@link KernelState.links}. */

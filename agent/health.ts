@@ -1,0 +1,47 @@
+/**
+ * Health checks and metrics over HTTP (`--healthz-port`).
+ *
+ * @module
+ */
+import { getLogger } from "@logtape/logtape";
+import { metricsText, type Status } from "./status.ts";
+
+const log = getLogger(["flanneld", "health"]);
+
+/**
+ * Serves `/healthz`, `/readyz` and `/metrics` until `signal` aborts.
+ *
+ * @throws {Deno.errors.AddrInUse | Deno.errors.AddrNotAvailable} where it cannot listen
+ */
+export function serveHealth(
+  address: { ip: string; port: number },
+  status: Status,
+  version: string,
+  signal: AbortSignal,
+): void {
+  Deno.serve({
+    hostname: address.ip,
+    port: address.port,
+    signal,
+    onListen: ({ hostname, port }) =>
+      log.info("Start healthz server on {hostname}:{port}", { hostname, port }),
+  }, (request) => answer(new URL(request.url).pathname, status, version));
+}
+
+/** The answer for a path. */
+export function answer(path: string, status: Status, version: string): Response {
+  switch (path) {
+    case "/healthz":
+      return new Response("flanneld is running\n");
+    case "/readyz":
+      return status.ready
+        ? new Response("flanneld is ready\n")
+        : new Response("flanneld is not ready yet\n", { status: 503 });
+    case "/metrics":
+      return new Response(metricsText(status, version), {
+        headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
+      });
+    default:
+      return new Response("flanneld serves /healthz, /readyz and /metrics\n", { status: 404 });
+  }
+}

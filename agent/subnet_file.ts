@@ -1,0 +1,88 @@
+/**
+ * The subnet file, `/run/flannel/subnet.env`: what container runtimes read of our lease, and what
+ * we read back to ask for the same subnet.
+ *
+ * @module
+ */
+import { dirname } from "node:path";
+import { Cidr } from "../subnet/cidr.ts";
+import type { NetworkConfig } from "../subnet/config.ts";
+import type { Lease, PreviousSubnets } from "../subnet/types.ts";
+
+/** The file's text: flannel's keys in flannel's order. */
+export function subnetFileText(
+  network: NetworkConfig,
+  lease: Lease,
+  mtu: number,
+  ipMasq: boolean,
+): string {
+  const lines: string[] = [];
+  if (network.ipv4 && lease.subnet) {
+    lines.push(`FLANNEL_NETWORK=${network.ipv4.network}`);
+    lines.push(`FLANNEL_SUBNET=${gateway(lease.subnet)}`);
+  }
+  if (network.ipv6 && lease.ipv6Subnet) {
+    lines.push(`FLANNEL_IPV6_NETWORK=${network.ipv6.network}`);
+    lines.push(`FLANNEL_IPV6_SUBNET=${gateway(lease.ipv6Subnet)}`);
+  }
+  lines.push(`FLANNEL_MTU=${mtu}`, `FLANNEL_IPMASQ=${ipMasq}`);
+  return lines.join("\n") + "\n";
+}
+
+/** The subnet's first host address with its length, what a bridge takes: `10.1.40.1/24`. */
+export function gateway(subnet: Cidr): string {
+  return `${subnet.nth(1n)}/${subnet.length}`;
+}
+
+/**
+ * Writes the file whole or not at all: beside it under another name, synced, then renamed over it.
+ *
+ * @throws {Deno.errors.PermissionDenied | Error} where the folder cannot be made or written
+ */
+export async function writeSubnetFile(path: string, text: string): Promise<void> {
+  await Deno.mkdir(dirname(path), { recursive: true, mode: 0o755 });
+  const temporary = `${path}.${Deno.pid}.tmp`;
+  try {
+    using file = await Deno.open(temporary, { write: true, create: true, truncate: true, mode: 0o644 });
+    const bytes = new TextEncoder().encode(text);
+    for (let written = 0; written < bytes.length;) {
+      written += await file.write(bytes.subarray(written));
+    }
+    await file.syncData();
+  } catch (error) {
+    await Deno.remove(temporary).catch(() => {});
+    throw error;
+  }
+  await Deno.rename(temporary, path);
+}
+
+/** The file's keys and values; undefined where it does not exist. */
+export function readSubnetFile(path: string): Map<string, string> | undefined {
+  let text: string;
+  try {
+    text = Deno.readTextFileSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+  const values = new Map<string, string>();
+  for (const line of text.split("\n")) {
+    const at = line.indexOf("=");
+    if (at > 0) values.set(line.slice(0, at).trim(), line.slice(at + 1).trim());
+  }
+  return values;
+}
+
+/** The subnets a former run wrote, null where there are none or the text is no subnet. */
+export function previousSubnets(path: string): PreviousSubnets {
+  const values = readSubnetFile(path);
+  const subnet = (key: string) => {
+    try {
+      const text = values?.get(key);
+      return text ? Cidr.parse(text) : null;
+    } catch {
+      return null;
+    }
+  };
+  return { subnet: subnet("FLANNEL_SUBNET"), ipv6Subnet: subnet("FLANNEL_IPV6_SUBNET") };
+}

@@ -1,0 +1,44 @@
+/**
+ * Reading a backend's options from the network config. Keys match without regard to case, as
+ * flannel's JSON decoder does.
+ *
+ * @module
+ */
+import { ConfigError } from "../subnet/config.ts";
+
+/** A backend's options as they stand in the config's `Backend` object. */
+export class Options {
+  readonly #values = new Map<string, unknown>();
+
+  constructor(options: Record<string, unknown>) {
+    for (const [key, value] of Object.entries(options)) this.#values.set(key.toLowerCase(), value);
+  }
+
+  /**
+   * A whole number in `min..=max`, `fallback` where the key is absent or null.
+   *
+   * @throws {ConfigError}
+   */
+  integer(key: string, fallback: number, min: number, max: number): number {
+    const value = this.#values.get(key.toLowerCase()) ?? fallback;
+    if (typeof value !== "number" || !Number.isInteger(value) || value < min || value > max) {
+      throw new ConfigError(
+        `Backend.${key}: ${JSON.stringify(value)} is not a whole number from ${min} to ${max}`,
+      );
+    }
+    return value;
+  }
+
+  /**
+   * True or false, `fallback` where the key is absent or null.
+   *
+   * @throws {ConfigError}
+   */
+  boolean(key: string, fallback: boolean): boolean {
+    const value = this.#values.get(key.toLowerCase()) ?? fallback;
+    if (typeof value !== "boolean") {
+      throw new ConfigError(`Backend.${key}: ${JSON.stringify(value)} is not true or false`);
+    }
+    return value;
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * What a backend is: a pure function from leases to the kernel state that carries packets to them.
+ *
+ * A backend knows neither the store nor the command line, opens nothing and waits for nothing; the
+ * agent asks it for what should be there and the data plane makes it so.
+ *
+ * @module
+ */
+import type { Interface, InterfaceAddress, KernelState } from "../dataplane/state.ts";
+import type { NetworkConfig } from "../subnet/config.ts";
+import type { Lease, LeaseAttrs } from "../subnet/types.ts";
+
+/** The interface that carries the traffic between hosts. */
+export interface PublicInterface {
+  name: string;
+  /** Bytes of the largest IP packet. */
+  mtu: number;
+  /** The interface's own addresses, source of what we send; null where the family is off. */
+  ip: string | null;
+  ipv6: string | null;
+  /** What the peers are told; differs from {@link ip} behind NAT. */
+  publicIP: string | null;
+  publicIPv6: string | null;
+  /** All its addresses: they tell which peers are on the same link. */
+  addresses: InterfaceAddress[];
+}
+
+/** What a backend is made from. */
+export interface BackendInput {
+  network: NetworkConfig;
+  iface: PublicInterface;
+  /** The kernel's interfaces at the start: a device that is there already keeps its MAC. */
+  existing: readonly Interface[];
+  /** The lease this node had, if it is still in the store. */
+  former?: Lease;
+}
+
+/** A peer that the backend cannot reach, and why; the others are unaffected. */
+export interface Skipped {
+  key: string;
+  reason: string;
+}
+
+/** What should be in the kernel. */
+export interface BackendState {
+  kernel: KernelState;
+  skipped: Skipped[];
+}
+
+/** A way of carrying packets between hosts. */
+export interface Backend {
+  /** Name in the network config: `vxlan`. */
+  readonly type: string;
+  /** One line for the log: the options in force. */
+  readonly summary: string;
+  /** Bytes of the largest packet that a container may send (FLANNEL_MTU). */
+  readonly mtu: number;
+  /** What the lease announces to the peers. */
+  readonly attrs: LeaseAttrs;
+  /** Devices that the backend makes, gone or not; not to be taken for the public interface. */
+  readonly devices: readonly string[];
+  /**
+   * The kernel state for our lease and these peers. Pure: the same input gives an equal value.
+   */
+  state(lease: Lease, peers: Iterable<Lease>): BackendState;
+}
+
+/** Makes a backend; throws {@linkcode ConfigError} for options that cannot be. */
+export type BackendFactory = (input: BackendInput) => Backend;
+
+/** What a backend's file exports. */
+export interface BackendModule {
+  /** Checks the options alone, for `flanneld config validate`; throws ConfigError. */
+  validate(network: NetworkConfig): void;
+  create: BackendFactory;
+}
