@@ -1,0 +1,97 @@
+/**
+ * From flag values to what the agent is told.
+ *
+ * @module
+ */
+import { UsageError } from "../agent/errors.ts";
+import type { AgentOptions, EtcdOptions } from "../agent/options.ts";
+import { splitEndpoints } from "./checks.ts";
+import type { FlagName } from "./flags.ts";
+import { compileGoRegExp } from "./go_regexp.ts";
+import type { Settings } from "./parse.ts";
+import { libraryPath, RUN_FOLDER } from "./paths.ts";
+
+/** Flags that make {@linkcode EtcdOptions}; every sub-command that talks to the store has them. */
+export const ETCD_FLAGS = [
+  "etcd-endpoints",
+  "etcd-prefix",
+  "etcd-cafile",
+  "etcd-certfile",
+  "etcd-keyfile",
+  "etcd-username",
+  "etcd-password",
+] as const satisfies FlagName[];
+
+/**
+ * Where the store is.
+ *
+ * @throws {UsageError} for one half of a pair: certificate and key, user name and password
+ */
+export function etcdOptions(settings: Settings): EtcdOptions {
+  const { values } = settings;
+  requirePair(settings, "etcd-certfile", "etcd-keyfile");
+  requirePair(settings, "etcd-username", "etcd-password");
+  const endpoints = splitEndpoints(values["etcd-endpoints"]);
+  if (values["etcd-endpoints"] === "") {
+    throw new UsageError(`${settings.origin("etcd-endpoints")} must not be empty`);
+  }
+  if (values["etcd-prefix"] === "") {
+    throw new UsageError(`${settings.origin("etcd-prefix")} must not be empty`);
+  }
+  return {
+    endpoints,
+    prefix: values["etcd-prefix"].replace(/\/{2,}/g, "/").replace(/\/$/, ""),
+    cafile: values["etcd-cafile"] || undefined,
+    certfile: values["etcd-certfile"] || undefined,
+    keyfile: values["etcd-keyfile"] || undefined,
+    username: values["etcd-username"] || undefined,
+    password: values["etcd-password"] || undefined,
+  };
+}
+
+function requirePair(
+  { values, origin }: Settings,
+  first: (typeof ETCD_FLAGS)[number],
+  second: (typeof ETCD_FLAGS)[number],
+): void {
+  for (const [one, other] of [[first, second], [second, first]] as const) {
+    if (values[one] && !values[other]) throw new UsageError(`${origin(one)} needs --${other}`);
+  }
+}
+
+/**
+ * Everything the agent is told.
+ *
+ * @throws {UsageError} for values that contradict each other
+ */
+export function agentOptions(settings: Settings): AgentOptions {
+  const { values, origin } = settings;
+  if (values["subnet-file"] === "") {
+    throw new UsageError(`${origin("subnet-file")} must not be empty`);
+  }
+  return {
+    etcd: etcdOptions(settings),
+    interface: {
+      iface: values["iface"],
+      ifaceRegex: values["iface-regex"].map(compileGoRegExp),
+      ifaceCanReach: values["iface-can-reach"] || undefined,
+      publicIP: values["public-ip"] || undefined,
+      publicIPv6: values["public-ipv6"] || undefined,
+    },
+    traffic: {
+      ipMasq: values["ip-masq"],
+      randomFully: !values["ip-masq-fully-random-disable"],
+      forwardRules: values["iptables-forward-rules"],
+      resyncSeconds: values["iptables-resync"],
+    },
+    subnetFile: values["subnet-file"],
+    renewMarginMinutes: values["subnet-lease-renew-margin"],
+    leaseSeconds: values["subnet-lease-ttl"],
+    bridge: values["bridge"] || undefined,
+    blackholeRoute: values["ip-blackhole-route"],
+    // An empty address means all of them, to flannel too.
+    healthz: { ip: values["healthz-ip"] || "0.0.0.0", port: values["healthz-port"] },
+    libraryPath: libraryPath(),
+    runFolder: RUN_FOLDER,
+  };
+}

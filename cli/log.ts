@@ -1,0 +1,73 @@
+/**
+ * The log: one line an event on standard error, in glog's form.
+ *
+ * @module
+ */
+import { configureSync, type LogLevel, type LogRecord } from "@logtape/logtape";
+
+const LETTERS: Record<LogLevel, string> = {
+  trace: "I",
+  debug: "I",
+  info: "I",
+  warning: "W",
+  error: "E",
+  fatal: "F",
+};
+
+/**
+ * Sends the log to standard error, written before the call returns, so that nothing is lost at exit.
+ *
+ * @param verbosity value of `-v`: 0 logs from info, 1 from debug, 4 from trace
+ */
+export function configureLog(verbosity: number): void {
+  const lowestLevel = verbosity >= 4 ? "trace" : verbosity >= 1 ? "debug" : "info";
+  const encoder = new TextEncoder();
+  configureSync({
+    reset: true,
+    sinks: { stderr: (record) => writeStderr(encoder.encode(`${formatRecord(record)}\n`)) },
+    loggers: [
+      { category: ["flanneld"], sinks: ["stderr"], lowestLevel },
+      { category: ["logtape", "meta"], sinks: ["stderr"], lowestLevel: "warning" },
+    ],
+  });
+}
+
+function writeStderr(bytes: Uint8Array): void {
+  try {
+    for (let written = 0; written < bytes.length;) {
+      written += Deno.stderr.writeSync(bytes.subarray(written));
+    }
+  } catch {
+    // A reader that went away (EPIPE) must not stop the agent, and there is nowhere to say so.
+  }
+}
+
+/** `I0331 01:44:17.321923   27251 agent] Running backend.` with control characters escaped. */
+export function formatRecord(record: LogRecord, pid: number = Deno.pid): string {
+  const area = record.category.slice(1).join(".") || "main";
+  return `${LETTERS[record.level]}${timestamp(new Date(record.timestamp))} ` +
+    `${String(pid).padStart(7)} ${area}] ${formatMessage(record.message)}`;
+}
+
+/** `0331 01:44:17.321923`, local time. */
+function timestamp(date: Date): string {
+  const two = (n: number) => String(n).padStart(2, "0");
+  // The clock of log records ends at milliseconds; the next digits come from the monotonic one.
+  const micros = String(Math.floor((performance.now() % 1) * 1000)).padStart(3, "0");
+  return `${two(date.getMonth() + 1)}${two(date.getDate())} ${two(date.getHours())}:` +
+    `${two(date.getMinutes())}:${two(date.getSeconds())}.` +
+    `${String(date.getMilliseconds()).padStart(3, "0")}${micros}`;
+}
+
+/** Texts and values alternate in a record's message. */
+function formatMessage(parts: readonly unknown[]): string {
+  return parts.map((part, index) => index % 2 === 0 ? String(part) : formatValue(part)).join("")
+    // deno-lint-ignore no-control-regex
+    .replace(/[\x00-\x08\x0a-\x1f\x7f]/g, (char) => JSON.stringify(char).slice(1, -1));
+}
+
+function formatValue(value: unknown): string {
+  if (typeof value === "string") return value;
+  if (value instanceof Error) return value.message;
+  return typeof value === "object" ? Deno.inspect(value, { breakLength: Infinity }) : String(value);
+}

@@ -1,0 +1,79 @@
+/**
+ * Program entry: of `deno run`, of the bundle and of the compiled binary.
+ *
+ * The agent's path imports as little as it can, since it is part of the time to the first lease:
+ * neither commander nor any sub-command is loaded by it.
+ *
+ * @module
+ */
+import { UsageError } from "../agent/errors.ts";
+import { VERSION } from "../agent/version.ts";
+import { agentOptions } from "./agent_options.ts";
+import { COMMAND_NAMES, isCommandName } from "./commands.ts";
+import { nearest, parseFlags, resolveFlags } from "./parse.ts";
+
+/** Runs the program with these arguments and returns its exit status. */
+export async function main(args: readonly string[]): Promise<number> {
+  let verbosity = 0;
+  try {
+    const { given, help, rest } = parseFlags(args);
+    const [command] = rest;
+    if (command !== undefined) {
+      if (!isCommandName(command)) throw strayArgument(command);
+      const { runCommand } = await import("./program.ts");
+      // Flags before the command's name count as if they followed it.
+      return await runCommand([
+        ...rest.slice(0, 1),
+        ...args.slice(0, -rest.length),
+        ...rest.slice(1),
+      ]);
+    }
+    if (help) {
+      const { printHelp } = await import("./program.ts");
+      return printHelp();
+    }
+    const settings = resolveFlags(given, (name) => Deno.env.get(name));
+    if (settings.values.version) {
+      console.log(VERSION);
+      return 0;
+    }
+    verbosity = settings.values.v;
+    const options = agentOptions(settings);
+    const { configureLog } = await import("./log.ts");
+    configureLog(verbosity);
+    const { runAgent } = await import("../agent/agent.ts");
+    return await runAgent(options);
+  } catch (error) {
+    return report(error, verbosity);
+  }
+}
+
+function strayArgument(word: string): UsageError {
+  const similar = nearest(word, COMMAND_NAMES);
+  const hint = similar ? `did you mean ${similar}?` : `commands are ${COMMAND_NAMES.join(", ")}`;
+  return new UsageError(`unknown command ${JSON.stringify(word)}; ${hint}`);
+}
+
+/** One line for what went wrong; exit status 2 where the user can mend it by other arguments. */
+export function report(error: unknown, verbosity: number): number {
+  const message = error instanceof Error ? error.message : String(error);
+  console.error(`flanneld: ${message.trim().replaceAll(/\s*\n\s*/g, "; ") || "unknown error"}`);
+  if (error instanceof UsageError) return 2;
+  if (verbosity >= 4 && error instanceof Error) console.error(error.stack);
+  return 1;
+}
+
+/** Gives the process the program's name, where it runs as `deno`. */
+function nameProcess(): void {
+  const path = "/proc/self/comm";
+  try {
+    if (Deno.readTextFileSync(path).trim() !== "flanneld") Deno.writeTextFileSync(path, "flanneld");
+  } catch {
+    // Only for the eye of who reads ps: without /proc the agent works the same.
+  }
+}
+
+if (import.meta.main) {
+  nameProcess();
+  Deno.exit(await main(Deno.args));
+}
