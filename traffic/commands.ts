@@ -1,0 +1,107 @@
+/**
+ * Runs the packet filters' tools: an argument vector, never a shell, and never for longer than a limit.
+ *
+ * @module
+ */
+
+/** What a command left; `code` -1 where it was ended for taking too long. */
+export interface CommandResult {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** Whether a command failed since the kernel lacks the packet filter: then it holds no rules. */
+export function unsupported({ code, stderr }: CommandResult): boolean {
+  return code !== 0 && /not supported|table does not exist|insmod/i.test(stderr);
+}
+
+/** Folders searched after PATH: a service's PATH often lacks them. */
+const SYSTEM_FOLDERS = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/** Milliseconds after which a command is ended. */
+const LIMIT_MS = 10_000;
+
+/** Where commands are looked for and how they are started. */
+export interface CommandsOptions {
+  /** Folders to search, in order; those of PATH and the system's where absent. */
+  folders?: string[];
+  /** Words before each command: `["ip", "netns", "exec", "nodea"]`. */
+  prefix?: string[];
+}
+
+/** Finds and runs commands. */
+export class Commands {
+  readonly folders: readonly string[];
+  #prefix: string[];
+  #found = new Map<string, string>();
+
+  constructor({ folders, prefix = [] }: CommandsOptions = {}) {
+    const path = Deno.env.get("PATH")?.split(":").filter((folder) => folder !== "") ?? [];
+    this.folders = folders ?? [...new Set([...path, ...SYSTEM_FOLDERS])];
+    this.#prefix = prefix;
+  }
+
+  /** Absolute path of a command; undefined where it is not installed (which is asked anew each time). */
+  async find(name: string): Promise<string | undefined> {
+    const known = this.#found.get(name);
+    if (known) return known;
+    for (const folder of this.folders) {
+      const path = `${folder}/${name}`;
+      try {
+        const info = await Deno.stat(path);
+        if (!info.isFile || ((info.mode ?? 0) & 0o111) === 0) continue;
+      } catch {
+        continue;
+      }
+      this.#found.set(name, path);
+      return path;
+    }
+    return undefined;
+  }
+
+  /** Runs `path`, a result of {@linkcode find}, with `input` on its standard input. */
+  async run(path: string, args: string[], input = ""): Promise<CommandResult> {
+    const [program, ...rest] = [...this.#prefix, path, ...args];
+    let child: Deno.ChildProcess;
+    try {
+      child = new Deno.Command(program, {
+        args: rest,
+        clearEnv: true,
+        env: { PATH: this.folders.join(":"), LC_ALL: "C" },
+        stdin: input === "" ? "null" : "piped",
+        stdout: "piped",
+        stderr: "piped",
+      }).spawn();
+    } catch (error) {
+      // Uninstalled meanwhile: looked for again at the next call.
+      this.#found.clear();
+      return { code: -1, stdout: "", stderr: String(error) };
+    }
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      child.kill("SIGKILL");
+    }, LIMIT_MS);
+    try {
+      if (input !== "") await feed(child.stdin, input);
+      const { code, stdout, stderr } = await child.output();
+      const text = new TextDecoder();
+      const result = { code, stdout: text.decode(stdout), stderr: text.decode(stderr).trim() };
+      return late ? { ...result, code: -1, stderr: `no end after ${LIMIT_MS / 1000} s` } : result;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+async function feed(stdin: WritableStream<Uint8Array>, input: string): Promise<void> {
+  const writer = stdin.getWriter();
+  try {
+    await writer.write(new TextEncoder().encode(input));
+    await writer.close();
+  } catch (error) {
+    // A command that ended without reading says why by its status and stderr.
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
+}

@@ -1,0 +1,211 @@
+/**
+ * Reads what `iptables-save` prints and works out what `iptables-restore --noflush` must be given.
+ *
+ * @module
+ */
+import type { FamilyRules, Net, Rule } from "./rules.ts";
+
+/** The two tables that hold chains of ours. */
+export type TableName = "filter" | "nat";
+
+/** One of our chains and the built-in one that jumps to it. */
+interface Place {
+  table: TableName;
+  base: string;
+  chain: string;
+  comment: string;
+}
+
+/** Where our rules live; chains and comments are those that flannel has. */
+export const PLACES: readonly Place[] = [
+  { table: "filter", base: "FORWARD", chain: "FLANNEL-FWD", comment: "flanneld forward" },
+  { table: "nat", base: "POSTROUTING", chain: "FLANNEL-POSTRTG", comment: "flanneld masq" },
+];
+
+/** What one table should hold of ours; `rules` null where nothing. */
+export interface WantedTable extends Place {
+  /** Rules of the chain, without `-A CHAIN`. */
+  rules: string[] | null;
+}
+
+/** What one table holds. */
+export interface ActualTable {
+  /** Policy of the built-in chain; undefined where the table is not in use. */
+  policy?: string;
+  /** Rules of our chain as printed, without `-A CHAIN`; undefined where there is no such chain. */
+  rules?: string[];
+  /** Rules of the built-in chain that jump to ours, as printed, without `-A CHAIN`. */
+  jumps: string[];
+}
+
+/** What must be done to a table. */
+export interface TableChange {
+  table: TableName;
+  /** Lines for `iptables-restore`, without the table's head and COMMIT. */
+  lines: string[];
+  /** Rules added to our chain or to the built-in one, without `-A CHAIN`. */
+  added: string[];
+  /** Rules taken out of the built-in chain. */
+  deleted: string[];
+  /** The built-in chain's policy is set to ACCEPT. */
+  policy: boolean;
+}
+
+/** Writes the rules of one family as iptables prints them. */
+export function iptablesTables(
+  rules: FamilyRules | null,
+  randomFully: boolean,
+): WantedTable[] {
+  return PLACES.map((place) => {
+    const list = rules && (place.table === "filter" ? rules.forward : rules.masquerade);
+    return {
+      ...place,
+      rules: list && list.map((rule) => iptablesRule(rule, place.comment, randomFully)),
+    };
+  });
+}
+
+function iptablesRule(rule: Rule, comment: string, randomFully: boolean): string {
+  const words = [
+    ...net("-s", rule.src),
+    ...net("-d", rule.dst),
+    ...mark(rule.markBits),
+    ...commentWords(comment),
+    "-j",
+    rule.action.toUpperCase(),
+  ];
+  if (rule.action === "masquerade" && randomFully) words.push("--random-fully");
+  return words.join(" ");
+}
+
+function net(option: string, value: Net | undefined): string[] {
+  return value ? [...(value.not ? ["!"] : []), option, value.cidr] : [];
+}
+
+function mark(bits: number | undefined): string[] {
+  if (bits === undefined) return [];
+  const hex = `0x${bits.toString(16)}`;
+  return ["-m", "mark", "--mark", `${hex}/${hex}`];
+}
+
+function commentWords(comment: string): string[] {
+  return ["-m", "comment", "--comment", `"${comment}"`];
+}
+
+/** A rule as the log shows it: without its comment. */
+export function withoutComment(rule: string): string {
+  return rule.replace(/-m comment --comment (?:"[^"]*"|\S+) /, "");
+}
+
+/** Picks from the output of `iptables-save` what concerns us; a host may have 10,000 other rules. */
+export function parseSave(text: string): Record<TableName, ActualTable> {
+  const tables: Record<TableName, ActualTable> = { filter: { jumps: [] }, nat: { jumps: [] } };
+  let place: Place | undefined;
+  for (const line of lines(text)) {
+    if (line.startsWith("*")) {
+      place = PLACES.find(({ table }) => line === `*${table}`);
+    } else if (place) {
+      readLine(line, place, tables[place.table]);
+    }
+  }
+  return tables;
+}
+
+function readLine(line: string, { base, chain }: Place, table: ActualTable): void {
+  if (line.startsWith(`:${base} `)) {
+    table.policy = line.split(" ")[1];
+  } else if (line.startsWith(`:${chain} `)) {
+    table.rules ??= [];
+  } else if (line.startsWith(`-A ${chain} `)) {
+    (table.rules ??= []).push(line.slice(`-A ${chain} `.length));
+  } else if (line.startsWith(`-A ${base} `) && line.includes(chain)) {
+    const rule = line.slice(`-A ${base} `.length);
+    if (normalForm(rule).some((option) => option === `-j ${chain}` || option === `-g ${chain}`)) {
+      table.jumps.push(rule);
+    }
+  }
+}
+
+function* lines(text: string): Generator<string> {
+  for (let start = 0; start < text.length;) {
+    const end = text.indexOf("\n", start);
+    yield text.slice(start, end < 0 ? text.length : end);
+    if (end < 0) return;
+    start = end + 1;
+  }
+}
+
+/**
+ * The options of a rule, each with its values, sorted: equal for two spellings of one rule. Versions
+ * and variants of iptables differ in the order of options, in quotes and in `/32`.
+ */
+export function normalForm(rule: string): string[] {
+  const options: string[] = [];
+  let negated = false;
+  for (const [, quoted, bare] of rule.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)) {
+    const word = quoted ?? bare;
+    if (bare === "!") {
+      negated = true;
+    } else if (bare?.startsWith("-")) {
+      options.push(`${negated ? "! " : ""}${bare}`);
+      negated = false;
+    } else {
+      const last = options.length - 1;
+      options[last] = `${options[last] ?? ""} ${
+        word.replace(/^([\d.]+)\/32$|^(.*:.*)\/128$/, "$1$2")
+      }`;
+    }
+  }
+  return options.sort();
+}
+
+function same(a: string, b: string): boolean {
+  return normalForm(a).join("\n") === normalForm(b).join("\n");
+}
+
+/** What makes `actual` what is `wanted`; undefined where it is already. */
+export function planTable(wanted: WantedTable, actual: ActualTable): TableChange | undefined {
+  const { table, base, chain, rules } = wanted;
+  const change: TableChange = { table, lines: [], added: [], deleted: [], policy: false };
+  if (rules === null) {
+    if (actual.rules === undefined && actual.jumps.length === 0) return undefined;
+    change.deleted = actual.jumps;
+    // Naming a user's chain empties it, also under --noflush.
+    change.lines = [
+      `:${chain} - [0:0]`,
+      ...actual.jumps.map((rule) => `-D ${base} ${rule}`),
+      `-X ${chain}`,
+    ];
+    return change;
+  }
+  if (table === "filter" && actual.policy !== undefined && actual.policy !== "ACCEPT") {
+    change.policy = true;
+    change.lines.push(`:${base} ACCEPT [0:0]`);
+  }
+  const { rules: have } = actual;
+  const right = have?.length === rules.length && rules.every((rule, i) => same(rule, have[i]));
+  if (!right) {
+    change.added.push(...rules);
+    change.lines.push(`:${chain} - [0:0]`, ...rules.map((rule) => `-A ${chain} ${rule}`));
+  }
+  planJump(wanted, actual, change);
+  return change.lines.length > 0 ? change : undefined;
+}
+
+/** One jump stays, where it stands; all others to our chain go. */
+function planJump(wanted: WantedTable, actual: ActualTable, change: TableChange): void {
+  const jump = [...commentWords(wanted.comment), "-j", wanted.chain].join(" ");
+  const right = actual.jumps.findIndex((rule) => same(rule, jump));
+  // -D takes the first of several equal rules: the last one of them is what stays.
+  change.deleted = actual.jumps.filter((_, i) => i !== right);
+  change.lines.push(...change.deleted.map((rule) => `-D ${wanted.base} ${rule}`));
+  if (right < 0) {
+    change.added.push(jump);
+    change.lines.push(`-A ${wanted.base} ${jump}`);
+  }
+}
+
+/** The input of `iptables-restore --noflush` for all changes of one family. */
+export function restoreInput(changes: TableChange[]): string {
+  return changes.map(({ table, lines }) => `*${table}\n${lines.join("\n")}\nCOMMIT\n`).join("");
+}

@@ -1,0 +1,22 @@
+/**
+ * What a packet filter is to the rest of `traffic/`.
+ *
+ * @module
+ */
+import type { RuleSet } from "./rules.ts";
+
+/** What one check did; empty lists where all was right already. */
+export interface EnsureReport {
+  /** What was written, in words: `iptables filter: chain FLANNEL-FWD`. */
+  changed: string[];
+  /** What is not as wanted and why, one line each; tried again at the next check. */
+  errors: string[];
+}
+
+/** A packet filter in which rules are kept. */
+export interface PacketFilter {
+  /** Makes the rules what is wanted; writes nothing where they are. Never throws. */
+  ensure(wanted: RuleSet): Promise<EnsureReport>;
+  /** Removes what is ours, and nothing else; where it is not installed there is nothing. */
+  remove(): Promise<EnsureReport>;
+}
