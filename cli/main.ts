@@ -9,24 +9,18 @@
 import { UsageError } from "../agent/errors.ts";
 import { VERSION } from "../agent/version.ts";
 import { agentOptions } from "./agent_options.ts";
-import { COMMAND_NAMES, isCommandName } from "./commands.ts";
-import { nearest, parseFlags, resolveFlags } from "./parse.ts";
+import { parseFlags, resolveFlags } from "./parse.ts";
 
 /** Runs the program with these arguments and returns its exit status. */
 export async function main(args: readonly string[]): Promise<number> {
   let verbosity = 0;
   try {
     const { given, help, rest } = parseFlags(args);
-    const [command] = rest;
-    if (command !== undefined) {
-      if (!isCommandName(command)) throw strayArgument(command);
+    if (rest.length > 0) {
       const { runCommand } = await import("./program.ts");
       // Flags before the command's name count as if they followed it.
-      return await runCommand([
-        ...rest.slice(0, 1),
-        ...args.slice(0, -rest.length),
-        ...rest.slice(1),
-      ]);
+      const [command, ...behind] = rest;
+      return await runCommand([command, ...args.slice(0, -rest.length), ...behind]);
     }
     if (help) {
       const { printHelp } = await import("./program.ts");
@@ -46,12 +40,6 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     return report(error, verbosity);
   }
-}
-
-function strayArgument(word: string): UsageError {
-  const similar = nearest(word, COMMAND_NAMES);
-  const hint = similar ? `did you mean ${similar}?` : `commands are ${COMMAND_NAMES.join(", ")}`;
-  return new UsageError(`unknown command ${JSON.stringify(word)}; ${hint}`);
 }
 
 /** One line for what went wrong; exit status 2 where the user can mend it by other arguments. */

@@ -1,0 +1,181 @@
+/**
+ * `flanneld docker-opts`: the node's subnet and MTU as options for the Docker daemon.
+ *
+ * @module
+ */
+import { dirname } from "node:path";
+import { readSubnetFile } from "../agent/subnet_file.ts";
+import { setMembers } from "./json_edit.ts";
+
+/** What to read and write. */
+export interface DockerOptsOptions {
+  subnetFile: string;
+  /** File of environment variables; undefined: none is written. */
+  output?: string;
+  /** A variable for each option. */
+  individual: boolean;
+  /** One variable with all options. */
+  combined: boolean;
+  /** With `--ip-masq`. */
+  ipMasq: boolean;
+  /** Name of the variable with all options. */
+  key: string;
+  /** The daemon's config file to set `bip` and `mtu` in. */
+  daemonJson?: string;
+}
+
+/** Runs the command. Returns the exit status. */
+export function dockerOpts(options: DockerOptsOptions): number {
+  const subnet = readSubnetFile(options.subnetFile);
+  if (!subnet) {
+    throw new Error(
+      `there is no subnet file ${options.subnetFile}: is flanneld running, and has it a lease?`,
+    );
+  }
+  const values = new Map([...subnet].map(([key, value]) => [key, unquote(value)]));
+  if (options.output !== undefined) {
+    Deno.writeTextFileSync(options.output, variablesText(values, options, Deno.env.toObject()));
+  }
+  if (options.daemonJson !== undefined) mergeDaemonJson(options.daemonJson, values);
+  const cidr = values.get("FLANNEL_SUBNET");
+  const route = cidr && routeThroughGateway(cidr, Deno.readTextFileSync("/proc/net/route"));
+  if (route) {
+    throw new Error(
+      `the routing table has ${route}, which would take the containers' packets off this node: ` +
+        `remove it`,
+    );
+  }
+  return 0;
+}
+
+/** The subnet file is shell source, where values may stand in quotes. */
+function unquote(value: string): string {
+  return /^(["'])(.*)\1$/s.exec(value)?.[2] ?? value;
+}
+
+/**
+ * The text of the file of variables, as flannel's mk-docker-opts.sh writes it.
+ *
+ * @param values of the subnet file
+ * @param env where Docker options that are set already come from
+ */
+export function variablesText(
+  values: ReadonlyMap<string, string>,
+  options: Pick<DockerOptsOptions, "individual" | "combined" | "ipMasq" | "key">,
+  env: Record<string, string>,
+): string {
+  const found = new Map(Object.entries(env).filter(([name]) => name.startsWith("DOCKER_OPT_")));
+  const subnet = values.get("FLANNEL_SUBNET");
+  if (subnet) found.set("DOCKER_OPT_BIP", `--bip=${subnet}`);
+  const mtu = values.get("FLANNEL_MTU");
+  if (mtu) found.set("DOCKER_OPT_MTU", `--mtu=${mtu}`);
+  const masquerades = values.get("FLANNEL_IPMASQ");
+  if (options.ipMasq && masquerades) {
+    if (masquerades !== "true" && masquerades !== "false") {
+      throw new Error(`invalid value of FLANNEL_IPMASQ: ${JSON.stringify(masquerades)}`);
+    }
+    // Where the agent masquerades, Docker must not, and the other way round.
+    found.set("DOCKER_OPT_IPMASQ", `--ip-masq=${masquerades === "false"}`);
+  }
+  const sorted = [...found].sort(([a], [b]) => a < b ? -1 : 1);
+  const lines = options.individual ? sorted.map(([name, value]) => `${name}="${value}"`) : [];
+  if (options.combined) {
+    const before = env[options.key] ? `${env[options.key]} ` : "";
+    const all = before + sorted.map(([, value]) => ` ${value}`).join("");
+    lines.push(`${options.key}="${all}"`);
+  }
+  return lines.map((line) => `${line}\n`).join("");
+}
+
+/** Sets `bip` and `mtu` in the daemon's config, whole or not at all; says what it did. */
+function mergeDaemonJson(path: string, values: ReadonlyMap<string, string>): void {
+  const bip = values.get("FLANNEL_SUBNET");
+  const mtu = Number(values.get("FLANNEL_MTU"));
+  if (!bip || !Number.isInteger(mtu) || mtu <= 0) {
+    throw new Error(
+      `the subnet file lacks FLANNEL_SUBNET or FLANNEL_MTU: ${path} is left as it is`,
+    );
+  }
+  const before = readExisting(path);
+  let text: string;
+  try {
+    text = setMembers(before?.text.trim() ? before.text : "{\n}\n", { bip, mtu });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(`${path} is left as it is: ${reason}`);
+  }
+  if (text === before?.text) {
+    console.log(`${path} has bip ${bip} and mtu ${mtu} already`);
+    return;
+  }
+  replaceFile(before?.path ?? path, text, before?.info);
+  console.log(`Set bip ${bip} and mtu ${mtu} in ${path}; restart Docker to take them up`);
+}
+
+interface ExistingFile {
+  /** Behind symbolic links, which stay. */
+  path: string;
+  text: string;
+  info: Deno.FileInfo;
+}
+
+function readExisting(path: string): ExistingFile | undefined {
+  try {
+    const real = Deno.realPathSync(path);
+    return { path: real, text: Deno.readTextFileSync(real), info: Deno.statSync(real) };
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+/** Writes beside the file under another name, then renames it over the file; mode and owner stay. */
+function replaceFile(path: string, text: string, info: Deno.FileInfo | undefined): void {
+  Deno.mkdirSync(dirname(path), { recursive: true });
+  const temporary = `${path}.${Deno.pid}.tmp`;
+  try {
+    {
+      using file = Deno.openSync(temporary, { write: true, createNew: true, mode: 0o600 });
+      const bytes = new TextEncoder().encode(text);
+      for (let written = 0; written < bytes.length;) {
+        written += file.writeSync(bytes.subarray(written));
+      }
+      file.syncSync();
+    }
+    if (info) Deno.chownSync(temporary, info.uid, info.gid);
+    Deno.chmodSync(temporary, (info?.mode ?? 0o644) & 0o7777);
+    Deno.renameSync(temporary, path);
+  } catch (error) {
+    try {
+      Deno.removeSync(temporary);
+    } catch {
+      // Never made, or renamed already.
+    }
+    throw error;
+  }
+}
+
+/**
+ * The route to exactly this subnet that goes through a gateway; undefined where there is none.
+ *
+ * @param cidr the subnet's first host address with its length: `10.1.40.1/24`
+ * @param table text of `/proc/net/route`: hexadecimal, in the machine's (little-endian) byte order
+ */
+export function routeThroughGateway(cidr: string, table: string): string | undefined {
+  const [address, length] = cidr.split("/");
+  const bits = address.split(".").reduce((sum, byte) => sum * 256 + Number(byte), 0);
+  const mask = Number(length) === 0 ? 0 : -1 << (32 - Number(length)) >>> 0;
+  const hex = (n: number) => {
+    const view = new DataView(new ArrayBuffer(4));
+    view.setUint32(0, n, true);
+    return view.getUint32(0).toString(16).toUpperCase().padStart(8, "0");
+  };
+  for (const line of table.split("\n").slice(1)) {
+    const [dev, destination, gateway, , , , , lineMask] = line.split("\t");
+    if (destination !== hex((bits & mask) >>> 0) || lineMask !== hex(mask)) continue;
+    if (gateway === "00000000") continue;
+    const via = gateway.match(/../g)?.reverse().map((byte) => parseInt(byte, 16)).join(".");
+    return `a route to ${cidr} via ${via} dev ${dev}`;
+  }
+  return undefined;
+}
