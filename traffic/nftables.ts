@@ -173,7 +173,12 @@ export class Nftables implements PacketFilter {
     const { code, stdout } = await this.#commands.run(nft, [
       ...["-j", "list", "table", ...tableOf(family).split(" ")],
     ]);
-    return code === 0 ? nftListing(stdout) : undefined;
+    if (code !== 0) return undefined;
+    try {
+      return nftListing(stdout);
+    } catch (error) {
+      throw new ToolError(`nft -j list table ${tableOf(family)}: not JSON: ${error}`);
+    }
   }
 
   async #removeTables(families: readonly Family[]): Promise<string[]> {
