@@ -4,7 +4,7 @@
  * One device a family, `flannel.VNI` and `flannel-v6.VNI`. A peer's subnet is routed to the peer's
  * base address on the device, a permanent neighbour entry gives that address the peer's VTEP MAC,
  * and an fdb entry sends frames for the MAC to the peer's public address: no broadcast, no
- * learning. Formats as flannel's (Documentation/backends.md#vxlan).
+ * learning. Formats as flannel's (its Documentation/backends.md, VXLAN).
  *
  * @module
  */
@@ -16,9 +16,12 @@ import { onLink } from "./onlink.ts";
 import { Options } from "./options.ts";
 import type { Backend, BackendInput, BackendState, Skipped } from "./types.ts";
 
-/** Outer Ethernet, IP, UDP and VXLAN headers less the inner Ethernet's place in the lower MTU. */
-const OVERHEAD_V4 = 50;
-const OVERHEAD_V6 = 70;
+/** What VXLAN takes of the lower MTU: outer IP, UDP, VXLAN and inner Ethernet headers. */
+const OVERHEAD = { ipv4: 50, ipv6: 70 } as const;
+/** Least inner MTU: RFC 791's 576 bytes that every host takes, RFC 8200's 1280. */
+const LEAST_MTU = { ipv4: 576, ipv6: 1280 } as const;
+
+type Family = keyof typeof OVERHEAD;
 
 interface VxlanOptions {
   vni: number;
@@ -30,17 +33,82 @@ interface VxlanOptions {
   directRouting: boolean;
 }
 
-function parse(network: NetworkConfig): VxlanOptions {
+/** What a vxlan peer announces for a family. */
+interface VtepData {
+  vni: number | undefined;
+  mac: string;
+}
+
+/** One family's half of the backend. */
+interface Half {
+  family: Family;
+  device: VxlanLink;
+  subnet(lease: Lease): Cidr | null;
+  publicIP(lease: Lease): string | null;
+  data(lease: Lease): unknown;
+}
+
+/**
+ * Checks the options.
+ *
+ * @throws {ConfigError}
+ */
+export function validate(network: NetworkConfig): void {
+  parseOptions(network);
+}
+
+/**
+ * Makes the vxlan backend.
+ *
+ * @throws {ConfigError}
+ */
+export function create(input: BackendInput): Backend {
+  const options = parseOptions(input.network);
+  const halves: Half[] = [];
+  if (input.network.ipv4) {
+    halves.push({
+      family: "ipv4",
+      device: device("ipv4", input, options),
+      subnet: (lease) => lease.subnet,
+      publicIP: (lease) => lease.attrs.publicIP,
+      data: (lease) => lease.attrs.backendData,
+    });
+  }
+  if (input.network.ipv6) {
+    halves.push({
+      family: "ipv6",
+      device: device("ipv6", input, options),
+      subnet: (lease) => lease.ipv6Subnet,
+      publicIP: (lease) => lease.attrs.publicIPv6,
+      data: (lease) => lease.attrs.backendV6Data,
+    });
+  }
+  const reachable = options.directRouting ? onLink(input.iface.addresses) : () => false;
+  return {
+    type: "vxlan",
+    summary: `VXLAN config: VNI=${options.vni} Port=${options.port} GBP=${options.gbp} ` +
+      `Learning=${options.learning} DirectRouting=${options.directRouting}`,
+    mtu: Math.min(...halves.map((half) => half.device.mtu)),
+    attrs: attrs(input, options, halves),
+    devices: halves.map((half) => half.device.name),
+    state: (lease, peers) => state(halves, lease, peers, input.iface.name, reachable),
+  };
+}
+
+function parseOptions(network: NetworkConfig): VxlanOptions {
   const options = new Options(network.backend.options);
   const mtu = options.integer("MTU", 0, 0, 65_535);
-  const least = (network.ipv6 ? 1280 + OVERHEAD_V6 : 576 + OVERHEAD_V4);
+  const family: Family = network.ipv6 ? "ipv6" : "ipv4";
+  const least = LEAST_MTU[family] + OVERHEAD[family];
   if (mtu !== 0 && mtu < least) {
     throw new ConfigError(
-      `Backend.MTU: ${mtu} leaves too little for an inner packet, give ${least} or more`,
+      `Backend.MTU: ${mtu} leaves no room for inner packets; it is the MTU between the hosts, ` +
+        `${least} or more`,
     );
   }
   return {
     vni: options.integer("VNI", 1, 1, 0xff_ffff),
+    // 0 is the default, too, as in the kernel's vxlan module.
     port: options.integer("Port", 8472, 0, 65_535) || 8472,
     mtu,
     gbp: options.boolean("GBP", false),
@@ -49,37 +117,138 @@ function parse(network: NetworkConfig): VxlanOptions {
   };
 }
 
-/** Checks the options. @throws {ConfigError} */
-export function validate(network: NetworkConfig): void {
-  parse(network);
+function device(family: Family, input: BackendInput, options: VxlanOptions): VxlanLink {
+  const v6 = family === "ipv6";
+  const name = v6 ? `flannel-v6.${options.vni}` : `flannel.${options.vni}`;
+  const former = input.former?.attrs;
+  return {
+    kind: "vxlan",
+    name,
+    vni: options.vni,
+    mac: vtepMac(input, name, v6 ? former?.backendV6Data : former?.backendData),
+    mtu: (options.mtu || input.iface.mtu) - OVERHEAD[family],
+    lower: input.iface.name,
+    local: (v6 ? input.iface.ipv6 : input.iface.ip)!,
+    port: options.port,
+    learning: options.learning,
+    gbp: options.gbp,
+  };
 }
 
-/** The two halves of a dual-stack network differ in these only. */
-interface Half {
-  device: VxlanLink;
-  /** Length of a single address: 32 or 128. */
-  hostLength: number;
-  subnet(lease: Lease): Cidr | null;
-  publicIP(lease: Lease): string | null;
-  data(lease: Lease): unknown;
+/**
+ * The VTEP's MAC: the device's where it is there, else the one that peers know from our former
+ * lease, so that a restart changes nothing for them; else a random one, locally administered.
+ */
+function vtepMac(input: BackendInput, name: string, formerData: unknown): string {
+  const there = input.existing.find((iface) => iface.name === name && iface.kind === "vxlan");
+  if (there && isUnicastMac(there.mac)) return there.mac;
+  const former = parseData(formerData);
+  if (typeof former !== "string") return former.mac;
+  const bytes = crypto.getRandomValues(new Uint8Array(6));
+  bytes[0] = (bytes[0] & 0xfe) | 0x02;
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(":");
 }
 
-/** Makes the vxlan backend. @throws {ConfigError} */
-export function create(input: BackendInput): Backend {
-  const { network, iface } = input;
-  const options = parse(network);
-  const lower = options.mtu || iface.mtu;
-  const halves: Half[] = [];
-  if (network.ipv4) {
-    halves.push({
-      device: device(input, options, `flannel.${options.vni}`, iface.ip, lower - OVERHEAD_V4, {
-        type: "data",
-      }),
-      hostLength: 32,
-      subnet: (lease) => lease.subnet,
-      publicIP: (lease) => lease.attrs.publicIP,
-      data: (lease) => lease.attrs.backendData,
-    });
+function attrs(input: BackendInput, options: VxlanOptions, halves: Half[]): LeaseAttrs {
+  const data = (family: Family) => {
+    const half = halves.find((half) => half.family === family);
+    return half && { VNI: options.vni, VtepMAC: half.device.mac };
+  };
+  return {
+    publicIP: input.iface.publicIP,
+    publicIPv6: input.iface.publicIPv6,
+    backendType: "vxlan",
+    backendData: data("ipv4"),
+    backendV6Data: data("ipv6"),
+  };
+}
+
+function state(
+  halves: Half[],
+  lease: Lease,
+  peers: Iterable<Lease>,
+  iface: string,
+  reachable: (ip: string) => boolean,
+): BackendState {
+  const kernel: KernelState = { links: [], addresses: [], routes: [], neighbours: [], fdb: [] };
+  for (const half of halves) {
+    kernel.links.push(half.device);
+    // A single address, so that the device gets no subnet route of its own.
+    const address = half.subnet(lease)?.address;
+    const length = half.family === "ipv4" ? 32 : 128;
+    if (address) kernel.addresses.push({ dev: half.device.name, cidr: `${address}/${length}` });
   }
-  return new Vxlan(input, options, halves);
+  // Frames for a MAC go to one VTEP: a peer that claims another's MAC must not get its traffic.
+  const owners = halves.map((half) => new Map([[half.device.mac, lease.key]]));
+  const skipped: Skipped[] = [];
+  for (const peer of peers) {
+    const reason = peer.attrs.backendType === "vxlan"
+      ? addPeer(halves, owners, peer, kernel, iface, reachable)
+      : `its backend is ${JSON.stringify(peer.attrs.backendType || "udp")}, ours is vxlan`;
+    if (reason !== undefined) skipped.push({ key: peer.key, reason });
+  }
+  return { kernel, skipped };
+}
+
+/** Adds a peer's entries, all or none; answers why not. */
+function addPeer(
+  halves: Half[],
+  owners: Map<string, string>[],
+  peer: Lease,
+  kernel: KernelState,
+  iface: string,
+  reachable: (ip: string) => boolean,
+): string | undefined {
+  const ready: { half: Half; subnet: Cidr; ip: string; mac: string | undefined }[] = [];
+  for (const [index, half] of halves.entries()) {
+    const subnet = half.subnet(peer);
+    if (subnet === null) continue;
+    const ip = half.publicIP(peer);
+    if (ip === null) return `it has an ${half.family} subnet and no public address for it`;
+    if (reachable(ip)) {
+      ready.push({ half, subnet, ip, mac: undefined });
+      continue;
+    }
+    const data = parseData(half.data(peer));
+    if (typeof data === "string") return data;
+    if (data.vni !== undefined && data.vni !== half.device.vni) {
+      return `its VNI is ${data.vni}, ours is ${half.device.vni}`;
+    }
+    const owner = owners[index].get(data.mac);
+    if (owner !== undefined && owner !== peer.key) {
+      return `its VTEP MAC ${data.mac} is already that of ${owner}`;
+    }
+    owners[index].set(data.mac, peer.key);
+    ready.push({ half, subnet, ip, mac: data.mac });
+  }
+  for (const { half, subnet, ip, mac } of ready) {
+    const dst = `${subnet}`;
+    if (mac === undefined) {
+      kernel.routes.push({ dst, via: ip, dev: iface });
+      continue;
+    }
+    const dev = half.device.name;
+    const via = subnet.address;
+    kernel.fdb.push({ dev, mac, dst: ip });
+    kernel.neighbours.push({ dev, ip: via, mac });
+    kernel.routes.push({ dst, via, dev, onlink: true });
+  }
+  return undefined;
+}
+
+/** A lease's backend data, or what is wrong with it. Old flannel writes no VNI. */
+function parseData(data: unknown): VtepData | string {
+  if (typeof data !== "object" || data === null) return "it has no vxlan data";
+  const { VNI: vni, VtepMAC: text } = data as { VNI?: unknown; VtepMAC?: unknown };
+  const mac = typeof text === "string" ? text.toLowerCase() : "";
+  if (!isUnicastMac(mac)) return `its VtepMAC ${JSON.stringify(text)} is no unicast MAC address`;
+  if (vni !== undefined && vni !== null && typeof vni !== "number") {
+    return `its VNI ${JSON.stringify(vni)} is no number`;
+  }
+  return { vni: vni ?? undefined, mac };
+}
+
+/** Six hex pairs, neither the group bit (IEEE 802) set nor all zero. */
+function isUnicastMac(mac: string): boolean {
+  return /^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/.test(mac) && mac !== "00:00:00:00:00:00";
 }

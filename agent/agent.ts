@@ -1,0 +1,281 @@
+/**
+ * One node's life: choose the interface, lease a subnet, carry packets to the peers, keep it so.
+ *
+ * The agent is a loop over sessions. A session has one lease and one backend; it ends when the lease
+ * is lost or the public interface changes, and the next begins with what is in the kernel as it
+ * stands, so that forwarding goes on meanwhile. Stopping leaves the kernel alone, too, as flannel
+ * does: containers keep their network while the agent is exchanged.
+ *
+ * @module
+ */
+import { getLogger } from "@logtape/logtape";
+import { loadBackend } from "../backends/registry.ts";
+import type { Backend, PublicInterface } from "../backends/types.ts";
+import { DataPlane } from "../dataplane/mod.ts";
+import type { Cidr } from "../subnet/cidr.ts";
+import type { NetworkConfig } from "../subnet/config.ts";
+import { EtcdSubnetManager } from "../subnet/etcd.ts";
+import type { Lease, SubnetManager } from "../subnet/types.ts";
+import { createTrafficRules } from "../traffic/mod.ts";
+import { trafficRules } from "../traffic/rules.ts";
+import { UsageError } from "./errors.ts";
+import { Forwarding } from "./forwarding.ts";
+import { choosePublicInterface } from "./interface.ts";
+import { acquireLock } from "./lock.ts";
+import { notify } from "./notify.ts";
+import type { AgentOptions } from "./options.ts";
+import { Status } from "./status.ts";
+import { previousSubnets, subnetFileText, writeSubnetFile } from "./subnet_file.ts";
+import { VERSION } from "./version.ts";
+
+const log = getLogger(["flanneld", "agent"]);
+
+/** Milliseconds in which several changes of the interface are taken as one. */
+const SETTLE = 200;
+
+/**
+ * Runs the agent until SIGTERM or SIGINT.
+ *
+ * @returns the exit status
+ * @throws {UsageError} for what waiting does not mend
+ */
+export async function runAgent(options: AgentOptions): Promise<number> {
+  using lock = acquireLock();
+  if (lock === undefined) {
+    throw new UsageError(
+      "another flanneld runs on this node (in this network namespace): stop it first",
+    );
+  }
+  const stop = new AbortController();
+  using _signals = onSignals((name) => {
+    log.info("Received {name}, stopping; forwarding stays in place", { name });
+    stop.abort();
+  });
+  using dataplane = DataPlane.open(options.libraryPath);
+  const manager = new EtcdSubnetManager({
+    ...options.etcd,
+    previous: previousSubnets(options.subnetFile),
+    renewMarginMinutes: options.renewMarginMinutes,
+    subnetTtlSeconds: options.leaseSeconds,
+  });
+  log.info("Created subnet manager: {name}", { name: manager.name });
+  try {
+    await new Agent(options, dataplane, manager, stop.signal).run();
+  } catch (error) {
+    if (!stop.signal.aborted) throw error;
+  } finally {
+    await manager.close();
+  }
+  log.info("Exiting cleanly...");
+  return 0;
+}
+
+/** Installs handlers for the signals that stop the agent; disposing removes them. */
+function onSignals(handle: (name: string) => void): Disposable {
+  const handlers = (["SIGTERM", "SIGINT"] as const).map((name) =>
+    [name, () => handle(name)] as const
+  );
+  for (const [name, handler] of handlers) Deno.addSignalListener(name, handler);
+  return {
+    [Symbol.dispose]: () => {
+      for (const [name, handler] of handlers) Deno.removeSignalListener(name, handler);
+    },
+  };
+}
+
+class Agent {
+  readonly #options: AgentOptions;
+  readonly #dataplane: DataPlane;
+  readonly #manager: SubnetManager;
+  readonly #signal: AbortSignal;
+  readonly #status = new Status();
+  readonly #forwarding: Forwarding;
+  /** Ends the session in progress. */
+  #endSession: (reason: string) => void = () => {};
+  #iface: PublicInterface | undefined;
+  #rawConfig: string | undefined;
+
+  constructor(
+    options: AgentOptions,
+    dataplane: DataPlane,
+    manager: SubnetManager,
+    signal: AbortSignal,
+  ) {
+    this.#options = options;
+    this.#dataplane = dataplane;
+    this.#manager = manager;
+    this.#signal = signal;
+    this.#forwarding = new Forwarding(dataplane, this.#status);
+    this.#status.lastContact = () => manager.lastContact;
+  }
+
+  async run(): Promise<void> {
+    const { healthz } = this.#options;
+    if (healthz.port > 0) {
+      const { serveHealth } = await import("./health.ts");
+      serveHealth(healthz, this.#status, VERSION, this.#signal);
+    }
+    const network = await this.#manager.networkConfig(this.#signal);
+    log.info("Found network config - Backend type: {type}", { type: network.backend.type });
+    const module = await loadBackend(network);
+    module.validate(network);
+    this.#status.backend = network.backend.type;
+    const events = this.#followEvents(network);
+    let lease: Lease | undefined;
+    while (!this.#signal.aborted) {
+      this.#iface = await this.#chooseInterface(network);
+      const former = lease ?? await this.#manager.formerLease(
+        this.#iface.publicIP,
+        this.#iface.publicIPv6,
+        this.#signal,
+      );
+      const backend = module.create({
+        network,
+        iface: this.#iface,
+        existing: await this.#dataplane.interfaces(),
+        former,
+      });
+      log.info("{summary}", { summary: backend.summary });
+      lease = await this.#manager.acquire(network, backend.attrs, this.#signal, lease);
+      await this.#session(network, backend, lease);
+    }
+    await this.#forwarding.close();
+    await notify("STOPPING=1");
+    this.#dataplane.close();
+    await events;
+  }
+
+  #chooseInterface(network: NetworkConfig): Promise<PublicInterface> {
+    return choosePublicInterface(
+      this.#options.interface,
+      { ipv4: network.ipv4 !== null, ipv6: network.ipv6 !== null },
+      this.#dataplane,
+    );
+  }
+
+  /** Lives with a lease until it is lost, the interface changes or the agent stops. */
+  async #session(network: NetworkConfig, backend: Backend, lease: Lease): Promise<void> {
+    const session = new AbortController();
+    const signal = AbortSignal.any([this.#signal, session.signal]);
+    this.#endSession = (reason) => {
+      if (session.signal.aborted) return;
+      log.warn("Setting up anew: {reason}", { reason });
+      session.abort();
+    };
+    this.#status.leaseExpiration = lease.expiration ?? 0;
+    const { bridge, blackholeRoute } = this.#options;
+    const node = { bridge, blackholeRoute, mtu: backend.mtu };
+    let first = true;
+    const watching = this.#manager.watch(lease, {
+      peers: (peers) => {
+        const applied = this.#forwarding.want({ backend, lease, peers, node });
+        if (!first) return;
+        first = false;
+        applied.then(() => this.#ready(network, backend, lease)).catch((error) =>
+          log.error("{error}", { error: String(error) })
+        );
+      },
+      lost: (reason) => this.#endSession(reason),
+      config: (raw) => this.#configChanged(raw),
+    }, signal);
+    const keeping = this.#manager.keep(lease, signal);
+    await Promise.all([watching, keeping, this.#keepTrafficRules(network, lease, signal)]);
+  }
+
+  async #keepTrafficRules(
+    network: NetworkConfig,
+    lease: Lease,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { ipMasq, forwardRules, randomFully, resyncSeconds } = this.#options.traffic;
+    if (!ipMasq && !forwardRules) return;
+    const family = (of: { network: Cidr } | null, subnet: Cidr | null) =>
+      of && subnet && { network: `${of.network}`, subnet: `${subnet}` };
+    const wanted = trafficRules({
+      ipv4: family(network.ipv4, lease.subnet),
+      ipv6: family(network.ipv6, lease.ipv6Subnet),
+      ipMasq,
+      randomFully,
+      forwardRules,
+    });
+    const rules = createTrafficRules(network.enableNFTables ? "nftables" : "iptables");
+    await rules.keep(wanted, resyncSeconds, signal);
+  }
+
+  /** The kernel matches the first snapshot: tell container runtimes and the service manager. */
+  async #ready(network: NetworkConfig, backend: Backend, lease: Lease): Promise<void> {
+    const { subnetFile, traffic } = this.#options;
+    try {
+      await writeSubnetFile(
+        subnetFile,
+        subnetFileText(network, lease, backend.mtu, traffic.ipMasq),
+      );
+      log.info("Wrote subnet file to {subnetFile}", { subnetFile });
+      this.#status.ready = true;
+    } catch (error) {
+      log.error("Cannot write the subnet file {subnetFile}: {error}", {
+        subnetFile,
+        error: String(error),
+      });
+    }
+    log.info("Running backend.");
+    await notify("READY=1");
+  }
+
+  #configChanged(raw: string | undefined): void {
+    if (raw === this.#rawConfig) return;
+    this.#rawConfig = raw;
+    log.warn(
+      raw === undefined
+        ? "The network config was deleted from the store; this agent goes on with the one it has"
+        : "The network config was changed in the store; restart flanneld to take it up",
+    );
+  }
+
+  /** Logs what the data plane put right, and follows the public interface. */
+  async #followEvents(network: NetworkConfig): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const recheck = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => this.#recheckInterface(network), SETTLE);
+    };
+    for await (const event of this.#dataplane.events()) {
+      switch (event.type) {
+        case "healed": {
+          this.#status.heals++;
+          const { added, changed, removed } = event.report;
+          log.warn(
+            "Kernel state was changed by someone else and is put right: " +
+              "{added} added, {changed} changed, {removed} removed",
+            { added, changed, removed },
+          );
+          break;
+        }
+        case "link":
+          if (event.name === this.#iface?.name) recheck();
+          break;
+        case "address":
+          if (event.dev === this.#iface?.name) recheck();
+          break;
+        case "error":
+          log.error("Data plane: {message}", { message: event.message });
+          break;
+      }
+    }
+    clearTimeout(timer);
+  }
+
+  /** Begins a new session if the interface is another now; waits while there is none. */
+  async #recheckInterface(network: NetworkConfig): Promise<void> {
+    if (this.#signal.aborted) return;
+    try {
+      const now = await this.#chooseInterface(network);
+      if (JSON.stringify(now) !== JSON.stringify(this.#iface)) {
+        this.#endSession(`the interface ${now.name} has changed`);
+      }
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      log.warn("{reason}; waiting for it", { reason: error.message });
+    }
+  }
+}
