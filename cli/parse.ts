@@ -126,7 +126,9 @@ function parseScalar(
 }
 
 function badValue(value: string, origin: string, reason: string): UsageError {
-  return new UsageError(`invalid value ${JSON.stringify(value)} for ${origin}: ${reason}`);
+  // A password in a URL must not end in a log.
+  const shown = JSON.stringify(value.replace(/\/\/[^/@]*@/g, "//***@"));
+  return new UsageError(`invalid value ${shown} for ${origin}: ${reason}`);
 }
 
 function unknownFlag(text: string, name: string): UsageError {

@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { Command, CommanderError, Option } from "commander";
+import { Argument, Command, CommanderError, Option } from "commander";
 import { UsageError } from "../agent/errors.ts";
 import { ETCD_FLAGS } from "./agent_options.ts";
+import { completions, SHELL_NAMES } from "./completions.ts";
 import { envName, FLAG_NAMES, type FlagName, flagOf, isFlagName } from "./flags.ts";
 import { type GivenFlags, nearest, resolveFlags, type Settings } from "./parse.ts";
 
@@ -130,7 +131,7 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
   }));
 
   program.command("completions").description("Print completions for a shell.")
-    .argument("<shell>", "bash, zsh or fish")
+    .addArgument(new Argument("<shell>").choices(SHELL_NAMES))
     .action(
       run(async (command) =>
         (await import("./completions.ts")).completions(command.args[0], buildProgram())

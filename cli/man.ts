@@ -1,0 +1,77 @@
+/**
+ * `flanneld man`: the manual page, in troff's man macros (man(7)), from the tree of commands.
+ *
+ * @module
+ */
+import type { Command, Option } from "commander";
+import { VERSION } from "../agent/version.ts";
+import { GROUPS } from "./flags.ts";
+
+/** Prints the page. Returns the exit status. */
+export function man(program: Command): number {
+  Deno.stdout.writeSync(new TextEncoder().encode(page(program)));
+  return 0;
+}
+
+/** The page's source. */
+function page(program: Command): string {
+  return [
+    `.TH FLANNELD 8 "" "flanneld ${VERSION}" "System Administration"`,
+    ".SH NAME",
+    "flanneld \\- overlay network agent for containers",
+    ".SH SYNOPSIS",
+    ".B flanneld\n.RI [ flags ]",
+    ".br\n.B flanneld\n.I COMMAND\n.RI [ flags ]",
+    ".SH DESCRIPTION",
+    escape(program.description()),
+    "Without a command, runs the agent until SIGTERM or SIGINT. Forwarding stays in place when it " +
+    "stops.",
+    ".SH FLAGS",
+    "One dash or two, the value after = or as the next argument; booleans take theirs after = " +
+    "only. A flag wins over its environment variable.",
+    ...GROUPS.flatMap((group) => [
+      `.SS ${group}`,
+      ...program.options.filter((option) => option.helpGroupHeading === `${group}:`).map(entry),
+    ]),
+    ".SH COMMANDS",
+    ...program.commands.flatMap((command) => commandEntries(command, [])),
+    ".SH EXIT STATUS",
+    ".TP\n.B 0\nSuccess.",
+    ".TP\n.B 1\nFailure at run time.",
+    ".TP\n.B 2\nBad flags or arguments.",
+    ".SH FILES",
+    ".TP\n.I /run/flannel/subnet.env\nThis node's subnet and MTU, as environment variables.",
+  ].join("\n") + "\n";
+}
+
+function commandEntries(command: Command, parents: string[]): string[] {
+  const words = [...parents, command.name()];
+  if (command.commands.length > 0) {
+    return command.commands.flatMap((sub) => commandEntries(sub, words));
+  }
+  const args = command.registeredArguments.map((argument) =>
+    argument.required ? argument.name() : `[${argument.name()}]`
+  );
+  const own = command.options.filter((option) => option.helpGroupHeading === undefined);
+  const flags = command.options.filter((option) => option.helpGroupHeading !== undefined);
+  return [
+    `.SS "${[...words, ...args].join(" ")}"`,
+    escape(command.description()),
+    ...own.map(entry),
+    ...flags.length === 0
+      ? []
+      : [`.PP\nFlags as above: ${flags.map((option) => escape(`--${option.name()}`)).join(", ")}.`],
+  ];
+}
+
+function entry(option: Option): string {
+  const texts = [option.description];
+  if (option.defaultValue !== undefined) texts.push(`Default: ${option.defaultValue}.`);
+  if (option.envVar) texts.push(`Environment: ${option.envVar}.`);
+  return `.TP\n.B ${escape(option.flags)}\n${escape(texts.join(" "))}`;
+}
+
+/** Backslashes and dashes mean something to troff, as do a dot or a quote that begins a line. */
+function escape(text: string): string {
+  return text.replaceAll("\\", "\\e").replaceAll("-", "\\-").replace(/^(['.])/gm, "\\&$1");
+}
