@@ -1,0 +1,1 @@
+//! Reconciles a desired kernel state over rtnetlink.
