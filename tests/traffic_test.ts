@@ -31,11 +31,12 @@ async function host(variant: typeof VARIANTS[number]) {
   const ns = await NetNs.create("tr");
   const folder = await variantFolder(variant);
   const commands = new Commands({
-    folders: [folder, "/usr/sbin"],
+    folders: [folder, "/usr/sbin", "/usr/bin", "/bin"],
     prefix: ["ip", "netns", "exec", ns.name],
   });
   return {
     ns,
+    folder,
     rules: createTrafficRules("iptables", commands),
     /** A later run of the agent on the same host. */
     again: () => createTrafficRules("iptables", commands),
@@ -247,6 +248,55 @@ Deno.test("a host without iptables or nft is told so in one line, once", async (
     await reset();
     await Deno.remove(folder);
   }
+});
+
+/** Puts a script in a command's place. */
+async function replace(path: string, lines: string[]): Promise<void> {
+  await Deno.remove(path);
+  await Deno.writeTextFile(path, ["#!/bin/sh", ...lines, ""].join("\n"), { mode: 0o755 });
+}
+
+Deno.test("an iptables that does not know --random-fully masquerades without it", async () => {
+  await using h = await host("nft");
+  const path = `${h.folder}/iptables-restore`;
+  await replace(path, [
+    "input=$(cat)",
+    'case "$input" in *random-fully*) echo "unknown option --random-fully" >&2; exit 2;; esac',
+    'echo "$input" | iptables-nft-restore "$@"',
+  ]);
+  const only4 = trafficRules({ ...INPUT, ipv6: null });
+  assert.deepEqual((await h.rules.ensure(only4)).errors, []);
+  const save = await h.save();
+  assert.equal(count(save, "-j MASQUERADE\n"), 2, save);
+  assert.deepEqual(await h.rules.ensure(only4), NOTHING);
+  // A later run finds those rules and, after a try, leaves them as they are.
+  assert.deepEqual(await h.again().ensure(only4), NOTHING);
+  assert.equal(await h.save(), save);
+});
+
+Deno.test("an iptables that hangs or fails is an error, and is tried again", async () => {
+  await using h = await host("nft");
+  const path = `${h.folder}/iptables-restore`;
+  const commands = new Commands({
+    folders: [h.folder, "/usr/sbin", "/usr/bin", "/bin"],
+    prefix: ["ip", "netns", "exec", h.ns.name],
+    limitMs: 500,
+  });
+  const rules = createTrafficRules("iptables", commands);
+  const wanted = trafficRules({ ...INPUT, ipv6: null, randomFully: false });
+  await replace(path, ["sleep 5"]);
+  assert.deepEqual((await rules.ensure(wanted)).errors, [
+    "iptables-restore: status -1: no end after 500 ms",
+  ]);
+  await replace(path, ["echo one >&2", "echo two >&2", "exit 4"]);
+  assert.deepEqual((await rules.ensure(wanted)).errors, [
+    "iptables-restore: status 4: one; two",
+  ]);
+  await replace(path, ["exit 0"]);
+  assert.match((await rules.ensure(wanted)).errors[0], /were written but are not there after/);
+  await replace(path, ['exec iptables-nft-restore "$@"']);
+  assert.deepEqual((await rules.ensure(wanted)).errors, []);
+  assert.match(await h.save(), /FLANNEL-FWD/);
 });
 
 /**

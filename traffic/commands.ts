@@ -19,27 +19,28 @@ export function unsupported({ code, stderr }: CommandResult): boolean {
 /** Folders searched after PATH: a service's PATH often lacks them. */
 const SYSTEM_FOLDERS = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/** Milliseconds after which a command is ended. */
-const LIMIT_MS = 10_000;
-
 /** Where commands are looked for and how they are started. */
 export interface CommandsOptions {
   /** Folders to search, in order; those of PATH and the system's where absent. */
   folders?: string[];
   /** Words before each command: `["ip", "netns", "exec", "nodea"]`. */
   prefix?: string[];
+  /** Milliseconds after which a command is ended; 10,000 where absent. */
+  limitMs?: number;
 }
 
 /** Finds and runs commands. */
 export class Commands {
   readonly folders: readonly string[];
   #prefix: string[];
+  #limitMs: number;
   #found = new Map<string, string>();
 
-  constructor({ folders, prefix = [] }: CommandsOptions = {}) {
+  constructor({ folders, prefix = [], limitMs = 10_000 }: CommandsOptions = {}) {
     const path = Deno.env.get("PATH")?.split(":").filter((folder) => folder !== "") ?? [];
     this.folders = folders ?? [...new Set([...path, ...SYSTEM_FOLDERS])];
     this.#prefix = prefix;
+    this.#limitMs = limitMs;
   }
 
   /** Absolute path of a command; undefined where it is not installed (which is asked anew each time). */
@@ -78,21 +79,25 @@ export class Commands {
       this.#found.clear();
       return { code: -1, stdout: "", stderr: String(error) };
     }
-    let late = false;
+    const { promise: late, resolve: expire } = Promise.withResolvers<CommandResult>();
     const timer = setTimeout(() => {
-      late = true;
       child.kill("SIGKILL");
-    }, LIMIT_MS);
+      // Not waiting for the output: a grandchild may hold it open.
+      expire({ code: -1, stdout: "", stderr: `no end after ${this.#limitMs} ms` });
+    }, this.#limitMs);
     try {
-      if (input !== "") await feed(child.stdin, input);
-      const { code, stdout, stderr } = await child.output();
-      const text = new TextDecoder();
-      const result = { code, stdout: text.decode(stdout), stderr: text.decode(stderr).trim() };
-      return late ? { ...result, code: -1, stderr: `no end after ${LIMIT_MS / 1000} s` } : result;
+      return await Promise.race([talk(child, input), late]);
     } finally {
       clearTimeout(timer);
     }
   }
+}
+
+async function talk(child: Deno.ChildProcess, input: string): Promise<CommandResult> {
+  if (input !== "") await feed(child.stdin, input);
+  const { code, stdout, stderr } = await child.output();
+  const text = new TextDecoder();
+  return { code, stdout: text.decode(stdout), stderr: text.decode(stderr).trim() };
 }
 
 async function feed(stdin: WritableStream<Uint8Array>, input: string): Promise<void> {

@@ -26,6 +26,9 @@ const NAMES: Record<Family, string> = { ipv4: "iptables", ipv6: "ip6tables" };
 /** Seconds that iptables waits for the lock when another process changes rules. */
 const LOCK_WAIT_S = 5;
 
+/** Failures that say nothing about an option: the lock is held, no answer, no right. */
+const TRANSIENT = /lock|temporarily|busy|no end after|permission|not permitted/i;
+
 /** A failure that is told in one line. */
 class ToolError extends Error {}
 
@@ -121,6 +124,7 @@ export class Iptables implements PacketFilter {
       return await this.#settle(tools, iptablesTables(rules, random), narrow);
     } catch (error) {
       if (!random || !rules?.masquerade || !(error instanceof ToolError)) throw error;
+      if (TRANSIENT.test(error.message)) throw error;
       // Told apart by trying: versions, variants and kernels differ in what they say.
       const done = await this.#settle(tools, iptablesTables(rules, false), narrow);
       this.#plain.add(family);
