@@ -16,7 +16,7 @@ import {
   type WantedTable,
   withoutComment,
 } from "./save.ts";
-import type { EnsureReport, PacketFilter } from "./types.ts";
+import { collect, type EnsureReport, type PacketFilter, ToolError } from "./filter.ts";
 
 const log = getLogger(["flanneld", "traffic"]);
 
@@ -29,9 +29,6 @@ const LOCK_WAIT_S = 5;
 /** Failures that say nothing about an option: the lock is held, no answer, no right. */
 const TRANSIENT = /lock|temporarily|busy|no end after|permission|not permitted/i;
 
-/** A failure that is told in one line. */
-class ToolError extends Error {}
-
 /** One program's pair of tools. */
 interface Tools {
   /** Name for messages: `iptables`, `ip6tables-legacy`. */
@@ -43,8 +40,9 @@ interface Tools {
 /** {@linkcode PacketFilter} by way of iptables. */
 export class Iptables implements PacketFilter {
   #commands: Commands;
-  /** Families in which leftovers of an earlier run were looked for. */
+  /** Families in which rules that {@link #wanted} does not have were looked for. */
   #looked = new Set<Family>();
+  #wanted: RuleSet | undefined;
   /** Families whose iptables does not know `--random-fully` (before 1.6.2, or an old kernel). */
   #plain = new Set<Family>();
   #announced = false;
@@ -56,14 +54,11 @@ export class Iptables implements PacketFilter {
   async ensure(wanted: RuleSet): Promise<EnsureReport> {
     const report: EnsureReport = { changed: [], errors: [] };
     this.#announce(wanted);
+    if (wanted !== this.#wanted) this.#looked.clear();
+    this.#wanted = wanted;
     // One after the other: both take the same lock.
     for (const family of FAMILIES) {
-      try {
-        report.changed.push(...await this.#ensureFamily(family, wanted));
-      } catch (error) {
-        if (!(error instanceof ToolError)) throw error;
-        report.errors.push(error.message);
-      }
+      await collect(report, () => this.#ensureFamily(family, wanted));
     }
     return report;
   }
@@ -75,12 +70,7 @@ export class Iptables implements PacketFilter {
       let variants = await this.#installed([`${base}-nft`, `${base}-legacy`]);
       if (variants.length < 2) variants = [...variants, ...await this.#installed([base])];
       for (const tools of variants) {
-        try {
-          report.changed.push(...await this.#settle(tools, iptablesTables(null, false), false));
-        } catch (error) {
-          if (!(error instanceof ToolError)) throw error;
-          report.errors.push(error.message);
-        }
+        await collect(report, () => this.#settle(tools, iptablesTables(null, false), false));
       }
     }
     return report;
@@ -97,7 +87,7 @@ export class Iptables implements PacketFilter {
   async #ensureFamily(family: Family, wanted: RuleSet): Promise<string[]> {
     const rules = wanted[family];
     const needed = rules !== null && (rules.forward !== null || rules.masquerade !== null);
-    // The first look is at all tables, for rules of an earlier run that are not wanted any more.
+    // The first look is at all tables, for rules that are not wanted any more.
     const first = !this.#looked.has(family);
     if (!needed && !first) return [];
     const [tools] = await this.#installed([NAMES[family]]);

@@ -9,11 +9,11 @@ import { Commands } from "./commands.ts";
 import { Iptables } from "./iptables.ts";
 import { Nftables } from "./nftables.ts";
 import type { RuleSet } from "./rules.ts";
-import type { EnsureReport, PacketFilter } from "./types.ts";
+import type { EnsureReport, PacketFilter } from "./filter.ts";
 
 export { Commands, type CommandsOptions } from "./commands.ts";
 export { type RuleInput, type RuleSet, trafficRules } from "./rules.ts";
-export type { EnsureReport } from "./types.ts";
+export type { EnsureReport } from "./filter.ts";
 
 const log = getLogger(["flanneld", "traffic"]);
 

@@ -7,7 +7,7 @@
 import { getLogger } from "@logtape/logtape";
 import { type CommandResult, type Commands, unsupported } from "./commands.ts";
 import type { Family, FamilyRules, Net, Rule, RuleSet } from "./rules.ts";
-import type { EnsureReport, PacketFilter } from "./types.ts";
+import { collect, type EnsureReport, type PacketFilter, ToolError } from "./filter.ts";
 
 const log = getLogger(["flanneld", "traffic"]);
 
@@ -81,9 +81,6 @@ export function nftListing(json: string): string {
     (key, value: unknown) => key === "handle" ? undefined : value,
   );
 }
-
-/** A failure that is told in one line. */
-class ToolError extends Error {}
 
 /** What was written for a family and how nft listed it right after. */
 interface Written {
@@ -204,13 +201,4 @@ function failure({ code, stderr }: CommandResult): string {
 
 function check(result: CommandResult): void {
   if (result.code !== 0) throw new ToolError(failure(result));
-}
-
-async function collect(report: EnsureReport, work: () => Promise<string[]>): Promise<void> {
-  try {
-    report.changed.push(...await work());
-  } catch (error) {
-    if (!(error instanceof ToolError)) throw error;
-    report.errors.push(error.message);
-  }
 }

@@ -20,3 +20,19 @@ export interface PacketFilter {
   /** Removes what is ours, and nothing else; where it is not installed there is nothing. */
   remove(): Promise<EnsureReport>;
 }
+
+/** A failure that is told in one line, of a tool or for want of one. */
+export class ToolError extends Error {}
+
+/** Does `work` and notes in `report` what it changed, or why it failed. */
+export async function collect(
+  report: EnsureReport,
+  work: () => Promise<string[]>,
+): Promise<void> {
+  try {
+    report.changed.push(...await work());
+  } catch (error) {
+    if (!(error instanceof ToolError)) throw error;
+    report.errors.push(error.message);
+  }
+}
