@@ -76,13 +76,8 @@ export async function exec(
   args: string[],
   opts: CommandOptions = {},
 ): Promise<Output> {
-  const output = await new Deno.Command(cmd, {
-    args,
-    ...opts,
-    stdin: "null",
-    stdout: "piped",
-    stderr: "piped",
-  }).output();
+  // Command.output() knows nothing of `detached`.
+  const output = await command(cmd, args, opts).spawn().output();
   const text = new TextDecoder();
   return {
     code: output.code,
@@ -191,14 +186,22 @@ export class Process implements AsyncDisposable {
 
 /** Starts a command on the host itself; the caller disposes of it. */
 export function spawn(cmd: string, args: string[], opts: CommandOptions = {}): Process {
-  const child = new Deno.Command(cmd, {
+  return new Process(`${cmd} ${args.join(" ")}`, command(cmd, args, opts).spawn());
+}
+
+/**
+ * A command in a session of its own: Ctrl-C at the terminal is for this program alone, which then
+ * ends its children in its own order and removes what they used.
+ */
+function command(cmd: string, args: string[], opts: CommandOptions): Deno.Command {
+  return new Deno.Command(cmd, {
     args,
     ...opts,
+    detached: true,
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
-  }).spawn();
-  return new Process(`${cmd} ${args.join(" ")}`, child);
+  });
 }
 
 /** One network namespace, loopback up. */
@@ -212,8 +215,13 @@ export class NetNs implements AsyncDisposable {
   static async create(label: string): Promise<NetNs> {
     requireRoot();
     const ns = new NetNs(`fl-${label}-${randomSuffix()}`);
-    await run("ip", ["netns", "add", ns.name]);
-    await ns.run("ip", "link", "set", "lo", "up");
+    try {
+      await run("ip", ["netns", "add", ns.name]);
+      await ns.run("ip", "link", "set", "lo", "up");
+    } catch (error) {
+      await ns[Symbol.asyncDispose]();
+      throw error;
+    }
     return ns;
   }
 
