@@ -382,6 +382,18 @@ export interface Container {
   ipv6?: string;
 }
 
+/**
+ * Pings `ip` from a namespace until an answer comes.
+ *
+ * @throws Error with ping's last output after `limitMs` milliseconds
+ */
+export async function waitReach(ns: NetNs, ip: string, limitMs = 10_000): Promise<void> {
+  await waitFor(() => ns.run("ping", "-c1", "-W1", ip), {
+    limitMs,
+    what: `an answer from ${ip} to ${ns.name}`,
+  });
+}
+
 const BRIDGE = "cni0";
 
 /** Underlay addresses with prefix length of the host with this number. */

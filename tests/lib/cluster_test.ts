@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Cluster, type Families, GO_FLANNELD, networkConfig } from "./cluster.ts";
+import { Cluster, type Families, GO_FLANNELD, networkConfig, waitReach } from "./cluster.ts";
 import { run } from "./netns.ts";
 
 /** Runs without any agent: what the cluster itself makes. */
@@ -61,8 +61,8 @@ for (const families of ["ipv4", "dual"] satisfies Families[]) {
       assert.equal((await cluster.leases()).size, 2);
       const [a, b] = await cluster.attachAll("c1");
       assert.equal(a.mtu, 1450);
-      if (b.ipv4) await a.ns.run("ping", "-c1", "-W2", b.ipv4);
-      if (b.ipv6) await a.ns.run("ping", "-c1", "-W2", b.ipv6);
+      if (b.ipv4) await waitReach(a.ns, b.ipv4);
+      if (b.ipv6) await waitReach(a.ns, b.ipv6);
     },
   });
 }
