@@ -1,0 +1,293 @@
+/**
+ * The network config, the JSON text under `PREFIX/config`: parsed into exact types, with flannel's
+ * keys, defaults and rules, or refused with a reason that names the key.
+ *
+ * @module
+ */
+import { Cidr, type Family, isLoopback, isMulticast, tryParseIp } from "./cidr.ts";
+
+/** A network config that cannot be used; the message names key, value and what it must be. */
+export class ConfigError extends Error {
+  override name = "ConfigError";
+}
+
+/** One address family's half of the config. */
+export interface FamilyConfig {
+  /** All subnets lie in it. */
+  network: Cidr;
+  /** Prefix length of a node's subnet. */
+  subnetLength: number;
+  /** The first subnet that may be leased. */
+  min: Cidr;
+  /** The last one. */
+  max: Cidr;
+}
+
+/** The backend that all nodes use. */
+export interface BackendConfig {
+  /** `vxlan`, `host-gw`, … as written in the config. */
+  type: string;
+  /** The members of the `Backend` object besides `Type`, keys as written. */
+  options: Record<string, unknown>;
+}
+
+/** A valid network config with its defaults filled in. At least one family is on. */
+export interface NetworkConfig {
+  /** Null where `EnableIPv4` is false. */
+  ipv4: FamilyConfig | null;
+  /** Null where `EnableIPv6` is not true. */
+  ipv6: FamilyConfig | null;
+  /** Traffic rules by nftables instead of iptables. */
+  enableNFTables: boolean;
+  backend: BackendConfig;
+  /** What is doubtful and was passed over, for the log: unknown keys. */
+  warnings: string[];
+}
+
+/** What differs between the families. */
+interface FamilyRules {
+  family: Family;
+  /** Where the keys begin: `IPv6` for IPv6. */
+  prefix: "" | "IPv6";
+  example: string;
+  /** A network up to this length is divided into subnets of `defaultLength`. */
+  roomy: number;
+  defaultLength: number;
+  /** The longest network that has room for four subnets of `longestSubnet`. */
+  longestNetwork: number;
+  longestSubnet: number;
+}
+
+const IPV4: FamilyRules = {
+  family: 4,
+  prefix: "",
+  example: "10.1.0.0/16",
+  roomy: 22,
+  defaultLength: 24,
+  longestNetwork: 28,
+  longestSubnet: 30,
+};
+
+const IPV6: FamilyRules = {
+  family: 6,
+  prefix: "IPv6",
+  example: "fd00:1::/48",
+  roomy: 62,
+  defaultLength: 64,
+  longestNetwork: 124,
+  longestSubnet: 126,
+};
+
+const KEYS = [
+  ...["EnableIPv4", "EnableIPv6", "EnableNFTables", "Backend"],
+  ...["Network", "SubnetLen", "SubnetMin", "SubnetMax"],
+  ...["IPv6Network", "IPv6SubnetLen", "IPv6SubnetMin", "IPv6SubnetMax"],
+];
+
+/** What a member of the config may be, by the name that errors use. */
+type Expected = "a text" | "a whole number" | "true or false" | "an object";
+
+/** The members of the config object. Keys match without regard to case, as in Go's decoder. */
+class Members {
+  readonly #values = new Map<string, unknown>();
+  readonly unknown: string[] = [];
+
+  constructor(object: object) {
+    const known = new Set(KEYS.map((key) => key.toLowerCase()));
+    for (const [key, value] of Object.entries(object)) {
+      if (!known.has(key.toLowerCase())) this.unknown.push(key);
+      else if (value !== null) this.#values.set(key.toLowerCase(), value);
+    }
+  }
+
+  has(key: string): boolean {
+    return this.#values.has(key.toLowerCase());
+  }
+
+  text(key: string): string | undefined {
+    const value = this.#values.get(key.toLowerCase());
+    if (value === undefined || typeof value === "string") return value;
+    throw wrongType(key, value, "a text");
+  }
+
+  /** Zero counts as absent, as in Go. */
+  length(key: string): number | undefined {
+    const value = this.#values.get(key.toLowerCase());
+    if (value === undefined || value === 0) return undefined;
+    if (typeof value === "number" && Number.isInteger(value) && value > 0) return value;
+    throw wrongType(key, value, "a whole number");
+  }
+
+  flag(key: string, absent: boolean): boolean {
+    const value = this.#values.get(key.toLowerCase()) ?? absent;
+    if (typeof value === "boolean") return value;
+    throw wrongType(key, value, "true or false");
+  }
+
+  object(key: string): object | undefined {
+    const value = this.#values.get(key.toLowerCase());
+    if (value === undefined) return undefined;
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
+    throw wrongType(key, value, "an object");
+  }
+}
+
+function wrongType(key: string, value: unknown, expected: Expected): ConfigError {
+  return new ConfigError(`${key}: ${shorten(JSON.stringify(value))} is not ${expected}`);
+}
+
+function shorten(text: string): string {
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+}
+
+/**
+ * Parses and checks a network config.
+ *
+ * @throws {ConfigError}
+ */
+export function parseNetworkConfig(text: string): NetworkConfig {
+  const members = new Members(parseObject(text));
+  const ipv4 = members.flag("EnableIPv4", true);
+  const ipv6 = members.flag("EnableIPv6", false);
+  if (!ipv4 && !ipv6) {
+    throw new ConfigError("EnableIPv4: false needs EnableIPv6: true, else no address is left");
+  }
+  return {
+    ipv4: ipv4 ? familyConfig(members, IPV4) : null,
+    ipv6: ipv6 ? familyConfig(members, IPV6) : null,
+    enableNFTables: members.flag("EnableNFTables", false),
+    backend: backendConfig(members.object("Backend")),
+    warnings: warnings(members, ipv4, ipv6),
+  };
+}
+
+function parseObject(text: string): object {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new ConfigError(`the network config is no JSON: ${shorten(reason)}`);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new ConfigError(`the network config must be a JSON object, not ${shorten(text.trim())}`);
+  }
+  return value;
+}
+
+function warnings(members: Members, ipv4: boolean, ipv6: boolean): string[] {
+  const found = members.unknown.map((key) => `${shorten(JSON.stringify(key))} is no known key`);
+  if (!ipv6 && members.has("IPv6Network")) {
+    found.push("IPv6Network has no effect without EnableIPv6: true");
+  }
+  if (!ipv4 && members.has("Network")) found.push("Network has no effect with EnableIPv4: false");
+  return found;
+}
+
+function backendConfig(object: object | undefined): BackendConfig {
+  let type = "vxlan";
+  const options: [string, unknown][] = [];
+  for (const [key, value] of Object.entries(object ?? {})) {
+    if (key.toLowerCase() !== "type") options.push([key, value]);
+    else if (typeof value === "string" && value !== "") type = value;
+    else if (value !== null) {
+      throw new ConfigError(
+        `Backend.Type: ${shorten(JSON.stringify(value))} is not a backend's name like "vxlan"`,
+      );
+    }
+  }
+  return { type, options: Object.fromEntries(options) };
+}
+
+function familyConfig(members: Members, rules: FamilyRules): FamilyConfig {
+  const network = networkOf(members, rules);
+  const subnetLength = subnetLengthOf(members, network, rules);
+  const first = Cidr.of(network.family, network.base, subnetLength);
+  const last = Cidr.of(network.family, network.last, subnetLength);
+  const min = boundary(members, `${rules.prefix}SubnetMin`, network, subnetLength) ?? first.next();
+  const max = boundary(members, `${rules.prefix}SubnetMax`, network, subnetLength) ?? last;
+  if (min.base > max.base) {
+    throw new ConfigError(
+      `${rules.prefix}SubnetMin: ${min.address} is above ${rules.prefix}SubnetMax, ${max.address}`,
+    );
+  }
+  return { network, subnetLength, min, max };
+}
+
+function networkOf(members: Members, { family, prefix, example }: FamilyRules): Cidr {
+  const key = `${prefix}Network`;
+  const text = members.text(key);
+  if (text === undefined) {
+    throw new ConfigError(`${key}: it is missing; set it to a network like "${example}"`);
+  }
+  let network: Cidr | undefined;
+  try {
+    network = Cidr.parse(text);
+  } catch {
+    // Told below, with the key.
+  }
+  if (network?.family !== family) {
+    throw new ConfigError(
+      `${key}: ${shorten(JSON.stringify(text))} is not a network like "${example}"`,
+    );
+  }
+  const base = { family, value: network.base };
+  if (network.length === 0 || isMulticast(base) || isLoopback(base)) {
+    throw new ConfigError(`${key}: ${text} is not for hosts; use a network like "${example}"`);
+  }
+  return network;
+}
+
+function subnetLengthOf(members: Members, network: Cidr, rules: FamilyRules): number {
+  const { prefix, roomy, defaultLength, longestNetwork, longestSubnet } = rules;
+  const key = `${prefix}SubnetLen`;
+  const length = members.length(key);
+  if (length === undefined) {
+    if (network.length <= roomy) return defaultLength;
+    if (network.length <= longestNetwork) return network.length + 2;
+    throw new ConfigError(
+      `${prefix}Network: ${network} is too small, it must be a /${longestNetwork} or larger`,
+    );
+  }
+  if (length > longestSubnet) {
+    throw new ConfigError(
+      `${key}: ${length} is above ${longestSubnet}, a subnet needs four addresses`,
+    );
+  }
+  if (length < network.length + 2) {
+    throw new ConfigError(
+      `${key}: ${length} leaves no room for four subnets in ${network}, ` +
+        `it must be ${network.length + 2} or more`,
+    );
+  }
+  return length;
+}
+
+/** The subnet that a `SubnetMin` or `SubnetMax` names; undefined where absent or unspecified. */
+function boundary(
+  members: Members,
+  key: string,
+  network: Cidr,
+  subnetLength: number,
+): Cidr | undefined {
+  const text = members.text(key);
+  if (text === undefined) return undefined;
+  const ip = tryParseIp(text);
+  if (ip === undefined || ip.family !== network.family) {
+    throw new ConfigError(
+      `${key}: ${shorten(JSON.stringify(text))} is not an IPv${network.family} address`,
+    );
+  }
+  if (ip.value === 0n) return undefined;
+  if (!network.containsIp(ip)) {
+    throw new ConfigError(`${key}: ${text} is not in the network ${network}`);
+  }
+  const subnet = Cidr.of(ip.family, ip.value, subnetLength);
+  if (subnet.base !== ip.value) {
+    throw new ConfigError(
+      `${key}: ${text} is not where a /${subnetLength} subnet begins; the nearest below is ` +
+        subnet.address,
+    );
+  }
+  return subnet;
+}
