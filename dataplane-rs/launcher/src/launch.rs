@@ -1,0 +1,193 @@
+//! From a pack to the running program: which places are tried, and the command that it becomes.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::manifest::Manifest;
+use crate::pack::Pack;
+use crate::{Error, cache, memory};
+
+/// The name by which the launcher was called, for a program that goes by several.
+const ARGV0: &str = "_FLANNELD_ARGV0";
+/// Names the folder for unpacked files, before all others.
+const CACHE_DIR: &str = "FLANNELD_CACHE_DIR";
+
+/// Folders to unpack into, the best first. Only the first may be the user's explicit choice.
+#[must_use]
+pub fn candidates(variable: impl Fn(&str) -> Option<OsString>, user: u32) -> Vec<PathBuf> {
+    let set = |name: &str| {
+        variable(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let home = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    [
+        set(CACHE_DIR),
+        Some("/var/cache/flanneld".into()),
+        home.map(|cache| cache.join("flanneld")),
+        Some(format!("/tmp/flanneld-cache-{user}").into()),
+        Some("/run/flanneld-cache".into()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Becomes the program in `pack`; comes back only with the reason why it could not.
+///
+/// # Errors
+/// [`Error::Damaged`] at once; otherwise the last place's reason.
+pub fn run(pack: &Pack) -> Error {
+    let user = rustix::process::geteuid().as_raw();
+    let chosen = std::env::var_os(CACHE_DIR);
+    for folder in candidates(|name| std::env::var_os(name), user) {
+        match from_cache(pack, &folder) {
+            damaged @ Error::Damaged(_) => return damaged,
+            reason if chosen.as_deref() == Some(folder.as_os_str()) => {
+                eprintln!("flanneld: {CACHE_DIR} is not used: {reason}");
+            }
+            _ => {}
+        }
+    }
+    from_memory(pack)
+}
+
+fn from_cache(pack: &Pack, folder: &Path) -> Error {
+    let ready = match cache::prepare(pack, folder) {
+        Ok(ready) => ready,
+        Err(error) => return error,
+    };
+    let place = Place {
+        folder: &ready.path,
+        file: &|name| ready.path.join(name),
+        import_map: String::new(),
+        args: &[],
+    };
+    become_program(&pack.manifest, &place)
+}
+
+fn from_memory(pack: &Pack) -> Error {
+    let files = match memory::prepare(pack) {
+        Ok(files) => files,
+        Err(error) => return error,
+    };
+    let place = Place {
+        // The runtime's own cache goes nowhere.
+        folder: Path::new("/dev/null"),
+        file: &|name| files.get(name).map(memory::path).unwrap_or_default(),
+        import_map: memory::import_map(&files),
+        args: &pack.manifest.memory_args,
+    };
+    become_program(&pack.manifest, &place)
+}
+
+/// Where the files are, for the placeholders of the manifest.
+struct Place<'a> {
+    folder: &'a Path,
+    file: &'a dyn Fn(&str) -> PathBuf,
+    import_map: String,
+    args: &'a [String],
+}
+
+impl Place<'_> {
+    fn expand(&self, text: &str) -> OsString {
+        if let Some((before, rest)) = text.split_once("{path:")
+            && let Some((name, after)) = rest.split_once('}')
+        {
+            let mut whole = OsString::from(before);
+            whole.push((self.file)(name));
+            whole.push(after);
+            return whole;
+        }
+        if let Some((before, after)) = text.split_once("{dir}") {
+            let mut whole = OsString::from(before);
+            whole.push(self.folder);
+            whole.push(after);
+            return whole;
+        }
+        text.replace("{import-map}", &self.import_map).into()
+    }
+}
+
+fn become_program(manifest: &Manifest, place: &Place) -> Error {
+    let mut args = std::env::args_os();
+    let called = args.next().unwrap_or_else(|| "flanneld".into());
+    let mut command = Command::new((place.file)(&manifest.exec));
+    command.arg0(&called);
+    // The runtime's own settings in the caller's environment are not meant for this program.
+    for (name, _) in std::env::vars_os() {
+        if is_runtime_setting(&name) {
+            command.env_remove(&name);
+        }
+    }
+    for (name, value) in &manifest.env {
+        command.env(name, place.expand(value));
+    }
+    command.env(ARGV0, &called);
+    let (first, rest) = manifest.args.split_at(manifest.args.len().min(1));
+    for arg in first.iter().chain(place.args).chain(rest) {
+        command.arg(place.expand(arg));
+    }
+    let error = command.args(args).exec();
+    Error::io(format!("starting {}", manifest.exec))(error)
+}
+
+fn is_runtime_setting(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b"DENO_") || name == b"NODE_OPTIONS"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_tried_in_order_and_only_absolute_ones() {
+        let paths = |vars: &[(&str, &str)]| {
+            let find = |name: &str| {
+                let found = vars.iter().find(|(key, _)| *key == name);
+                found.map(|(_, value)| OsString::from(value))
+            };
+            candidates(find, 7)
+        };
+        assert_eq!(
+            paths(&[(CACHE_DIR, "/a"), ("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]),
+            [
+                "/a",
+                "/var/cache/flanneld",
+                "/x/flanneld",
+                "/tmp/flanneld-cache-7",
+                "/run/flanneld-cache"
+            ]
+            .map(PathBuf::from)
+        );
+        assert!(paths(&[("HOME", "/h")]).contains(&"/h/.cache/flanneld".into()));
+        let none = paths(&[(CACHE_DIR, "a"), ("HOME", ""), ("XDG_CACHE_HOME", "x")]);
+        assert_eq!(none.len(), 3);
+    }
+
+    #[test]
+    fn placeholders_are_filled_in() {
+        let place = Place {
+            folder: Path::new("/c/id"),
+            file: &|name| Path::new("/c/id").join(name),
+            import_map: "data:x".into(),
+            args: &[],
+        };
+        assert_eq!(place.expand("{path:main.js}"), "/c/id/main.js");
+        assert_eq!(place.expand("{dir}/runtime"), "/c/id/runtime");
+        assert_eq!(
+            place.expand("--import-map={import-map}"),
+            "--import-map=data:x"
+        );
+        assert_eq!(place.expand("run"), "run");
+    }
+
+    #[test]
+    fn settings_of_the_runtime_are_known() {
+        assert!(is_runtime_setting(OsStr::new("DENO_V8_FLAGS")));
+        assert!(!is_runtime_setting(OsStr::new("FLANNELD_IFACE")));
+    }
+}
