@@ -3,45 +3,29 @@
  *
  * @module
  */
+import { type Family, isLoopback, isUnicast, tryParseIp } from "../subnet/cidr.ts";
 import { compileGoRegExp } from "./go_regexp.ts";
-
-/** The four bytes of a dotted-quad address; undefined where it is none. */
-function parseIPv4(text: string): number[] | undefined {
-  const parts = text.split(".");
-  if (parts.length !== 4) return undefined;
-  // No leading zeros: some readers take those as octal.
-  const bytes = parts.map((part) => /^(0|[1-9]\d{0,2})$/.test(part) ? Number(part) : 256);
-  return bytes.every((byte) => byte < 256) ? bytes : undefined;
-}
-
-/** The canonical form (RFC 5952) of an IPv6 address without zone; undefined where it is none. */
-function canonicalIPv6(text: string): string | undefined {
-  if (!/^[0-9a-fA-F:.]+$/.test(text) || !text.includes(":")) return undefined;
-  return URL.parse(`http://[${text}]/`)?.hostname.slice(1, -1);
-}
 
 /** An IPv4 or IPv6 address. */
 export function checkIP(value: string): string | undefined {
-  return parseIPv4(value) || canonicalIPv6(value) ? undefined : "not an IP address";
+  return tryParseIp(value) ? undefined : "not an IP address";
 }
 
 /** An IPv4 address that peers can send to. */
 export function checkPublicIPv4(value: string): string | undefined {
-  const bytes = parseIPv4(value);
-  if (!bytes) return "not an IPv4 address";
-  const [first] = bytes;
-  if (first === 127) return "a loopback address, which peers cannot reach";
-  return first === 0 || first >= 224 ? "not a unicast address" : undefined;
+  return checkPublic(value, 4);
 }
 
 /** An IPv6 address that peers can send to. */
 export function checkPublicIPv6(value: string): string | undefined {
-  const address = canonicalIPv6(value);
-  if (!address) return "not an IPv6 address";
-  if (address === "::1") return "a loopback address, which peers cannot reach";
-  return address === "::" || address.startsWith("ff") || address.startsWith("::ffff:")
-    ? "not a unicast address"
-    : undefined;
+  return checkPublic(value, 6);
+}
+
+function checkPublic(value: string, family: Family): string | undefined {
+  const ip = tryParseIp(value);
+  if (ip?.family !== family) return `not an IPv${family} address`;
+  if (isLoopback(ip)) return "a loopback address, which peers cannot reach";
+  return isUnicast(ip) ? undefined : "not a unicast address";
 }
 
 /** A whole number within bounds, both included. */

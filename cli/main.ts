@@ -13,25 +13,24 @@ import { parseFlags, resolveFlags } from "./parse.ts";
 
 /** Runs the program with these arguments and returns its exit status. */
 export async function main(args: readonly string[]): Promise<number> {
+  const env = (name: string) => Deno.env.get(name);
   let verbosity = 0;
   try {
     const { given, help, rest } = parseFlags(args);
+    verbosity = resolveFlags(given, env, ["v"]).values.v;
     if (rest.length > 0) {
       const { runCommand } = await import("./program.ts");
-      // Flags before the command's name count as if they followed it.
-      const [command, ...behind] = rest;
-      return await runCommand([command, ...args.slice(0, -rest.length), ...behind]);
+      return await runCommand(rest, args.slice(0, -rest.length));
     }
     if (help) {
       const { printHelp } = await import("./program.ts");
       return printHelp();
     }
-    const settings = resolveFlags(given, (name) => Deno.env.get(name));
+    const settings = resolveFlags(given, env);
     if (settings.values.version) {
       console.log(VERSION);
       return 0;
     }
-    verbosity = settings.values.v;
     const options = agentOptions(settings);
     const { configureLog } = await import("./log.ts");
     configureLog(verbosity);

@@ -8,10 +8,14 @@ import { UsageError } from "../agent/errors.ts";
 import { ETCD_FLAGS } from "./agent_options.ts";
 import { completions, SHELL_NAMES } from "./completions.ts";
 import { envName, FLAG_NAMES, type FlagName, flagOf, isFlagName } from "./flags.ts";
+import { configureLog } from "./log.ts";
 import { type GivenFlags, nearest, resolveFlags, type Settings } from "./parse.ts";
 
 /** Columns of `--help`. */
 const WIDTH = 100;
+
+/** Flags of the commands that talk to the store. */
+const STORE_FLAGS = [...ETCD_FLAGS, "v"] as const satisfies FlagName[];
 
 /** Flags by which a node is told from the others. */
 const NODE_FLAGS = ["public-ip", "public-ipv6", "subnet-file"] as const satisfies FlagName[];
@@ -51,13 +55,13 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
   const config = program.command("config").description("Read, write or check the network config.");
   addFlags(
     config.command("get").description("Print the network config as it is stored."),
-    ETCD_FLAGS,
+    STORE_FLAGS,
   ).action(run(async (command) => (await import("./config.ts")).get(settingsOf(command))));
   addFlags(
     config.command("set").description("Check a network config and write it to etcd.")
       .argument("[json]", "the config; - or nothing reads standard input")
       .option("--file <file>", "Read the config from a file."),
-    ETCD_FLAGS,
+    STORE_FLAGS,
   ).action(
     run(async (command) =>
       (await import("./config.ts")).set(settingsOf(command), command.args[0], command.opts().file)
@@ -69,7 +73,7 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
     )
       .argument("[json]", "the config; - reads standard input")
       .option("--file <file>", "Read the config from a file."),
-    ETCD_FLAGS,
+    STORE_FLAGS,
   ).action(run(async (command) =>
     (await import("./config.ts")).validate(
       settingsOf(command),
@@ -81,7 +85,7 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
   addFlags(
     program.command("leases").description("List the leases in etcd.")
       .option("--json", "Print JSON."),
-    [...ETCD_FLAGS, ...NODE_FLAGS],
+    [...STORE_FLAGS, ...NODE_FLAGS],
   ).action(
     run(async (command) =>
       (await import("./leases.ts")).leases(settingsOf(command), command.opts().json === true)
@@ -121,13 +125,11 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
   addFlags(
     program.command("cleanup")
       .description("Remove the agent's devices, routes and traffic rules from this node.")
-      .option("--lease", "Give this node's lease back, too, and remove the subnet file.")
-      .option("--dry-run", "Only say what would be removed."),
-    [...ETCD_FLAGS, ...NODE_FLAGS],
+      .option("--lease", "Give this node's lease back, too, and remove the subnet file."),
+    [...STORE_FLAGS, ...NODE_FLAGS],
   ).action(run(async (command) => {
-    const { lease, dryRun } = command.opts();
     const { cleanup } = await import("./cleanup.ts");
-    return await cleanup(settingsOf(command), { lease: lease === true, dryRun: dryRun === true });
+    return await cleanup(settingsOf(command), command.opts().lease === true);
   }));
 
   program.command("completions").description("Print completions for a shell.")
@@ -173,7 +175,10 @@ function settingsOf(command: Command): Settings {
       given.set(name, [String(command.getOptionValue(attribute))]);
     }
   }
-  return resolveFlags(given, (name) => Deno.env.get(name), names);
+  const settings = resolveFlags(given, (name) => Deno.env.get(name), names);
+  // Without -v the commands speak through their output and errors alone.
+  if (settings.values.v > 0) configureLog(settings.values.v);
+  return settings;
 }
 
 /** Prints the agent's help. Returns the exit status. */
@@ -186,21 +191,33 @@ export function printHelp(): number {
  * Runs a sub-command.
  *
  * @param args its name and what follows
+ * @param leading flags before the name, which count as if they followed it
  * @returns the exit status
  * @throws {UsageError} for an unknown command, flag or argument
  */
-export async function runCommand(args: readonly string[]): Promise<number> {
+export async function runCommand(
+  args: readonly string[],
+  leading: readonly string[],
+): Promise<number> {
   let status = 0;
   const program = buildProgram((result) => status = result);
   const names = program.commands.map((command) => command.name());
   if (!names.includes(args[0])) throw unknownCommand(args[0], names);
   try {
-    await program.parseAsync(withDoubleDashes(args, program), { from: "user" });
+    const words = nameLength(args, program);
+    const all = [...args.slice(0, words), ...leading, ...args.slice(words)];
+    await program.parseAsync(withDoubleDashes(all, program), { from: "user" });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     if (error.exitCode !== 0) throw usageError(error, args[0], program);
   }
   return status;
+}
+
+/** How many of the arguments name the command: two for `config get`. */
+function nameLength(args: readonly string[], parent: Command): number {
+  const command = parent.commands.find((command) => command.name() === args[0]);
+  return command ? 1 + nameLength(args.slice(1), command) : 0;
 }
 
 function unknownCommand(word: string, names: string[]): UsageError {

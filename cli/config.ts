@@ -1,0 +1,95 @@
+/**
+ * `flanneld config`: the network config in the store, without etcdctl.
+ *
+ * @module
+ */
+import { validateBackendConfig } from "../backends/registry.ts";
+import { UsageError } from "../agent/errors.ts";
+import { type FamilyConfig, type NetworkConfig, parseNetworkConfig } from "../subnet/config.ts";
+import type { Settings } from "./parse.ts";
+import { openStore } from "./store.ts";
+
+/** Prints the config as it is stored. Returns the exit status. */
+export async function get(settings: Settings): Promise<number> {
+  console.log(await stored(settings));
+  return 0;
+}
+
+/**
+ * Checks a config and writes it as it is given; prints what it wrote. Nothing is written where it
+ * is refused. Returns the exit status.
+ *
+ * @param argument the config, `-` or nothing for standard input
+ */
+export async function set(settings: Settings, argument?: string, file?: string): Promise<number> {
+  const text = (await given(argument ?? (file === undefined ? "-" : undefined), file)).trim();
+  await check(text);
+  await using store = openStore(settings);
+  await store.putConfig(text);
+  console.log(text);
+  return 0;
+}
+
+/**
+ * Checks a config, the stored one where none is given, and prints it with all defaults filled in.
+ * Returns the exit status.
+ */
+export async function validate(
+  settings: Settings,
+  argument?: string,
+  file?: string,
+): Promise<number> {
+  const none = argument === undefined && file === undefined;
+  const config = await check(none ? await stored(settings) : await given(argument, file));
+  console.log(JSON.stringify(effectiveConfig(config), null, 2));
+  return 0;
+}
+
+/** A config with flannel's keys and nothing left to a default, but for the backend's options. */
+export function effectiveConfig(config: NetworkConfig): Record<string, unknown> {
+  return {
+    EnableIPv4: config.ipv4 !== null,
+    EnableIPv6: config.ipv6 !== null,
+    EnableNFTables: config.enableNFTables,
+    ...config.ipv4 ? familyMembers("", config.ipv4) : {},
+    ...config.ipv6 ? familyMembers("IPv6", config.ipv6) : {},
+    Backend: { Type: config.backend.type, ...config.backend.options },
+  };
+}
+
+function familyMembers(prefix: string, family: FamilyConfig): Record<string, unknown> {
+  return {
+    [`${prefix}Network`]: family.network.toString(),
+    [`${prefix}SubnetLen`]: family.subnetLength,
+    [`${prefix}SubnetMin`]: family.min.address,
+    [`${prefix}SubnetMax`]: family.max.address,
+  };
+}
+
+/** Parses a config and its backend's options; says on standard error what is doubtful. */
+async function check(text: string): Promise<NetworkConfig> {
+  const config = parseNetworkConfig(text);
+  await validateBackendConfig(config);
+  for (const warning of config.warnings) console.error(`flanneld: warning: ${warning}`);
+  return config;
+}
+
+async function stored(settings: Settings): Promise<string> {
+  await using store = openStore(settings);
+  const text = await store.config();
+  if (text === undefined) {
+    throw new Error(
+      `there is no network config under ${store.configKey}: write one with 'flanneld config set'`,
+    );
+  }
+  return text;
+}
+
+/** The config that the arguments name. */
+async function given(argument?: string, file?: string): Promise<string> {
+  if (argument !== undefined && file !== undefined) {
+    throw new UsageError("a config as argument and --file exclude each other");
+  }
+  if (file !== undefined) return await Deno.readTextFile(file);
+  return argument === "-" ? await new Response(Deno.stdin.readable).text() : argument ?? "";
+}

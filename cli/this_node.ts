@@ -1,0 +1,38 @@
+/**
+ * Which lease is this node's, for commands that run without the agent.
+ *
+ * @module
+ */
+import { previousSubnets } from "../agent/subnet_file.ts";
+import type { Lease, PreviousSubnets } from "../subnet/types.ts";
+import type { Settings } from "./parse.ts";
+
+/** What this node is known by. */
+export interface ThisNode {
+  /** Addresses of its interfaces and those of `--public-ip` and `--public-ipv6`. */
+  addresses: ReadonlySet<string>;
+  /** From the subnet file. */
+  previous: PreviousSubnets;
+}
+
+/** Reads flags, interfaces and subnet file. */
+export function thisNode({ values }: Settings): ThisNode {
+  const addresses = Deno.networkInterfaces().map(({ address }) => address);
+  return {
+    addresses: new Set([...addresses, values["public-ip"], values["public-ipv6"]]),
+    previous: previousSubnets(values["subnet-file"]),
+  };
+}
+
+/** Whether a lease announces an address of this node. */
+export function announcesUs({ attrs }: Lease, node: ThisNode): boolean {
+  return [attrs.publicIP, attrs.publicIPv6].some((ip) => ip !== null && node.addresses.has(ip));
+}
+
+/** Whether a lease is for the subnet in this node's subnet file. */
+export function inSubnetFile(lease: Lease, { previous }: ThisNode): boolean {
+  const { subnet, ipv6Subnet } = previous;
+  if (!subnet && !ipv6Subnet) return false;
+  return (!subnet || lease.subnet?.equals(subnet) === true) &&
+    (!ipv6Subnet || lease.ipv6Subnet?.equals(ipv6Subnet) === true);
+}

@@ -1,0 +1,20 @@
+/**
+ * flanneld's parts for use as a library: leases over etcd, the network config, the agent itself.
+ *
+ * @module
+ */
+export { runAgent } from "./agent/agent.ts";
+export { UsageError } from "./agent/errors.ts";
+export type {
+  AgentOptions,
+  EtcdOptions,
+  InterfaceOptions,
+  TrafficOptions,
+} from "./agent/options.ts";
+export { VERSION } from "./agent/version.ts";
+export { DataPlane } from "./dataplane/mod.ts";
+export type * from "./dataplane/state.ts";
+export { Cidr } from "./subnet/cidr.ts";
+export { ConfigError, type NetworkConfig, parseNetworkConfig } from "./subnet/config.ts";
+export { EtcdSubnetManager } from "./subnet/etcd.ts";
+export type * from "./subnet/types.ts";
