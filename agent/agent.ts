@@ -16,8 +16,7 @@ import type { Cidr } from "../subnet/cidr.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
 import { EtcdSubnetManager } from "../subnet/etcd.ts";
 import type { Lease, SubnetManager } from "../subnet/types.ts";
-import { createTrafficRules } from "../traffic/mod.ts";
-import { trafficRules } from "../traffic/rules.ts";
+import { createTrafficRules, type TrafficRules, trafficRules } from "../traffic/mod.ts";
 import { UsageError } from "./errors.ts";
 import { Forwarding } from "./forwarding.ts";
 import { choosePublicInterface } from "./interface.ts";
@@ -93,6 +92,7 @@ class Agent {
   /** Ends the session in progress. */
   #endSession: (reason: string) => void = () => {};
   #iface: PublicInterface | undefined;
+  #rules: TrafficRules | undefined;
   #rawConfig: string | undefined;
 
   constructor(
@@ -117,6 +117,7 @@ class Agent {
     }
     const network = await this.#manager.networkConfig(this.#signal);
     log.info("Found network config - Backend type: {type}", { type: network.backend.type });
+    for (const warning of network.warnings) log.warn("Network config: {warning}", { warning });
     const module = await loadBackend(network);
     module.validate(network);
     this.#status.backend = network.backend.type;
@@ -188,7 +189,6 @@ class Agent {
     signal: AbortSignal,
   ): Promise<void> {
     const { ipMasq, forwardRules, randomFully, resyncSeconds } = this.#options.traffic;
-    if (!ipMasq && !forwardRules) return;
     const family = (of: { network: Cidr } | null, subnet: Cidr | null) =>
       of && subnet && { network: `${of.network}`, subnet: `${subnet}` };
     const wanted = trafficRules({
@@ -198,8 +198,8 @@ class Agent {
       randomFully,
       forwardRules,
     });
-    const rules = createTrafficRules(network.enableNFTables ? "nftables" : "iptables");
-    await rules.keep(wanted, resyncSeconds, signal);
+    this.#rules ??= createTrafficRules(network.enableNFTables ? "nftables" : "iptables");
+    await this.#rules.keep(wanted, resyncSeconds, signal);
   }
 
   /** The kernel matches the first snapshot: tell container runtimes and the service manager. */

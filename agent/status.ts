@@ -48,12 +48,24 @@ interface Metric {
 export function metricsText(status: Status, version: string): string {
   const labels = `backend="${status.backend}"`;
   const metrics: Metric[] = [
-    gauge("flanneld_ready", "1 once the subnet file is written and peers are programmed.", +status.ready),
+    gauge(
+      "flanneld_ready",
+      "1 once the subnet file is written and peers are programmed.",
+      +status.ready,
+    ),
     gauge("flanneld_start_time_seconds", "When the agent started.", status.started / 1000),
     gauge("flanneld_leases", "Valid leases in the store, ours included.", status.leases),
     gauge("flanneld_peers", "Peers that packets are carried to.", status.peers),
-    gauge("flanneld_peers_skipped", "Peers left out for their backend type or data.", status.skippedPeers),
-    gauge("flanneld_lease_expiration_time_seconds", "When our lease ends.", status.leaseExpiration / 1000),
+    gauge(
+      "flanneld_peers_skipped",
+      "Peers left out for their backend type or data.",
+      status.skippedPeers,
+    ),
+    gauge(
+      "flanneld_lease_expiration_time_seconds",
+      "When our lease ends.",
+      status.leaseExpiration / 1000,
+    ),
     gauge(
       "flanneld_etcd_last_contact_time_seconds",
       "When the store last answered.",
@@ -61,11 +73,27 @@ export function metricsText(status: Status, version: string): string {
     ),
     counter("flanneld_reconciles_total", "Reconciles of the kernel state.", status.reconciles),
     counter("flanneld_reconcile_seconds_total", "Time spent in them.", status.reconcileSeconds),
-    gauge("flanneld_reconcile_last_seconds", "Duration of the last one.", status.lastReconcileSeconds),
-    counter("flanneld_heals_total", "Times that someone else's change was put right.", status.heals),
-    gauge("flanneld_failed_entries", "Entries that the kernel refused last time.", status.failedEntries),
+    gauge(
+      "flanneld_reconcile_last_seconds",
+      "Duration of the last one.",
+      status.lastReconcileSeconds,
+    ),
+    counter(
+      "flanneld_heals_total",
+      "Times that someone else's change was put right.",
+      status.heals,
+    ),
+    gauge(
+      "flanneld_failed_entries",
+      "Entries that the kernel refused last time.",
+      status.failedEntries,
+    ),
     counter(`flanneld_backend_errors_total{${labels}}`, "Refused entries.", status.backendErrors),
-    counter("flanneld_traffic_errors_total", "Failed runs of the traffic rules.", status.trafficErrors),
+    counter(
+      "flanneld_traffic_errors_total",
+      "Failed runs of the traffic rules.",
+      status.trafficErrors,
+    ),
     gauge(`flanneld_info{version="${version}",${labels}}`, "The version and backend that run.", 1),
   ];
   return metrics.map(text).join("");

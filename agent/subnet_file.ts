@@ -43,7 +43,12 @@ export async function writeSubnetFile(path: string, text: string): Promise<void>
   await Deno.mkdir(dirname(path), { recursive: true, mode: 0o755 });
   const temporary = `${path}.${Deno.pid}.tmp`;
   try {
-    using file = await Deno.open(temporary, { write: true, create: true, truncate: true, mode: 0o644 });
+    using file = await Deno.open(temporary, {
+      write: true,
+      create: true,
+      truncate: true,
+      mode: 0o644,
+    });
     const bytes = new TextEncoder().encode(text);
     for (let written = 0; written < bytes.length;) {
       written += await file.write(bytes.subarray(written));

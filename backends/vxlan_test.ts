@@ -151,7 +151,10 @@ Deno.test("the MAC outlives a restart, and the device", () => {
 
 Deno.test("options are checked by name", () => {
   const bad = (options: object) => () => validate(input({ Type: "vxlan", ...options }).network);
-  assert.throws(bad({ VNI: 0 }), new ConfigError("Backend.VNI: 0 is not a whole number from 1 to 16777215"));
+  assert.throws(
+    bad({ VNI: 0 }),
+    new ConfigError("Backend.VNI: 0 is not a whole number from 1 to 16777215"),
+  );
   assert.throws(bad({ port: 70000 }), /Backend\.Port: 70000 /);
   assert.throws(bad({ Learning: "yes" }), /Backend\.Learning: "yes" is not true or false/);
   assert.throws(bad({ MTU: 100 }), /Backend\.MTU: 100 leaves no room/);

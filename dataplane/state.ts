@@ -78,8 +78,36 @@ export interface FdbState {
   dst: string;
 }
 
+/** A peer of a {@link TunnelState}. */
+export interface TunnelPeer {
+  /** Inner destinations that are sent to it, and inner sources that it may send from. */
+  subnets: string[];
+  /** Its public address; the port is the tunnel's. */
+  endpoint: string;
+}
+
+/**
+ * A TUN device and a UDP socket with the data plane's own threads between them: one inner IP packet
+ * a datagram, flannel's udp format. It lives as long as the process.
+ */
+export interface TunnelState {
+  /** Name of the TUN device: `flannel0`. */
+  name: string;
+  /** Bytes of the largest inner packet. */
+  mtu: number;
+  /** UDP port, ours and the peers'. */
+  port: number;
+  /** Addresses of ours that datagrams are sent from and received at, one a family at most. */
+  local: string[];
+  /** Inner destinations that are ours: our lease. */
+  subnets: string[];
+  peers: TunnelPeer[];
+}
+
 /** Everything the agent wants of the kernel; what it owns and is not here is removed. */
 export interface KernelState {
+  /** The userspace tunnel, for backends that have one; its device counts as one of the links. */
+  tunnel?: TunnelState;
   links: LinkState[];
   addresses: AddressState[];
   routes: RouteState[];

@@ -71,8 +71,18 @@ export interface SubnetManager {
     publicIPv6: string | null,
     signal: AbortSignal,
   ): Promise<Lease | undefined>;
-  /** Claims this node's former subnet or a free one. Never two nodes the same. */
-  acquire(config: NetworkConfig, attrs: LeaseAttrs, signal: AbortSignal): Promise<Lease>;
+  /**
+   * Claims this node's former subnet or a free one. Never two nodes the same.
+   *
+   * `current` is the lease that this process holds, when it claims again after a change of its
+   * attributes or a loss: its subnets are kept where they are still ours or free.
+   */
+  acquire(
+    config: NetworkConfig,
+    attrs: LeaseAttrs,
+    signal: AbortSignal,
+    current?: Lease,
+  ): Promise<Lease>;
   /** Keeps `lease` alive until `signal` aborts, renewing before the margin. */
   keep(lease: Lease, signal: AbortSignal): Promise<void>;
   /** Follows peers until `signal` aborts. Resolves then. */
