@@ -12,10 +12,8 @@
  *
  * @module
  */
-import { ClusterEtcd, type EtcdAccess } from "./cluster_etcd.ts";
+import { Etcd, type EtcdOptions } from "./etcd.ts";
 import { type CommandOptions, lan, NetNs, type Process, run, waitFor } from "./netns.ts";
-
-export type { EtcdAccess, EtcdUser, TlsFiles } from "./cluster_etcd.ts";
 
 /** The address families of a network, overlay and underlay alike. */
 export type Families = "ipv4" | "ipv6" | "dual";
@@ -33,7 +31,8 @@ export interface ClusterOptions {
    * where absent, null to write none.
    */
   network?: string | Record<string, unknown> | null;
-  etcd?: EtcdAccess;
+  /** TLS, users and flags of etcd. */
+  etcd?: Pick<EtcdOptions, "tls" | "auth" | "args">;
   /** Run etcd on this host rather than on one of its own. */
   etcdOnNode?: number;
   /** Of the underlay, 1500 where absent. */
@@ -86,7 +85,9 @@ export function networkConfig(
 export class Cluster implements AsyncDisposable {
   /** The namespace of the switch; its bridge is `br0`, its port to node i `p<i>`. */
   switch!: NetNs;
-  etcd!: ClusterEtcd;
+  etcd!: Etcd;
+  /** The namespace that etcd runs in. */
+  etcdHost!: NetNs;
   readonly nodes: Node[] = [];
   /** Everything to remove. */
   readonly namespaces: NetNs[] = [];
@@ -117,7 +118,12 @@ export class Cluster implements AsyncDisposable {
 
   /** Starts an agent on each host and waits until all are ready. */
   async startAgents(start: AgentStart = {}): Promise<AgentProcess[]> {
-    const agents = this.nodes.map((node) => node.startAgent(start));
+    const agents: AgentProcess[] = [];
+    for (const node of this.nodes) {
+      agents.push(node.startAgent(start));
+      // Of two Go agents that pick the same subnet at once, one gives up.
+      if (node instanceof GoNode) await node.waitReady();
+    }
     await Promise.all(this.nodes.map((node) => node.waitReady()));
     return agents;
   }
@@ -131,6 +137,21 @@ export class Cluster implements AsyncDisposable {
   async writeConfig(network: string | Record<string, unknown>): Promise<void> {
     const text = typeof network === "string" ? network : JSON.stringify(network);
     await this.etcd.ctl("put", "--", `${PREFIX}/config`, text);
+  }
+
+  /** The agent's flags that lead to etcd. */
+  etcdArgs(): string[] {
+    const { endpoint, tls, options: { auth } } = this.etcd;
+    return [
+      `--etcd-endpoints=${endpoint}`,
+      ...(tls
+        ? [
+          ...[`--etcd-cafile=${tls.ca}`, `--etcd-certfile=${tls.cert}`],
+          `--etcd-keyfile=${tls.key}`,
+        ]
+        : []),
+      ...(auth ? [`--etcd-username=${auth.username}`, `--etcd-password=${auth.password}`] : []),
+    ];
   }
 
   /** The leases in etcd as they stand there: values by the key's last part. */
@@ -150,9 +171,8 @@ export class Cluster implements AsyncDisposable {
   }
 
   async #dispose(): Promise<void> {
-    const results = await Promise.allSettled(
-      this.namespaces.map((ns) => ns[Symbol.asyncDispose]()),
-    );
+    const parts: (AsyncDisposable | undefined)[] = [this.etcd, ...this.namespaces];
+    const results = await Promise.allSettled(parts.map((part) => part?.[Symbol.asyncDispose]()));
     if (this.#folder) await Deno.remove(this.#folder, { recursive: true });
     const errors = results.flatMap((result) => result.status === "rejected" ? result.reason : []);
     if (errors.length > 0) throw new AggregateError(errors, "cannot remove the cluster");
@@ -176,13 +196,13 @@ export class Cluster implements AsyncDisposable {
     this.namespaces.push(this.switch);
     await this.#gateway();
     await Promise.all(ports.map((port) => defaultRoutes(port.ns, gateways(this.families))));
-    this.etcd = new ClusterEtcd(
-      host ?? this.nodes[etcdOnNode!].ns,
-      addresses(this.families, host ? 2 : 11 + etcdOnNode!)[0].split("/")[0],
-      this.#folder,
-      etcd,
-    );
-    await this.etcd.setUp();
+    const ip = addresses(this.families, host ? 2 : 11 + etcdOnNode!)[0].split("/")[0];
+    this.etcdHost = host ?? this.nodes[etcdOnNode!].ns;
+    this.etcd = await Etcd.start({
+      ...etcd,
+      address: `${ip.includes(":") ? `[${ip}]` : ip}:2379`,
+      netns: this.etcdHost.name,
+    });
     if (network !== null) await this.writeConfig(network ?? networkConfig(this.families));
   }
 
@@ -190,6 +210,10 @@ export class Cluster implements AsyncDisposable {
   async namespace(name: string): Promise<NetNs> {
     const ns = await NetNs.create(`${this.options.label}-${name}`);
     this.namespaces.push(ns);
+    if (this.#disposing) {
+      await ns[Symbol.asyncDispose]();
+      throw new Error("the cluster was removed");
+    }
     return ns;
   }
 
@@ -252,7 +276,7 @@ export class Node {
   /** Flags that fit the agent into its host. */
   protected flags(): string[] {
     return [
-      ...this.cluster.etcd.agentArgs(),
+      ...this.cluster.etcdArgs(),
       `--subnet-file=${this.subnetFile}`,
       `--healthz-port=${HEALTH_PORT}`,
       `--bridge=${BRIDGE}`,

@@ -19,7 +19,7 @@ Deno.test("hosts reach each other and etcd, and nothing is left of them", async 
     );
     assert.deepEqual(JSON.parse(config), networkConfig("dual"));
     await cluster.etcd.stop();
-    await cluster.etcd.start();
+    await cluster.etcd.restart();
     assert.equal((await cluster.leases()).size, 0);
     assert.equal((await a.health("/readyz")).status, 0);
   }
@@ -37,13 +37,13 @@ Deno.test("etcd with TLS and users lets only those in", async () => {
   const auth = { username: "flannel", password: "secret" };
   await using cluster = await Cluster.create({ label: "clutls", etcd: { tls: true, auth } });
   const { etcd } = cluster;
-  assert.match(etcd.agentArgs().join(" "), /https:.*cafile.*username=flannel/);
+  assert.match(cluster.etcdArgs().join(" "), /https:.*cafile.*username=flannel/);
   const { tls, endpoint } = etcd;
   const client = ["--endpoints", endpoint, "--cacert", tls!.ca, "--dial-timeout=1s"];
   const get = ["get", "--command-timeout=2s", "/coreos.com/network/config"];
   const certificate = ["--cert", tls!.cert, "--key", tls!.key];
   const ctl = (...args: string[]) =>
-    etcd.ns.exec("env", "ETCDCTL_API=3", "etcdctl", ...client, ...args, ...get);
+    cluster.etcdHost.exec("env", "ETCDCTL_API=3", "etcdctl", ...client, ...args, ...get);
   assert.equal((await ctl(...certificate, "--user", "flannel:secret")).code, 0);
   assert.notEqual((await ctl(...certificate, "--user", "flannel:wrong")).code, 0);
   assert.notEqual((await ctl(...certificate)).code, 0);

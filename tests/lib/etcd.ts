@@ -9,8 +9,14 @@
  *
  * @module
  */
-import { certificate, certificateAuthority, type EtcdUser, type TlsFiles } from "./cluster_etcd.ts";
+import { certificate, certificateAuthority, type TlsFiles } from "./certificates.ts";
 import { type Process, run, spawn, waitFor } from "./netns.ts";
+
+/** User and password; the user may do everything. */
+export interface EtcdUser {
+  username: string;
+  password: string;
+}
 
 /** What {@linkcode Etcd.start} makes. */
 export interface EtcdOptions {

@@ -225,6 +225,15 @@ export class NetNs implements AsyncDisposable {
     return ns;
   }
 
+  /** The namespaces there are by names that match, whoever made them. */
+  static async find(pattern: RegExp): Promise<NetNs[]> {
+    // A line is the name, or the name and an id in parentheses.
+    const names = (await run("ip", ["netns", "list"])).split("\n").map((line) =>
+      line.split(" ")[0]
+    );
+    return names.filter((name) => pattern.test(name)).map((name) => new NetNs(name));
+  }
+
   /** Runs a command inside to its end, whatever its status. */
   exec(cmd: string, ...args: string[]): Promise<Output> {
     return exec("ip", ["netns", "exec", this.name, cmd, ...args]);

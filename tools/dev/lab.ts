@@ -106,14 +106,13 @@ async function prove(paths: Path[], output: Output, signal: AbortSignal): Promis
 function tellCommands(cluster: Cluster, path: Path, output: Output, backend: string): void {
   const [node] = cluster.nodes;
   const host = `ip netns exec ${node.ns.name}`;
-  const { etcd } = cluster;
   output.heading("To try in another terminal, as root");
   output.line(
     `ip netns exec ${path.from.ns.name} ping ${path.ip}`,
     `${host} ip ${path.ip.includes(":") ? "-6 " : ""}route`,
     ...(backend === "vxlan" ? [`${host} bridge fdb show dev flannel.1`] : []),
     `cat ${node.subnetFile}`,
-    `ip netns exec ${etcd.ns.name} etcdctl --endpoints ${etcd.endpoint} ` +
+    `ip netns exec ${cluster.etcdHost.name} etcdctl --endpoints ${cluster.etcd.endpoint} ` +
       "get --prefix /coreos.com/network",
   );
   output.heading("Live view; Ctrl-C ends it and removes everything");
