@@ -7,7 +7,7 @@ import type { Container } from "../../tests/lib/cluster.ts";
 import type { Process } from "../../tests/lib/netns.ts";
 import type { CopyResult } from "./copy_end.ts";
 
-const COPY_END = new URL("./copy_end.ts", import.meta.url).pathname;
+const COPY_END = `${import.meta.dirname}/copy_end.ts`;
 
 /** Milliseconds for a copy; 32 MB take a tenth of a second over any path that works. */
 const COPY_LIMIT = 30_000;
