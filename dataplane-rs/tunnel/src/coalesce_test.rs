@@ -1,0 +1,266 @@
+use super::*;
+use crate::segment::{MAX_HEADERS, Segmenter};
+use crate::testing;
+use proptest::prelude::*;
+
+const BOTH: Joins = Joins {
+    tcp: true,
+    udp: true,
+};
+
+/// Coalesces `packets` and gives each write as (offload header, bytes).
+fn writes(packets: &[Vec<u8>], joins: Joins) -> Vec<(VnetHdr, Vec<u8>)> {
+    let mut arena = Vec::new();
+    let mut coalescer = Coalescer::new(joins);
+    for packet in packets {
+        let start = arena.len();
+        arena.extend(packet);
+        coalescer.push(&arena, start..start + packet.len());
+    }
+    (0..coalescer.len())
+        .map(|index| {
+            let vnet = coalescer.finish(index, &mut arena);
+            (
+                vnet,
+                coalescer
+                    .places(index)
+                    .flat_map(|place| arena[place].to_vec())
+                    .collect(),
+            )
+        })
+        .collect()
+}
+
+/// What the kernel would make of a write: the segments.
+fn segments(write: &(VnetHdr, Vec<u8>)) -> Vec<Vec<u8>> {
+    let (vnet, bytes) = write;
+    if vnet.gso == Gso::None {
+        return vec![bytes.clone()];
+    }
+    let mut segmenter = Segmenter::new(bytes, vnet).expect("fits");
+    let mut header = [0; MAX_HEADERS];
+    let mut segments = Vec::new();
+    while let Some(payload) = segmenter.next(&mut header) {
+        segments.push([&header[..segmenter.header_len()], &bytes[payload]].concat());
+    }
+    segments
+}
+
+const A: [u8; 4] = [10, 1, 2, 3];
+const B: [u8; 4] = [10, 1, 3, 4];
+
+fn with_id(mut packet: Vec<u8>, id: u16) -> Vec<u8> {
+    packet[4..6].copy_from_slice(&id.to_be_bytes());
+    testing::fix_ipv4_checksum(&mut packet);
+    packet
+}
+
+fn tcp(sequence: u32, flags: u8, len: usize) -> Vec<u8> {
+    testing::tcp_v4(A, B, sequence, flags, &vec![sequence as u8; len])
+}
+
+#[test]
+fn contiguous_segments_become_one() {
+    let packets = [tcp(0, 0x10, 100), tcp(100, 0x10, 100), tcp(200, 0x18, 60)];
+    let writes = writes(&packets, BOTH);
+    assert_eq!(writes.len(), 1);
+    let (vnet, bytes) = &writes[0];
+    assert_eq!(
+        (
+            vnet.gso,
+            vnet.gso_size,
+            vnet.hdr_len,
+            vnet.csum_start,
+            vnet.csum_offset
+        ),
+        (Gso::TcpV4, 100, 52, 20, 16)
+    );
+    assert_eq!(bytes.len(), 52 + 260);
+    assert_eq!(checksum::fold(checksum::sum(&bytes[..20])), 0xffff);
+    assert_eq!(bytes[33], 0x18);
+}
+
+/// Each table row: packets that must not be joined into fewer than `wanted` writes.
+#[test]
+fn what_differs_stays_apart() {
+    let mut other_ttl = tcp(100, 0x10, 100);
+    other_ttl[8] = 9;
+    testing::fix_ipv4_checksum(&mut other_ttl);
+    let mut congestion_marked = tcp(100, 0x10, 100);
+    congestion_marked[1] = 3;
+    testing::fix_ipv4_checksum(&mut congestion_marked);
+    let mut other_ack = tcp(100, 0x10, 100);
+    other_ack[31] = 1;
+    testing::fix_l4_checksum(&mut other_ack, 20, 6);
+    let mut other_option = tcp(100, 0x10, 100);
+    other_option[50] = 1;
+    testing::fix_l4_checksum(&mut other_option, 20, 6);
+    let mut other_port = tcp(100, 0x10, 100);
+    other_port[21] ^= 1;
+    testing::fix_l4_checksum(&mut other_port, 20, 6);
+    let mut corrupt = tcp(100, 0x10, 100);
+    corrupt[80] ^= 1;
+    let mut fragment = tcp(100, 0x10, 100);
+    fragment[6] = 0x20;
+    testing::fix_ipv4_checksum(&mut fragment);
+    let rows: [(&str, Vec<u8>); 12] = [
+        ("gap", tcp(101, 0x10, 100)),
+        ("longer", tcp(100, 0x10, 101)),
+        ("fin", tcp(100, 0x11, 100)),
+        ("cwr", tcp(100, 0x90, 100)),
+        ("pure acknowledgement", tcp(100, 0x10, 0)),
+        ("ttl", other_ttl),
+        ("ecn", congestion_marked),
+        ("acknowledgement number", other_ack),
+        ("option", other_option),
+        ("port", other_port),
+        ("checksum", corrupt),
+        ("fragment", fragment),
+    ];
+    for (name, second) in rows {
+        let packets = [tcp(0, 0x10, 100), second];
+        let got: Vec<Vec<u8>> = writes(&packets, BOTH)
+            .into_iter()
+            .map(|(_, bytes)| bytes)
+            .collect();
+        assert_eq!(got, packets, "{name}");
+    }
+}
+
+#[test]
+fn a_wrong_first_checksum_is_not_mended() {
+    let mut first = tcp(0, 0x10, 100);
+    first[70] ^= 0x40;
+    let packets = [first.clone(), tcp(100, 0x10, 100), tcp(200, 0x10, 100)];
+    let writes = writes(&packets, BOTH);
+    assert_eq!(writes[0], (VnetHdr::PLAIN, first));
+    assert_eq!(writes.len(), 2);
+}
+
+#[test]
+fn push_and_a_short_segment_end_an_item() {
+    for ending in [tcp(100, 0x18, 100), tcp(100, 0x10, 99)] {
+        let next = 100 + (ending.len() - 52) as u32;
+        let packets = [tcp(0, 0x10, 100), ending, tcp(next, 0x10, 50)];
+        assert_eq!(writes(&packets, BOTH).len(), 2);
+    }
+}
+
+#[test]
+fn order_within_a_flow_is_kept() {
+    // The acknowledgement between the two must not be overtaken by the second segment.
+    let packets = [tcp(0, 0x10, 100), tcp(100, 0x10, 0), tcp(100, 0x10, 100)];
+    let got: Vec<Vec<u8>> = writes(&packets, BOTH)
+        .into_iter()
+        .map(|(_, bytes)| bytes)
+        .collect();
+    assert_eq!(got, packets);
+}
+
+#[test]
+fn udp_without_checksum_stays_alone() {
+    let mut packet = testing::udp_v4(A, B, &[1; 64]);
+    packet[26..28].fill(0);
+    assert_eq!(writes(&[packet.clone(), packet], BOTH).len(), 2);
+}
+
+#[test]
+fn a_switch_turns_joining_off() {
+    let packets = [tcp(0, 0x10, 100), tcp(100, 0x10, 100)];
+    assert_eq!(
+        writes(
+            &packets,
+            Joins {
+                tcp: false,
+                udp: true
+            }
+        )
+        .len(),
+        2
+    );
+    let packets = [
+        testing::udp_v4(A, B, &[1; 64]),
+        testing::udp_v4(A, B, &[2; 64]),
+    ];
+    assert_eq!(
+        writes(
+            &packets,
+            Joins {
+                tcp: true,
+                udp: false
+            }
+        )
+        .len(),
+        2
+    );
+    assert_eq!(writes(&packets, BOTH).len(), 1);
+}
+
+#[test]
+fn a_super_packet_fits_its_length_field() {
+    let packets: Vec<Vec<u8>> = (0..60u32).map(|i| tcp(i * 1400, 0x10, 1400)).collect();
+    let writes = writes(&packets, BOTH);
+    assert_eq!(writes.len(), 2);
+    assert_eq!(writes[0].1.len(), 52 + 46 * 1400);
+}
+
+/// A stream of packets of a few flows, as a peer might send them.
+fn stream() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let step = (0usize..4, 0usize..8, 1usize..200, any::<bool>(), 0u8..12);
+    proptest::collection::vec(step, 1..MAX_ITEMS).prop_map(|steps| {
+        let mut sequences = [0u32; 4];
+        let mut ids = [0u16; 4];
+        let mut packets = Vec::new();
+        for (flow, kind, len, push, trouble) in steps {
+            let len = if kind < 5 { 120 } else { len };
+            let payload: Vec<u8> = (0..len).map(|i| (i + flow) as u8).collect();
+            let flags = if push && trouble > 9 { 0x18 } else { 0x10 };
+            let mut from = A;
+            from[3] = flow as u8;
+            let mut packet = match flow {
+                0 => testing::tcp_v4(from, B, sequences[flow], flags, &payload),
+                1 => testing::tcp_v6([5; 16], [6; 16], sequences[flow], flags, &payload),
+                2 => testing::udp_v4(from, B, &payload),
+                _ => testing::udp_v6([5; 16], [6; 16], &payload),
+            };
+            sequences[flow] = sequences[flow].wrapping_add(len as u32 + u32::from(trouble == 0));
+            if flow % 2 == 0 {
+                packet = with_id(packet, ids[flow]);
+                ids[flow] += 1;
+            }
+            if trouble == 1 {
+                let last = packet.len() - 1;
+                packet[last] ^= 1;
+            }
+            packets.push(packet);
+        }
+        packets
+    })
+}
+
+proptest! {
+    /// Segmentation undoes coalescing: each flow's packets come out as they went in, in order. Only the
+    /// IPv4 identification of packets with DF may be counted anew.
+    #[test]
+    fn segmentation_undoes_it(packets in stream()) {
+        let flow = |packet: &[u8]| {
+            let l4 = if packet[0] >> 4 == 6 { 40 } else { 20 };
+            flow_key(packet, l4).to_vec()
+        };
+        let plain = |packet: &Vec<u8>| {
+            let mut packet = packet.clone();
+            if packet[0] >> 4 == 4 {
+                packet[4..6].fill(0);
+                testing::fix_ipv4_checksum(&mut packet);
+            }
+            packet
+        };
+        let out: Vec<Vec<u8>> = writes(&packets, BOTH).iter().flat_map(segments).collect();
+        prop_assert_eq!(out.len(), packets.len());
+        for packet in &packets {
+            let wanted: Vec<Vec<u8>> = packets.iter().filter(|p| flow(p) == flow(packet)).map(plain).collect();
+            let got: Vec<Vec<u8>> = out.iter().filter(|p| flow(p) == flow(packet)).map(plain).collect();
+            prop_assert_eq!(got, wanted);
+        }
+    }
+}
