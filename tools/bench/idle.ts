@@ -1,0 +1,100 @@
+/**
+ * What an agent holds and burns while nothing happens: one node of two, and one with 1,000 peers. All
+ * are measured in the same minute, which changes neither memory nor processor time.
+ *
+ * @module
+ */
+import { Cluster, type Node } from "../../tests/lib/cluster.ts";
+import { waitFor } from "../../tests/lib/netns.ts";
+import { type Contender, exists, LARGE_NETWORK, median, putPeers, type Row, row } from "./lib.ts";
+
+const SETTLE_S = 10;
+const WATCH_S = 60;
+const PEERS = 1_000;
+
+/** One agent's figures. */
+interface Usage {
+  /** MB of 1,048,576 bytes. */
+  resident: number;
+  privateDirty: number;
+  /** Processor time of the process and its children, in seconds over {@linkcode WATCH_S}. */
+  cpu: number;
+}
+
+/** See the module. */
+export async function idle(contenders: Contender[]): Promise<Row[]> {
+  const measured = await Promise.all([
+    ...contenders.map((contender) => measure(contender, 0)),
+    ...contenders.map((contender) => measure(contender, PEERS)),
+  ]);
+  const few = measured.slice(0, contenders.length);
+  const many = measured.slice(contenders.length);
+  const rows = (what: string, usages: Usage[], limits: boolean) => {
+    const of = (key: keyof Usage) =>
+      Object.fromEntries(contenders.map(({ name }, index) => [name, [usages[index][key]]]));
+    return [
+      row(`idle, ${what}: resident (MB)`, of("resident"), median, limits ? 75 : undefined),
+      row(`idle, ${what}: private dirty (MB)`, of("privateDirty"), median, limits ? 30 : undefined),
+      row(`idle, ${what}: processor time in ${WATCH_S} s (s)`, of("cpu"), median),
+    ];
+  };
+  return [...rows("2 nodes", few, true), ...rows("1,000 peers", many, false)];
+}
+
+async function measure(contender: Contender, peers: number): Promise<Usage> {
+  await using cluster = await Cluster.create({
+    label: "bidle",
+    nodes: peers > 0 ? 1 : 2,
+    network: LARGE_NETWORK,
+  });
+  if (peers > 0) await putPeers(cluster, 0, peers);
+  const nodes = cluster.nodes.map((node) => contender.on(node));
+  for (const node of nodes) node.startAgent();
+  await Promise.all(
+    nodes.map((node) =>
+      waitFor(() => exists(node.subnetFile), { limitMs: 20_000, what: node.subnetFile })
+    ),
+  );
+  await pause(SETTLE_S);
+  const { pid } = nodes[0].agent!;
+  const before = await cpuSeconds(pid);
+  await pause(WATCH_S);
+  const cpu = await cpuSeconds(pid) - before;
+  requireAlive(nodes);
+  return { ...await memory(pid), cpu };
+}
+
+function requireAlive(nodes: Node[]): void {
+  for (const { agent } of nodes) {
+    if (agent!.ended) throw new Error(`the agent ended:\n${agent!.lines.join("\n")}`);
+  }
+}
+
+/** User and system time of a process and of its children that have ended (proc(5), stat). */
+async function cpuSeconds(pid: number): Promise<number> {
+  const text = await Deno.readTextFile(`/proc/${pid}/stat`);
+  // The second field, the name, may hold blanks; what follows it starts with the third.
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ").map(Number);
+  const TICKS_A_SECOND = 100;
+  return (fields[11] + fields[12] + fields[13] + fields[14]) / TICKS_A_SECOND;
+}
+
+/** Memory of a process and the children that it has now. */
+async function memory(pid: number): Promise<Omit<Usage, "cpu">> {
+  const total = { resident: 0, privateDirty: 0 };
+  const children = await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`).catch(() => "");
+  for (const each of [pid, ...children.split(" ").filter(Boolean).map(Number)]) {
+    const kilobytes = (text: string, key: string) =>
+      Number(new RegExp(`^${key}:\\s+(\\d+) kB`, "m").exec(text)?.[1] ?? 0) / 1024;
+    total.resident += kilobytes(await Deno.readTextFile(`/proc/${each}/status`), "VmRSS");
+    total.privateDirty += kilobytes(
+      await Deno.readTextFile(`/proc/${each}/smaps_rollup`),
+      "Private_Dirty",
+    );
+  }
+  return total;
+}
+
+function pause(seconds: number): Promise<void> {
+  return new Promise((done) => setTimeout(done, seconds * 1000));
+}
