@@ -134,11 +134,7 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
 
   program.command("completions").description("Print completions for a shell.")
     .addArgument(new Argument("<shell>").choices(SHELL_NAMES))
-    .action(
-      run(async (command) =>
-        (await import("./completions.ts")).completions(command.args[0], buildProgram())
-      ),
-    );
+    .action(run((command) => Promise.resolve(completions(command.args[0], buildProgram()))));
   program.command("man").description("Print the manual page.")
     .action(run(async () => (await import("./man.ts")).man(buildProgram())));
   return program;

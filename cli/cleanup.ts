@@ -1,0 +1,93 @@
+/**
+ * `flanneld cleanup`: takes from the node what the agent made.
+ *
+ * @module
+ */
+import { acquireLock } from "../agent/lock.ts";
+import { DataPlane } from "../dataplane/mod.ts";
+import type { Lease } from "../subnet/types.ts";
+import { createTrafficRules } from "../traffic/mod.ts";
+import type { Settings } from "./parse.ts";
+import { libraryPath } from "./paths.ts";
+import { openStore } from "./store.ts";
+import { announcesUs, inSubnetFile, type ThisNode, thisNode } from "./this_node.ts";
+
+/**
+ * Runs the command: a step that fails does not keep the others from being done.
+ *
+ * @param withLease also gives back the lease and removes the subnet file
+ * @returns the exit status
+ */
+export async function cleanup(settings: Settings, withLease: boolean): Promise<number> {
+  using lock = acquireLock();
+  if (lock === undefined) {
+    throw new Error("flanneld runs on this node (in this network namespace): stop it first");
+  }
+  const steps = withLease ? [...STEPS, giveBack] : STEPS;
+  let removed = 0;
+  let status = 0;
+  for (const step of steps) {
+    try {
+      await step((thing) => {
+        console.log(`removed ${thing}`);
+        removed++;
+      }, settings);
+    } catch (error) {
+      console.error(`flanneld: ${error instanceof Error ? error.message : String(error)}`);
+      status = 1;
+    }
+  }
+  if (removed === 0 && status === 0) console.log("nothing to remove");
+  return status;
+}
+
+/** Removes things, telling each; throws where one is left. */
+type Step = (removed: (thing: string) => void, settings: Settings) => Promise<void>;
+
+const STEPS: Step[] = [
+  async (removed) => {
+    using dataplane = DataPlane.open(libraryPath());
+    const report = await dataplane.cleanup();
+    report.removed.forEach(removed);
+    if (report.errors.length === 0) return;
+    const errors = report.errors.map(({ entry, message }) => `${entry}: ${message}`);
+    throw new Error(`cannot remove ${errors.join("; ")}`);
+  },
+  // Takes the rules of both packet filters, whichever is asked.
+  async (removed) => (await createTrafficRules("iptables").remove()).forEach(removed),
+];
+
+/** Removes this node's lease and, once it is gone, the subnet file, which would ask for it again. */
+async function giveBack(removed: (thing: string) => void, settings: Settings): Promise<void> {
+  const node = thisNode(settings);
+  await using store = openStore(settings);
+  for (const lease of ownLeases(await store.leases(), node)) {
+    await store.release(lease);
+    removed(`lease ${lease.key} of ${lease.attrs.publicIP ?? lease.attrs.publicIPv6}`);
+  }
+  const path = settings.values["subnet-file"];
+  try {
+    await Deno.remove(path);
+    removed(`file ${path}`);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
+/**
+ * The leases that announce this node's address.
+ *
+ * @throws Error for one that is only in the subnet file: it may be another node's by now
+ */
+export function ownLeases(leases: readonly Lease[], node: ThisNode): Lease[] {
+  const ours = leases.filter((lease) => announcesUs(lease, node));
+  if (ours.length > 0) return ours;
+  const former = leases.find((lease) => inSubnetFile(lease, node));
+  if (!former) return [];
+  const { publicIP, publicIPv6 } = former.attrs;
+  const flag = publicIP === null ? `--public-ipv6=${publicIPv6}` : `--public-ip=${publicIP}`;
+  throw new Error(
+    `the lease ${former.key} in the subnet file announces ${publicIP ?? publicIPv6}, which no ` +
+      `interface here has: add ${flag} if that is this node`,
+  );
+}

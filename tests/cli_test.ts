@@ -1,0 +1,246 @@
+/**
+ * The program as a user calls it: exit status and the two outputs, against a real etcd.
+ *
+ * @module
+ */
+import assert from "node:assert/strict";
+import { fileURLToPath } from "node:url";
+import { Etcd } from "./lib/etcd.ts";
+import { exec, type Output } from "./lib/netns.ts";
+
+const CONFIG = '{"Network":"10.1.0.0/16", "Backend": {"Type": "vxlan"}}';
+const KEY = "/coreos.com/network/config";
+
+/** Runs the built program that `FLANNELD_BIN` names, else this checkout's sources. */
+function flanneld(args: string[], env: Record<string, string> = {}): Promise<Output> {
+  const built = Deno.env.get("FLANNELD_BIN");
+  if (built) return exec(built, args, { env });
+  const main = fileURLToPath(new URL("../cli/main.ts", import.meta.url));
+  return exec(Deno.execPath(), ["run", "-A", "--unstable-net", main, ...args], { env });
+}
+
+/** Runs it and demands success; gives standard output. */
+async function succeed(args: string[], env: Record<string, string> = {}): Promise<string> {
+  const { code, stdout, stderr } = await flanneld(args, env);
+  assert.equal(code, 0, stderr);
+  return stdout;
+}
+
+/** Runs it and demands one line on standard error, none on standard output, and this status. */
+async function fail(args: string[], status: number, line: RegExp): Promise<void> {
+  const { code, stdout, stderr } = await flanneld(args);
+  assert.match(stderr, /^flanneld: [^\n]+\n$/);
+  assert.match(stderr, line);
+  assert.equal(stdout, "");
+  assert.equal(code, status);
+}
+
+Deno.test("--version prints the version alone, with one dash or two", async () => {
+  for (const flag of ["-version", "--version"]) {
+    const { code, stdout, stderr } = await flanneld([flag]);
+    assert.deepEqual([code, stderr], [0, ""]);
+    assert.match(stdout, /^v\d+\.\d+\.\d+\n$/);
+  }
+});
+
+Deno.test("--help names each flag and its variable, within 100 columns", async () => {
+  const help = await succeed(["--help"]);
+  for (const text of ["--iface-regex", "FLANNELD_ETCD_ENDPOINTS", "Traffic rules:", "leases"]) {
+    assert.ok(help.includes(text), text);
+  }
+  assert.deepEqual(help.split("\n").filter((line) => line.length > 100), []);
+});
+
+Deno.test("what the user got wrong: one line, exit status 2", async () => {
+  await fail(
+    ["--etcd-endpoint=x"],
+    2,
+    /unknown flag --etcd-endpoint; did you mean --etcd-endpoints/,
+  );
+  await fail(["-public-ip", "10.0.0"], 2, /invalid value "10\.0\.0" for --public-ip/);
+  await fail(["-kube-subnet-mgr"], 2, /--kube-subnet-mgr: this version has no/);
+  await fail(["lease"], 2, /unknown command "lease"; did you mean leases\?/);
+  await fail(["config"], 2, /config needs one of: get, set, validate/);
+  await fail(["config", "get", "x"], 2, /too many arguments/);
+  await fail(["leases", "--jsn"], 2, /unknown flag '--jsn'; did you mean --json\?/);
+  await fail(["leases", "-etcd-endpoints=x"], 2, /not an http:\/\/ or https:\/\/ URL/);
+});
+
+Deno.test("config set, get and validate against etcd", async () => {
+  await using etcd = await Etcd.start();
+  const store = `--etcd-endpoints=${etcd.endpoint}`;
+  await fail(["config", "get", store], 1, new RegExp(`no network config under ${KEY}`));
+
+  assert.equal(await succeed(["config", "set", store, CONFIG]), `${CONFIG}\n`);
+  assert.equal(await etcd.ctl("get", "--print-value-only", KEY), `${CONFIG}\n`);
+  assert.equal(await succeed(["config", "get", store]), `${CONFIG}\n`);
+  const effective = JSON.parse(
+    await succeed(["-etcd-endpoints", etcd.endpoint, "config", "validate"]),
+  );
+  assert.equal(effective.SubnetLen, 24);
+  assert.equal(effective.SubnetMin, "10.1.1.0");
+
+  const before = await etcd.ctl("get", KEY, "-w", "json");
+  await fail(
+    ["config", "set", store, '{"Network":"10.1.0.0/33"}'],
+    1,
+    /Network: "10\.1\.0\.0\/33"/,
+  );
+  await fail(
+    ["config", "set", store, '{"Network":"10.1.0.0/16","Backend":{"Type":"x"}}'],
+    1,
+    /Type/,
+  );
+  await fail(
+    ["config", "set", store, '{"Network":"10.1.0.0/16","Backend":{"VNI":-1}}'],
+    1,
+    /Backend\.VNI: -1/,
+  );
+  await fail(["config", "set", store, "{"], 1, /no JSON/);
+  await fail(["config", "set", store, "--file", "/nonexistent"], 1, /\/nonexistent/);
+  await fail(["config", "set", store, "{}", "--file", "/x"], 2, /exclude each other/);
+  assert.equal(revision(await etcd.ctl("get", KEY, "-w", "json")), revision(before));
+
+  const { code, stderr } = await flanneld([
+    "config",
+    "set",
+    store,
+    '{"Network":"10.2.0.0/16","X":1,"Backend":{}}',
+  ]);
+  assert.equal(code, 0);
+  assert.match(stderr, /^flanneld: warning: "X" is no known key\n$/);
+
+  const env = { FLANNELD_ETCD_ENDPOINTS: etcd.endpoint, FLANNELD_ETCD_PREFIX: "/other/" };
+  await succeed(["config", "set", CONFIG], env);
+  assert.equal(await etcd.ctl("get", "--print-value-only", "/other/config"), `${CONFIG}\n`);
+});
+
+function revision(json: string): number {
+  return JSON.parse(json).kvs[0].mod_revision;
+}
+
+Deno.test("a store that is away or refuses: one line, soon", async () => {
+  await fail(
+    ["config", "get", "--etcd-endpoints=http://127.0.0.1:1"],
+    1,
+    /http:\/\/127\.0\.0\.1:1/,
+  );
+});
+
+Deno.test("TLS and users", async () => {
+  const auth = { username: "net", password: "secret" };
+  await using etcd = await Etcd.start({ tls: true, auth });
+  assert.ok(etcd.tls);
+  const access = [
+    `--etcd-endpoints=${etcd.endpoint}`,
+    `--etcd-cafile=${etcd.tls.ca}`,
+    `--etcd-certfile=${etcd.tls.cert}`,
+    `--etcd-keyfile=${etcd.tls.key}`,
+    "--etcd-username=net",
+  ];
+  await succeed(["config", "set", ...access, CONFIG], { FLANNELD_ETCD_PASSWORD: "secret" });
+  await fail(["config", "get", ...access, "--etcd-password=wrong"], 1, /password|authentication/i);
+});
+
+Deno.test("leases, as a table and as JSON", async () => {
+  await using etcd = await Etcd.start();
+  const store = `--etcd-endpoints=${etcd.endpoint}`;
+  const put = (key: string, value: object, ...more: string[]) =>
+    etcd.ctl("put", `/coreos.com/network/subnets/${key}`, JSON.stringify(value), ...more);
+  await succeed(["config", "set", store, '{"Network":"10.1.0.0/16"}']);
+  const grant = await etcd.ctl("lease", "grant", "3600");
+  const id = /lease ([0-9a-f]+) granted/.exec(grant)?.[1] ?? "";
+  const data = { VNI: 1, VtepMAC: "a2:4e:ac:cd:67:20" };
+  const vxlan = { PublicIPv6: null, BackendType: "vxlan", BackendData: data };
+  await put("10.1.34.0-24", { PublicIP: "192.0.2.1", ...vxlan }, `--lease=${id}`);
+  await put("10.1.5.0-24", { PublicIP: "192.0.2.2", ...vxlan });
+
+  const node = [store, "--public-ip=192.0.2.2", "--subnet-file=/nonexistent"];
+  const [first, second] = JSON.parse(await succeed(["leases", ...node, "--json"]));
+  assert.deepEqual(first, {
+    subnet: "10.1.5.0/24",
+    ipv6Subnet: null,
+    publicIP: "192.0.2.2",
+    publicIPv6: null,
+    backendType: "vxlan",
+    backendData: data,
+    backendV6Data: null,
+    expiresInSeconds: null,
+    thisNode: true,
+  });
+  assert.equal(second.subnet, "10.1.34.0/24");
+  assert.equal(second.thisNode, false);
+  assert.ok(second.expiresInSeconds > 3500 && second.expiresInSeconds <= 3600);
+
+  const [title, ...rows] = (await succeed(["leases", ...node])).trimEnd().split("\n");
+  assert.match(title, /^SUBNET +PUBLIC IP +BACKEND +VTEP MAC +EXPIRES IN$/);
+  assert.match(
+    rows[0],
+    /^10\.1\.5\.0\/24 +192\.0\.2\.2 +vxlan +a2:4e:ac:cd:67:20 +never +this node$/,
+  );
+  assert.match(rows[1], /^10\.1\.34\.0\/24 +192\.0\.2\.1 +vxlan +\S+ +(59m\d+s|1h0m0s)$/);
+});
+
+Deno.test("docker-opts writes variables, and merges into daemon.json whole or not at all", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const subnet = `${folder}/subnet.env`;
+    await fail(["docker-opts", "-f", subnet, "-d", `${folder}/x`], 1, /there is no subnet file/);
+    await Deno.writeTextFile(
+      subnet,
+      "FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.40.1/24\nFLANNEL_MTU=9001\n" +
+        "FLANNEL_IPMASQ=false\n",
+    );
+    const options = `${folder}/docker_opts.env`;
+    await succeed(["docker-opts", "-f", subnet, "-d", options, "-ck", "OPTS"]);
+    assert.equal(
+      await Deno.readTextFile(options),
+      'OPTS=" --bip=10.1.40.1/24 --ip-masq=true --mtu=9001"\n',
+    );
+
+    const daemon = `${folder}/daemon.json`;
+    await Deno.writeTextFile(daemon, '{\n  "mtu": 1500,\n  "log-driver": "local"\n}\n');
+    await Deno.chmod(daemon, 0o640);
+    await Deno.symlink(daemon, `${folder}/link.json`);
+    await succeed(["docker-opts", "-f", subnet, "--daemon-json", `${folder}/link.json`]);
+    const merged = '{\n  "mtu": 9001,\n  "log-driver": "local",\n  "bip": "10.1.40.1/24"\n}\n';
+    assert.equal(await Deno.readTextFile(daemon), merged);
+    assert.equal((await Deno.stat(daemon)).mode! & 0o777, 0o640);
+    assert.ok((await Deno.lstat(`${folder}/link.json`)).isSymlink);
+
+    await Deno.writeTextFile(daemon, "{broken");
+    await fail(["docker-opts", "-f", subnet, "--daemon-json", daemon], 1, /left as it is/);
+    assert.equal(await Deno.readTextFile(daemon), "{broken");
+
+    const fresh = `${folder}/docker/daemon.json`;
+    await succeed(["docker-opts", "-f", subnet, "--daemon-json", fresh]);
+    assert.deepEqual(JSON.parse(await Deno.readTextFile(fresh)), {
+      bip: "10.1.40.1/24",
+      mtu: 9001,
+    });
+    const names = [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
+    assert.deepEqual(names, [
+      "daemon.json",
+      "docker",
+      "docker_opts.env",
+      "link.json",
+      "subnet.env",
+    ]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("completions and the man page name every command", async () => {
+  for (
+    const args of [["completions", "bash"], ["completions", "zsh"], ["completions", "fish"], [
+      "man",
+    ]]
+  ) {
+    const text = (await succeed(args)).replaceAll("\\-", "-");
+    for (const word of ["etcd-endpoints", "docker-opts", "daemon-json", "validate"]) {
+      assert.ok(text.includes(word), `${args.join(" ")}: ${word}`);
+    }
+  }
+  await fail(["completions", "csh"], 2, /bash, zsh, fish/);
+});
