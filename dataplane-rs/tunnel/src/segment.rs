@@ -309,7 +309,7 @@ mod tests {
                 testing::udp_v4([10, 1, 2, 3], [10, 1, 3, 4], &payload)
             };
             let segments = cut(&packet, &vnet(Gso::Udp, l4, size));
-            let mut joined = Vec::new();
+            let mut joined: Vec<u8> = Vec::new();
             for segment in &segments {
                 let header = packet::parse(segment).expect("an IP packet");
                 prop_assert_eq!(header.len, l4);
