@@ -198,6 +198,7 @@ export class Cluster implements AsyncDisposable {
       ...etcd,
       address: `${ip.includes(":") ? `[${ip}]` : ip}:2379`,
       netns: this.etcdHost.name,
+      parent: this.#folder,
     });
     if (network !== null) await this.writeConfig(network ?? networkConfig(this.families));
   }

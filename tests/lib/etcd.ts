@@ -28,6 +28,8 @@ export interface EtcdOptions {
   tls?: boolean;
   /** A user who may do everything; `root` has the same password. */
   auth?: EtcdUser;
+  /** Existing folder to put data and certificates in; the system's for temporary files if absent. */
+  parent?: string;
   /** More flags of etcd. */
   args?: string[];
 }
@@ -66,7 +68,7 @@ export class Etcd implements AsyncDisposable {
 
   /** Makes what is asked for, starts etcd and waits until it answers. */
   static async start(options: EtcdOptions = {}): Promise<Etcd> {
-    const folder = await Deno.makeTempDir({ prefix: "etcd-" });
+    const folder = await Deno.makeTempDir({ dir: options.parent, prefix: "etcd-" });
     const address = options.address ?? `127.0.0.1:${freePort()}`;
     const etcd = new Etcd(folder, address, options);
     try {

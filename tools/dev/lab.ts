@@ -67,21 +67,23 @@ async function bringUp(cluster: Cluster, output: Output): Promise<Path[]> {
   return ring(containers);
 }
 
+/** A row for each address family of each host. */
 async function leaseTable(cluster: Cluster, containers: Container[]): Promise<string[]> {
   const leases = await leasesByHolder(cluster);
-  const rows = await Promise.all(cluster.nodes.map(async (node, index) => {
+  const rows = await Promise.all(containers.map(async ({ node, mtu, ipv4, ipv6 }) => {
     const env = await node.env();
-    const { ipv4, ipv6 } = containers[index];
+    const key = leases.get(node.ipv4 ?? node.ipv6 ?? "") ?? "none in etcd";
     return [
-      hostName(node),
-      both(node.ipv4, node.ipv6),
-      leases.get(node.ipv4 ?? node.ipv6 ?? "") ?? "none",
-      both(env.FLANNEL_SUBNET, env.FLANNEL_IPV6_SUBNET),
-      env.FLANNEL_MTU,
-      both(ipv4, ipv6),
-    ];
+      [node.ipv4, env.FLANNEL_SUBNET, ipv4],
+      [node.ipv6, env.FLANNEL_IPV6_SUBNET, ipv6],
+    ].filter(([publicIP]) => publicIP).map(([publicIP, gateway, container], row) => [
+      row === 0 ? hostName(node) : "",
+      ...[publicIP, gateway, container].map((value) => value ?? "none"),
+      row === 0 ? String(mtu) : "",
+      row === 0 ? key : "",
+    ]);
   }));
-  return table([["HOST", "PUBLIC IP", "LEASE", "GATEWAY", "MTU", "CONTAINER"], ...rows]);
+  return table([["HOST", "PUBLIC IP", "GATEWAY", "CONTAINER", "MTU", "LEASE"], ...rows.flat()]);
 }
 
 /** Pings and copies from each container to the next. */
@@ -142,12 +144,18 @@ async function liveView(
 
 /** Removes what a run left that was killed by a signal it could not see. */
 async function removeLeftovers(output: Output): Promise<void> {
-  const left = await NetNs.find(/^fl-dev\d+-/);
-  const orphans = left.filter(({ name }) => !isRunning(Number(/\d+/.exec(name)?.[0])));
-  await Promise.all(orphans.map((ns) => ns[Symbol.asyncDispose]()));
-  if (orphans.length > 0) {
-    output.line(`Removed ${orphans.length} namespaces of a run that was killed.`);
+  const orphan = (name: string) => {
+    const pid = /^(?:fl|flanneld)-dev(\d+)-/.exec(name)?.[1];
+    return pid !== undefined && !isRunning(Number(pid));
+  };
+  const namespaces = (await NetNs.find(/^fl-dev/)).filter(({ name }) => orphan(name));
+  await Promise.all(namespaces.map((ns) => ns[Symbol.asyncDispose]()));
+  const folder = Deno.env.get("TMPDIR") || "/tmp";
+  for (const { name } of Deno.readDirSync(folder)) {
+    if (orphan(name)) await Deno.remove(`${folder}/${name}`, { recursive: true });
   }
+  const count = namespaces.length;
+  if (count > 0) output.line(`Removed ${count} network namespaces of a run that was killed.`);
 }
 
 function isRunning(pid: number): boolean {
@@ -180,10 +188,6 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promi
 function describe({ from, to, ip }: Path): string {
   const source = ip.includes(":") ? from.ipv6 : from.ipv4;
   return `${hostName(from.node)} to ${hostName(to.node)}, ${source} to ${ip}`;
-}
-
-function both(ipv4: string | undefined, ipv6: string | undefined): string {
-  return [ipv4, ipv6].filter(Boolean).join(" ");
 }
 
 function messageOf(error: unknown): string {
