@@ -9,7 +9,7 @@ import type { Lease } from "../subnet/types.ts";
 import { createTrafficRules } from "../traffic/mod.ts";
 import type { Settings } from "./parse.ts";
 import { libraryPath } from "./paths.ts";
-import { openStore } from "./store.ts";
+import { Store } from "./store.ts";
 import { announcesUs, inSubnetFile, type ThisNode, thisNode } from "./this_node.ts";
 
 /**
@@ -60,8 +60,8 @@ const STEPS: Step[] = [
 /** Removes this node's lease and, once it is gone, the subnet file, which would ask for it again. */
 async function giveBack(removed: (thing: string) => void, settings: Settings): Promise<void> {
   const node = thisNode(settings);
-  await using store = openStore(settings);
-  for (const lease of ownLeases(await store.leases(), node)) {
+  using store = new Store(settings);
+  for (const lease of ownLeases(await store.leases(warnRefused), node)) {
     await store.release(lease);
     removed(`lease ${lease.key} of ${lease.attrs.publicIP ?? lease.attrs.publicIPv6}`);
   }

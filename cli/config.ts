@@ -7,7 +7,7 @@ import { validateBackendConfig } from "../backends/registry.ts";
 import { UsageError } from "../agent/errors.ts";
 import { type FamilyConfig, type NetworkConfig, parseNetworkConfig } from "../subnet/config.ts";
 import type { Settings } from "./parse.ts";
-import { openStore } from "./store.ts";
+import { Store } from "./store.ts";
 
 /** Prints the config as it is stored. Returns the exit status. */
 export async function get(settings: Settings): Promise<number> {
@@ -24,7 +24,7 @@ export async function get(settings: Settings): Promise<number> {
 export async function set(settings: Settings, argument?: string, file?: string): Promise<number> {
   const text = (await given(argument ?? (file === undefined ? "-" : undefined), file)).trim();
   await check(text);
-  await using store = openStore(settings);
+  using store = new Store(settings);
   await store.putConfig(text);
   console.log(text);
   return 0;
@@ -75,7 +75,7 @@ async function check(text: string): Promise<NetworkConfig> {
 }
 
 async function stored(settings: Settings): Promise<string> {
-  await using store = openStore(settings);
+  using store = new Store(settings);
   const text = await store.config();
   if (text === undefined) {
     throw new Error(

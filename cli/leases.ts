@@ -5,7 +5,8 @@
  */
 import type { Lease } from "../subnet/types.ts";
 import type { Settings } from "./parse.ts";
-import { announcesUs, thisNode } from "./this_node.ts";
+import { Store } from "./store.ts";
+import { announcesUs, thisNode, warnRefused } from "./this_node.ts";
 
 /** A lease as `--json` prints it. The shape is stable: fields may be added, none go. */
 export interface LeaseEntry {
@@ -85,9 +86,8 @@ function duration(seconds: number | null): string {
 /** Runs the command. Returns the exit status. */
 export async function leases(settings: Settings, json: boolean): Promise<number> {
   const node = thisNode(settings);
-  const { openStore } = await import("./store.ts");
-  await using store = openStore(settings);
-  const found = await store.leases();
+  using store = new Store(settings);
+  const found = await store.leases(warnRefused);
   const now = Date.now();
   const entries = found.map((lease) => leaseEntry(lease, announcesUs(lease, node), now));
   console.log(json ? JSON.stringify(entries, null, 2) : leaseTable(entries));

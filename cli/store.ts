@@ -1,48 +1,101 @@
 /**
- * The store as the sub-commands see it: an answer within seconds or one clear error, unlike the
+ * The store as the sub-commands see it: one attempt at each endpoint and one clear error, unlike the
  * agent, which waits for a store that is away.
  *
  * @module
  */
 import { Buffer } from "node:buffer";
-import { Etcd3 } from "etcd3";
+import { EtcdClient, type IKeyValue, prefixEnd } from "../subnet/etcd_client.ts";
+import { parseLease } from "../subnet/lease_codec.ts";
+import type { Lease } from "../subnet/types.ts";
 import { etcdOptions } from "./agent_options.ts";
 import type { Settings } from "./parse.ts";
 
-/** Milliseconds for one call. */
-const LIMIT = 10_000;
+/** Calls for the remaining time of leases that are under way at once. */
+const PARALLEL = 32;
 
-/** Network config in the store. */
-export interface Store extends AsyncDisposable {
+/** Network config and leases in etcd. */
+export class Store implements Disposable {
   /** Key of the network config. */
   readonly configKey: string;
+  readonly #client: EtcdClient;
+  readonly #subnets: string;
+
+  /** The store that the flags name. */
+  constructor(settings: Settings) {
+    const options = etcdOptions(settings);
+    this.#client = new EtcdClient(options);
+    this.configKey = `${options.prefix}/config`;
+    this.#subnets = `${options.prefix}/subnets/`;
+  }
+
   /** The network config as stored; undefined where there is none. */
-  config(): Promise<string | undefined>;
+  async config(): Promise<string | undefined> {
+    const { ranges } = await this.#client.read([{ key: Buffer.from(this.configKey) }]);
+    return ranges[0][0]?.value.toString();
+  }
+
   /** Replaces the network config. */
-  putConfig(text: string): Promise<void>;
+  async putConfig(text: string): Promise<void> {
+    const put = { key: Buffer.from(this.configKey), value: Buffer.from(text) };
+    await this.#client.txn({ success: [{ request_put: put }] });
+  }
+
+  /**
+   * All leases by address, with the time of their end.
+   *
+   * @param refused is told of each entry that cannot be read
+   */
+  async leases(refused: (key: string, reason: string) => void): Promise<Lease[]> {
+    const { ranges } = await this.#client.read([
+      { key: Buffer.from(this.#subnets), range_end: prefixEnd(this.#subnets) },
+    ]);
+    const ends = await this.#expirations(ranges[0]);
+    const leases: Lease[] = [];
+    for (const { key, value, mod_revision, lease } of ranges[0]) {
+      const name = key.toString().slice(this.#subnets.length);
+      try {
+        const parsed = parseLease(name, value, mod_revision);
+        leases.push({ ...parsed, expiration: ends.get(lease) ?? Infinity });
+      } catch (error) {
+        refused(name, error instanceof Error ? error.message : String(error));
+      }
+    }
+    return leases.sort(byAddress);
+  }
+
+  /** Deletes a lease, unless another has written it since it was read. */
+  async release({ key, revision }: Lease): Promise<void> {
+    const whole = Buffer.from(this.#subnets + key);
+    const answer = await this.#client.txn({
+      compare: [{ key: whole, target: "Mod", result: "Equal", mod_revision: revision }],
+      success: [{ request_delete_range: { key: whole } }],
+    });
+    if (!answer.succeeded) {
+      throw new Error(`the lease ${key} has just been changed by another: it is left as it is`);
+    }
+  }
+
+  /** Milliseconds since the epoch at which each etcd lease of these entries ends, by its id. */
+  async #expirations(entries: readonly IKeyValue[]): Promise<Map<string, number>> {
+    const ends = new Map<string, number>();
+    // "0" is no lease: a reservation.
+    const waiting = [...new Set(entries.map(({ lease }) => lease))].filter((id) => id !== "0");
+    const worker = async () => {
+      for (let id = waiting.pop(); id !== undefined; id = waiting.pop()) {
+        ends.set(id, Date.now() + Math.max(0, await this.#client.timeToLive(id)) * 1000);
+      }
+    };
+    await Promise.all(Array.from({ length: PARALLEL }, worker));
+    return ends;
+  }
+
+  [Symbol.dispose](): void {
+    this.#client.close();
+  }
 }
 
-/** Opens the store that the flags name. */
-export function openStore(settings: Settings): Store {
-  const { endpoints, prefix, cafile, certfile, keyfile, username, password } = etcdOptions(
-    settings,
-  );
-  const read = (path: string | undefined) =>
-    path === undefined ? undefined : Buffer.from(Deno.readFileSync(path));
-  const rootCertificate = read(cafile);
-  const client = new Etcd3({
-    hosts: endpoints,
-    credentials: rootCertificate &&
-      { rootCertificate, privateKey: read(keyfile), certChain: read(certfile) },
-    auth: username && password ? { username, password } : undefined,
-    dialTimeout: LIMIT,
-    defaultCallOptions: () => ({ deadline: Date.now() + LIMIT }),
-  });
-  const configKey = `${prefix}/config`;
-  return {
-    configKey,
-    config: async () => await client.get(configKey).string() ?? undefined,
-    putConfig: async (text) => void await client.put(configKey).value(text),
-    [Symbol.asyncDispose]: () => Promise.resolve(client.close()),
-  };
+function byAddress(a: Lease, b: Lease): number {
+  const base = ({ subnet, ipv6Subnet }: Lease) => subnet?.base ?? ipv6Subnet?.base ?? 0n;
+  return Number(base(a) > base(b)) - Number(base(a) < base(b));
 }

@@ -36,3 +36,8 @@ export function inSubnetFile(lease: Lease, { previous }: ThisNode): boolean {
   return (!subnet || lease.subnet?.equals(subnet) === true) &&
     (!ipv6Subnet || lease.ipv6Subnet?.equals(ipv6Subnet) === true);
 }
+
+/** Says on standard error which entry of the store is no lease. */
+export function warnRefused(key: string, reason: string): void {
+  console.error(`flanneld: warning: the lease ${JSON.stringify(key)} is passed over: ${reason}`);
+}
