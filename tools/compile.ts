@@ -27,7 +27,7 @@ export async function compile(): Promise<void> {
     "--quiet",
     "--no-check",
     ...PERMISSIONS,
-    ...V8_FLAGS.length > 0 ? [`--v8-flags=${V8_FLAGS.join(",")}`] : [],
+    `--v8-flags=${V8_FLAGS.join(",")}`,
     `--include=${BUNDLE}`,
     `--include=${BUNDLED_LIBRARY}`,
     `--output=${BINARY}`,

@@ -24,7 +24,7 @@ export function manifestHead(): string {
     ["env", "DENO_NO_UPDATE_CHECK", "1"],
     ["arg", "run"],
     ...PERMISSIONS.map((permission) => ["arg", permission]),
-    ...V8_FLAGS.length > 0 ? [["arg", `--v8-flags=${V8_FLAGS.join(",")}`]] : [],
+    ["arg", `--v8-flags=${V8_FLAGS.join(",")}`],
     ["arg", "--quiet"],
     ["arg", "--no-check"],
     ["arg", "--no-config"],

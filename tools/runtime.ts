@@ -12,8 +12,11 @@ export const DENO_VERSION = "2.9.6";
 /** What the program may do. */
 export const PERMISSIONS = ["--allow-all"];
 
-/** V8's flags. */
-export const V8_FLAGS: string[] = [];
+/**
+ * V8's flags. Measured on an idle agent with an etcd watch: resident 72 to 68 MB, private dirty 29
+ * to 23 MB, start unchanged. `--lite-mode` would save 6 MB more, but runs without the compiler.
+ */
+export const V8_FLAGS = ["--optimize-for-size"];
 
 /** Where the built binary goes. */
 export const BINARY = `${ROOT}/dist/flanneld`;
