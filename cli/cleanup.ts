@@ -5,7 +5,6 @@
  */
 import { acquireLock } from "../agent/lock.ts";
 import { DataPlane } from "../dataplane/mod.ts";
-import type { Lease } from "../subnet/types.ts";
 import { createTrafficRules } from "../traffic/mod.ts";
 import type { Settings } from "./parse.ts";
 import { libraryPath } from "./paths.ts";
@@ -72,22 +71,4 @@ async function giveBack(removed: (thing: string) => void, settings: Settings): P
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
-}
-
-/**
- * The leases that announce this node's address.
- *
- * @throws Error for one that is only in the subnet file: it may be another node's by now
- */
-export function ownLeases(leases: readonly Lease[], node: ThisNode): Lease[] {
-  const ours = leases.filter((lease) => announcesUs(lease, node));
-  if (ours.length > 0) return ours;
-  const former = leases.find((lease) => inSubnetFile(lease, node));
-  if (!former) return [];
-  const { publicIP, publicIPv6 } = former.attrs;
-  const flag = publicIP === null ? `--public-ipv6=${publicIPv6}` : `--public-ip=${publicIP}`;
-  throw new Error(
-    `the lease ${former.key} in the subnet file announces ${publicIP ?? publicIPv6}, which no ` +
-      `interface here has: add ${flag} if that is this node`,
-  );
 }

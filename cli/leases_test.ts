@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { Cidr } from "../subnet/cidr.ts";
 import type { Lease } from "../subnet/types.ts";
-import { ownLeases } from "./cleanup.ts";
 import { leaseEntry, leaseTable } from "./leases.ts";
-import type { ThisNode } from "./this_node.ts";
+import { ownLeases, type ThisNode } from "./this_node.ts";
 
 const NOW = 1_000_000_000_000;
 

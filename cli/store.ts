@@ -5,8 +5,8 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { EtcdClient, type IKeyValue, prefixEnd } from "../subnet/etcd_client.ts";
-import { parseLease } from "../subnet/lease_codec.ts";
+import { EtcdClient } from "../subnet/etcd_client.ts";
+import { LeaseStore, type StoredLease } from "../subnet/etcd_store.ts";
 import type { Lease } from "../subnet/types.ts";
 import { etcdOptions } from "./agent_options.ts";
 import type { Settings } from "./parse.ts";
@@ -16,28 +16,30 @@ const PARALLEL = 32;
 
 /** Network config and leases in etcd. */
 export class Store implements Disposable {
-  /** Key of the network config. */
-  readonly configKey: string;
   readonly #client: EtcdClient;
-  readonly #subnets: string;
+  readonly #store: LeaseStore;
 
   /** The store that the flags name. */
   constructor(settings: Settings) {
     const options = etcdOptions(settings);
     this.#client = new EtcdClient(options);
-    this.configKey = `${options.prefix}/config`;
-    this.#subnets = `${options.prefix}/subnets/`;
+    this.#store = new LeaseStore(this.#client, options.prefix);
+  }
+
+  /** Key of the network config. */
+  get configKey(): string {
+    return this.#store.configKey.toString();
   }
 
   /** The network config as stored; undefined where there is none. */
   async config(): Promise<string | undefined> {
-    const { ranges } = await this.#client.read([{ key: Buffer.from(this.configKey) }]);
+    const { ranges } = await this.#client.read([{ key: this.#store.configKey }]);
     return ranges[0][0]?.value.toString();
   }
 
   /** Replaces the network config. */
   async putConfig(text: string): Promise<void> {
-    const put = { key: Buffer.from(this.configKey), value: Buffer.from(text) };
+    const put = { key: this.#store.configKey, value: Buffer.from(text) };
     await this.#client.txn({ success: [{ request_put: put }] });
   }
 
@@ -47,26 +49,19 @@ export class Store implements Disposable {
    * @param refused is told of each entry that cannot be read
    */
   async leases(refused: (key: string, reason: string) => void): Promise<Lease[]> {
-    const { ranges } = await this.#client.read([
-      { key: Buffer.from(this.#subnets), range_end: prefixEnd(this.#subnets) },
-    ]);
-    const ends = await this.#expirations(ranges[0]);
+    const { leases: stored } = await this.#store.snapshot();
+    const ends = await this.#expirations(stored);
     const leases: Lease[] = [];
-    for (const { key, value, mod_revision, lease } of ranges[0]) {
-      const name = key.toString().slice(this.#subnets.length);
-      try {
-        const parsed = parseLease(name, value, mod_revision);
-        leases.push({ ...parsed, expiration: ends.get(lease) ?? Infinity });
-      } catch (error) {
-        refused(name, error instanceof Error ? error.message : String(error));
-      }
+    for (const { key, lease, leaseId, problem } of stored) {
+      if (lease) leases.push({ ...lease, expiration: ends.get(leaseId) ?? lease.expiration });
+      else refused(key, problem);
     }
     return leases.sort(byAddress);
   }
 
   /** Deletes a lease, unless another has written it since it was read. */
   async release({ key, revision }: Lease): Promise<void> {
-    const whole = Buffer.from(this.#subnets + key);
+    const whole = this.#store.fullKey(key);
     const answer = await this.#client.txn({
       compare: [{ key: whole, target: "Mod", result: "Equal", mod_revision: revision }],
       success: [{ request_delete_range: { key: whole } }],
@@ -76,11 +71,11 @@ export class Store implements Disposable {
     }
   }
 
-  /** Milliseconds since the epoch at which each etcd lease of these entries ends, by its id. */
-  async #expirations(entries: readonly IKeyValue[]): Promise<Map<string, number>> {
+  /** Milliseconds since the epoch at which each etcd lease of these ends, by its id. */
+  async #expirations(stored: readonly StoredLease[]): Promise<Map<string, number>> {
     const ends = new Map<string, number>();
     // "0" is no lease: a reservation.
-    const waiting = [...new Set(entries.map(({ lease }) => lease))].filter((id) => id !== "0");
+    const waiting = [...new Set(stored.map(({ leaseId }) => leaseId))].filter((id) => id !== "0");
     const worker = async () => {
       for (let id = waiting.pop(); id !== undefined; id = waiting.pop()) {
         ends.set(id, Date.now() + Math.max(0, await this.#client.timeToLive(id)) * 1000);

@@ -30,11 +30,29 @@ export function announcesUs({ attrs }: Lease, node: ThisNode): boolean {
 }
 
 /** Whether a lease is for the subnet in this node's subnet file. */
-export function inSubnetFile(lease: Lease, { previous }: ThisNode): boolean {
+function inSubnetFile(lease: Lease, { previous }: ThisNode): boolean {
   const { subnet, ipv6Subnet } = previous;
   if (!subnet && !ipv6Subnet) return false;
   return (!subnet || lease.subnet?.equals(subnet) === true) &&
     (!ipv6Subnet || lease.ipv6Subnet?.equals(ipv6Subnet) === true);
+}
+
+/**
+ * The leases that announce this node's address.
+ *
+ * @throws Error for one that is only in the subnet file: it may be another node's by now
+ */
+export function ownLeases(leases: readonly Lease[], node: ThisNode): Lease[] {
+  const ours = leases.filter((lease) => announcesUs(lease, node));
+  if (ours.length > 0) return ours;
+  const former = leases.find((lease) => inSubnetFile(lease, node));
+  if (!former) return [];
+  const { publicIP, publicIPv6 } = former.attrs;
+  const flag = publicIP === null ? `--public-ipv6=${publicIPv6}` : `--public-ip=${publicIP}`;
+  throw new Error(
+    `the lease ${former.key} in the subnet file announces ${publicIP ?? publicIPv6}, which no ` +
+      `interface here has: add ${flag} if that is this node`,
+  );
 }
 
 /** Says on standard error which entry of the store is no lease. */
