@@ -9,7 +9,7 @@ import { createTrafficRules } from "../traffic/mod.ts";
 import type { Settings } from "./parse.ts";
 import { libraryPath } from "./paths.ts";
 import { Store } from "./store.ts";
-import { announcesUs, inSubnetFile, type ThisNode, thisNode } from "./this_node.ts";
+import { ownLeases, thisNode, warnRefused } from "./this_node.ts";
 
 /**
  * Runs the command: a step that fails does not keep the others from being done.
