@@ -137,6 +137,13 @@ export interface ApplyReport {
   micros: number;
 }
 
+/** What a cleanup did. */
+export interface CleanupReport {
+  /** Each thing removed, as an operator would write it: `link flannel.1`, `route 10.1.2.0/24`. */
+  removed: string[];
+  errors: EntryError[];
+}
+
 /** A network interface as the kernel has it. */
 export interface Interface {
   index: number;

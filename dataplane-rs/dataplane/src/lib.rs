@@ -1,1 +1,134 @@
-//! The C interface of the data plane.
+//! The C interface of the data plane. The TypeScript side of this table is `dataplane/symbols.ts`.
+//!
+//! A handle is a number, looked up in a table, so that one that was closed, or never was, gives an
+//! error and not a crash. Every call may be made from any thread, several at once. Answers are JSON,
+//! `{"ok": …}` or `{"error": "…"}`, as a NUL-terminated string that the caller gives back to
+//! [`dp_free`]. A panic comes back as an error.
+
+mod answer;
+mod handles;
+
+use std::ffi::c_char;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use netlink::{KernelState, Plane};
+
+use crate::answer::Answer;
+
+/// Version of this interface: raised with each change that an older caller would not understand.
+const ABI_VERSION: u32 = 1;
+
+/// The interface's version, to be compared before any other call.
+#[unsafe(no_mangle)]
+pub extern "C" fn dp_abi_version() -> u32 {
+    ABI_VERSION
+}
+
+/// Opens the data plane of the calling thread's network namespace: answers with its handle.
+#[unsafe(no_mangle)]
+pub extern "C" fn dp_open() -> *mut c_char {
+    answer::give(|| {
+        let plane = Plane::open().map_err(|e| format!("cannot open netlink sockets: {e}"))?;
+        Answer::ok(&handles::insert(plane))
+    })
+}
+
+/// Makes the kernel match the `KernelState` in JSON: answers with an `ApplyReport`. Blocks.
+///
+/// # Safety
+/// `json` points to `length` bytes that stay as they are until the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_apply(handle: u32, json: *const u8, length: usize) -> *mut c_char {
+    answer::give(|| {
+        let plane = handles::get(handle)?;
+        // SAFETY: the caller's promise.
+        let json = unsafe { bytes(json, length) };
+        let state: KernelState = serde_json::from_slice(json)
+            .map_err(|e| format!("the kernel state is not understood: {e}"))?;
+        let report = plane
+            .apply(state)
+            .map_err(|e| format!("netlink failed, try again: {e}"))?;
+        Answer::ok(&report)
+    })
+}
+
+/// Waits for the next `DataPlaneEvent`; null once closed. Blocks.
+#[unsafe(no_mangle)]
+pub extern "C" fn dp_next_event(handle: u32) -> *mut c_char {
+    match catch_unwind(AssertUnwindSafe(|| handles::get(handle).ok()?.next_event())) {
+        Ok(None) => std::ptr::null_mut(),
+        Ok(Some(event)) => answer::give(|| Answer::ok(&event)),
+        Err(panic) => answer::panicked(panic.as_ref()),
+    }
+}
+
+/// Answers with all interfaces as an array of `Interface`. Takes less than a millisecond.
+#[unsafe(no_mangle)]
+pub extern "C" fn dp_interfaces(handle: u32) -> *mut c_char {
+    answer::give(|| {
+        let interfaces = handles::get(handle)?.interfaces();
+        Answer::ok(&interfaces.map_err(|e| format!("cannot list the interfaces: {e}"))?)
+    })
+}
+
+/// Answers with the `RouteLookup` for an address given as text; null where there is no route.
+///
+/// # Safety
+/// `ip` points to `length` bytes that stay as they are until the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_route_get(handle: u32, ip: *const u8, length: usize) -> *mut c_char {
+    answer::give(|| {
+        let plane = handles::get(handle)?;
+        // SAFETY: the caller's promise.
+        let text = String::from_utf8_lossy(unsafe { bytes(ip, length) });
+        let ip: IpAddr = text
+            .parse()
+            .map_err(|_| format!("{text:?} is no IP address"))?;
+        let route = plane.route_to(ip);
+        Answer::ok(&route.map_err(|e| format!("cannot look up the route to {ip}: {e}"))?)
+    })
+}
+
+/// Removes the agent's devices and routes: answers with a `CleanupReport`. Blocks.
+#[unsafe(no_mangle)]
+pub extern "C" fn dp_cleanup(handle: u32) -> *mut c_char {
+    answer::give(|| {
+        let report = handles::get(handle)?.cleanup();
+        Answer::ok(&report.map_err(|e| format!("netlink failed, try again: {e}"))?)
+    })
+}
+
+/// Stops the monitor and wakes [`dp_next_event`]; the kernel's state stays. Calls in progress end
+/// as if it were open.
+#[unsafe(no_mangle)]
+pub extern "C" fn dp_close(handle: u32) {
+    // A panic here has nobody to be told to.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        if let Some(plane) = handles::remove(handle) {
+            plane.close();
+        }
+    }));
+}
+
+/// Frees an answer. Null is nothing to free.
+///
+/// # Safety
+/// `answer` is null or was given by a function of this table and not freed before.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_free(answer: *mut c_char) {
+    if !answer.is_null() {
+        // SAFETY: the caller's promise; answers are made by `CString::into_raw`.
+        drop(unsafe { std::ffi::CString::from_raw(answer) });
+    }
+}
+
+/// # Safety
+/// `start` points to `length` bytes that stay as they are for as long as the slice is used.
+unsafe fn bytes<'a>(start: *const u8, length: usize) -> &'a [u8] {
+    if start.is_null() || length == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts(start, length) }
+}

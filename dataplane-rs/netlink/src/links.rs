@@ -1,0 +1,281 @@
+//! The agent's devices: made, adopted, corrected, removed.
+
+use std::collections::HashSet;
+use std::io;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+
+use crate::actual::{self, ActualLink};
+use crate::desired::Desired;
+use crate::message::{self, LinkChange};
+use crate::plan::Devices;
+use crate::reconcile::record;
+use crate::report::ApplyReport;
+use crate::socket::RtSocket;
+use crate::state::{Link, VxlanLink};
+use crate::values::DevName;
+
+/// What a wanted link needs.
+#[derive(PartialEq, Eq, Debug)]
+enum Need {
+    Nothing,
+    Create,
+    Change(LinkChange),
+    /// It differs in what cannot be altered.
+    Recreate(u32),
+    /// A device that is not to be touched has its name.
+    Occupied(String),
+    /// The device below it is not there.
+    NoLower(DevName),
+}
+
+/// Makes the links right.
+pub fn reconcile(
+    socket: &mut RtSocket,
+    desired: &Desired,
+    report: &mut ApplyReport,
+) -> io::Result<(Devices, Vec<ActualLink>)> {
+    let mut links = socket.dump(&message::get_links(), actual::link)?;
+    let mut failed = HashSet::new();
+    let mut touched = false;
+    for wanted in &desired.links {
+        let need = need(wanted, &links);
+        touched |= need != Need::Nothing;
+        if !meet(socket, wanted, need, &mut links, report)? {
+            failed.insert(wanted.name());
+        }
+    }
+    if touched {
+        links = socket.dump(&message::get_links(), actual::link)?;
+    }
+    let mut devices = Devices {
+        failed,
+        ..Devices::default()
+    };
+    for link in &links {
+        devices.names.insert(link.index, link.name);
+        let failed = devices.failed.contains(&link.name);
+        if !failed {
+            devices.indices.insert(link.name, link.index);
+        }
+        if !failed && desired.link(link.name).is_some() {
+            devices.own.insert(link.index);
+        }
+    }
+    Ok((devices, links))
+}
+
+/// Removes the agent's devices that are no longer wanted.
+pub fn remove_stale(
+    socket: &mut RtSocket,
+    desired: &Desired,
+    links: &[ActualLink],
+    report: &mut ApplyReport,
+) -> io::Result<()> {
+    let stale: Vec<_> = links
+        .iter()
+        .filter(|link| is_stale(link, desired))
+        .collect();
+    let requests = stale.iter().map(|link| (message::del_link(link.index), 0));
+    let refusals = socket.execute(requests)?;
+    let refused = record(report, refusals, true, |at| {
+        format!("link {}", stale[at].name)
+    });
+    report.removed += stale.len() as u32 - refused;
+    Ok(())
+}
+
+/// Whether a link is as wanted.
+pub fn is_right(wanted: &Link, links: &[ActualLink]) -> bool {
+    need(wanted, links) == Need::Nothing
+}
+
+fn is_stale(link: &ActualLink, desired: &Desired) -> bool {
+    link.owned && desired.link(link.name).is_none()
+}
+
+fn need(wanted: &Link, links: &[ActualLink]) -> Need {
+    let find = |name| links.iter().find(|link: &&ActualLink| link.name == name);
+    let lower = match wanted.lower() {
+        Some(name) => match find(name) {
+            Some(lower) => Some(lower.index),
+            None => return Need::NoLower(name),
+        },
+        None => None,
+    };
+    let Some(actual) = find(wanted.name()) else {
+        return Need::Create;
+    };
+    if actual.kind != wanted.kind() {
+        return Need::Occupied(actual.kind.clone());
+    }
+    if let Link::Vxlan(vxlan) = wanted
+        && !same_tunnel(vxlan, lower, actual)
+    {
+        return Need::Recreate(actual.index);
+    }
+    let change = LinkChange {
+        mtu: (actual.mtu != wanted.mtu()).then_some(wanted.mtu()),
+        mac: wanted.mac().filter(|mac| actual.mac != Some(*mac)),
+        alias: !actual.owned,
+        no_link_local: matches!(wanted, Link::Vxlan(_)) && !actual.no_link_local,
+        up: !actual.up(),
+    };
+    if change == LinkChange::default() {
+        Need::Nothing
+    } else {
+        Need::Change(change)
+    }
+}
+
+fn same_tunnel(wanted: &VxlanLink, lower: Option<u32>, actual: &ActualLink) -> bool {
+    actual.vxlan.as_ref().is_some_and(|vxlan| {
+        !vxlan.foreign
+            && vxlan.vni == wanted.vni
+            && vxlan.port == wanted.port
+            && vxlan.local == Some(wanted.local)
+            && vxlan.lower == lower
+            && vxlan.gbp == wanted.gbp
+            && vxlan.learning == wanted.learning
+    })
+}
+
+/// Does what a link needs; false where there is no such device afterwards. One that is not all as
+/// wanted still carries what can be put on it.
+fn meet(
+    socket: &mut RtSocket,
+    wanted: &Link,
+    need: Need,
+    links: &mut Vec<ActualLink>,
+    report: &mut ApplyReport,
+) -> io::Result<bool> {
+    match need {
+        Need::Nothing => {
+            report.kept += 1;
+            Ok(true)
+        }
+        Need::Occupied(kind) => {
+            let kind = if kind.is_empty() { "hardware" } else { &kind };
+            let name = wanted.name();
+            report.refuse(
+                wanted,
+                libc::EEXIST,
+                format!(
+                    "a device {name} of kind {kind} is there, which is not the agent's: remove it \
+                 (ip link delete {name}) or rename it"
+                ),
+            );
+            Ok(false)
+        }
+        Need::NoLower(lower) => {
+            report.refuse(wanted, libc::ENODEV, format!("no device {lower} below it"));
+            Ok(false)
+        }
+        Need::Change(change) => {
+            let done = alter(socket, wanted, &change, report)?;
+            report.changed += u32::from(done);
+            Ok(true)
+        }
+        Need::Recreate(index) => {
+            let refusals = socket.execute([(message::del_link(index), 0)])?;
+            if record(report, refusals, true, |_| wanted.to_string()) > 0 {
+                return Ok(false);
+            }
+            links.retain(|link| link.index != index);
+            let done = create(socket, wanted, links, report)?;
+            report.changed += u32::from(done);
+            Ok(done)
+        }
+        Need::Create => {
+            let done = create(socket, wanted, links, report)?;
+            report.added += u32::from(done);
+            Ok(done)
+        }
+    }
+}
+
+fn create(
+    socket: &mut RtSocket,
+    wanted: &Link,
+    links: &mut Vec<ActualLink>,
+    report: &mut ApplyReport,
+) -> io::Result<bool> {
+    let mut lower = None;
+    if let Link::Vxlan(vxlan) = wanted {
+        lower = links
+            .iter()
+            .find(|link| link.name == vxlan.lower)
+            .map(|link| link.index);
+        remove_rival(socket, vxlan, links, report)?;
+    }
+    let request = (message::new_link(wanted, lower), NLM_F_CREATE | NLM_F_EXCL);
+    let refusals = socket.execute([request])?;
+    if record(report, refusals, false, |_| wanted.to_string()) > 0 {
+        return Ok(false);
+    }
+    let change = LinkChange {
+        // A bridge keeps an MTU that was set, not one that it was made with, when a port joins.
+        mtu: matches!(wanted, Link::Bridge(_)).then_some(wanted.mtu()),
+        mac: None,
+        alias: true,
+        no_link_local: matches!(wanted, Link::Vxlan(_)),
+        up: true,
+    };
+    alter(socket, wanted, &change, report)?;
+    Ok(true)
+}
+
+/// A device of an earlier life with the same VNI and port would be in the way of the new one.
+fn remove_rival(
+    socket: &mut RtSocket,
+    wanted: &VxlanLink,
+    links: &mut Vec<ActualLink>,
+    report: &mut ApplyReport,
+) -> io::Result<()> {
+    let rival = links.iter().position(|link| {
+        let same = |vxlan: &actual::ActualVxlan| {
+            vxlan.vni == wanted.vni
+                && vxlan.port == wanted.port
+                && vxlan.local.map(|ip| ip.is_ipv4()) == Some(wanted.local.is_ipv4())
+        };
+        link.owned && link.name != wanted.name && link.vxlan.as_ref().is_some_and(same)
+    });
+    if let Some(rival) = rival {
+        let link = links.swap_remove(rival);
+        let refusals = socket.execute([(message::del_link(link.index), 0)])?;
+        let refused = record(report, refusals, true, |_| format!("link {}", link.name));
+        report.removed += 1 - refused;
+    }
+    Ok(())
+}
+
+fn alter(
+    socket: &mut RtSocket,
+    wanted: &Link,
+    change: &LinkChange,
+    report: &mut ApplyReport,
+) -> io::Result<bool> {
+    let name = wanted.name();
+    if change.no_link_local {
+        // Refused where there is no IPv6, which is as good.
+        let only = LinkChange {
+            no_link_local: true,
+            ..LinkChange::default()
+        };
+        socket.execute([(message::set_link(name, &only), 0)])?;
+    }
+    if change.up {
+        // A router's advertisement in the overlay must not move this node's default route. Not
+        // there where the kernel has no IPv6, and read-only in some containers.
+        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"), "0");
+    }
+    let rest = LinkChange {
+        no_link_local: false,
+        ..change.clone()
+    };
+    if rest == LinkChange::default() {
+        return Ok(true);
+    }
+    let refusals = socket.execute([(message::set_link(name, &rest), 0)])?;
+    Ok(record(report, refusals, false, |_| wanted.to_string()) == 0)
+}

@@ -1,0 +1,300 @@
+//! The thread that keeps the kernel as desired: it listens to netlink's groups and reconciles when
+//! a notification contradicts the desired state. Between notifications it sleeps in `poll`.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+
+use crate::actual::{self, ActualLink};
+use crate::judge::Judge;
+use crate::message;
+use crate::plane::Shared;
+use crate::report::Event;
+use crate::socket::{Messages, RtSocket, set_option, set_receive_queue};
+
+/// RTNLGRP_LINK, NEIGH (with the fdb), IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE.
+const GROUPS: [u32; 6] = [1, 3, 5, 7, 9, 11];
+/// Room for the notifications of some thousands of changes made while a reconcile is running;
+/// beyond it the kernel says ENOBUFS, and everything is compared anew.
+const RECEIVE_QUEUE: usize = 4 << 20;
+const RECEIVE_BUFFER: usize = 64 << 10;
+/// Time in which the notifications of one incident come together.
+const SETTLE: Duration = Duration::from_millis(20);
+/// The longest wait, when someone undoes each healing.
+const LONGEST: Duration = Duration::from_secs(1);
+/// A healing this long after the one before is a new incident.
+const NEW_INCIDENT: Duration = Duration::from_secs(5);
+/// Refused entries are tried again after this time, doubled up to the last.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// The thread's own frames are small, and parsing is not recursive.
+const STACK: usize = 256 << 10;
+
+/// Stops the monitor.
+pub struct Waker {
+    event: Arc<OwnedFd>,
+    closed: Arc<AtomicBool>,
+}
+
+impl Waker {
+    /// Tells the monitor to end.
+    pub fn wake(&self) {
+        self.closed.store(true, Ordering::Release);
+        let one: u64 = 1;
+        // SAFETY: an eventfd takes eight bytes, which `one` has; the descriptor is open for as
+        // long as `self`. It can only fail when the counter is full, and then poll wakes anyway.
+        unsafe {
+            libc::write(
+                self.event.as_raw_fd(),
+                std::ptr::from_ref(&one).cast(),
+                size_of::<u64>(),
+            )
+        };
+    }
+}
+
+/// Starts the monitor. Changes by the socket with port number `own_port` are not looked at.
+pub fn start(shared: Arc<Shared>, own_port: u32) -> io::Result<(Waker, JoinHandle<()>)> {
+    // SAFETY: no pointers; the result is checked below.
+    let event = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    if event < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made, and nothing else has it.
+    let event = Arc::new(unsafe { OwnedFd::from_raw_fd(event) });
+    let closed = Arc::new(AtomicBool::new(false));
+    // Before the thread starts, so that nothing that happens after `open` is missed.
+    let socket = subscribe(own_port)?;
+    let judge = Judge::new(list_links()?);
+    let monitor = Monitor {
+        shared,
+        event: Arc::clone(&event),
+        closed: Arc::clone(&closed),
+        own_port,
+        socket,
+        judge,
+        due: None,
+        streak: 0,
+        healed: None,
+        retry: FIRST_RETRY,
+        buffer: Vec::with_capacity(RECEIVE_BUFFER),
+    };
+    let thread = std::thread::Builder::new()
+        .name("netlink-monitor".to_string())
+        .stack_size(STACK)
+        .spawn(move || monitor.run())?;
+    Ok((Waker { event, closed }, thread))
+}
+
+fn list_links() -> io::Result<Vec<ActualLink>> {
+    RtSocket::open()?.dump(&message::get_links(), actual::link)
+}
+
+fn subscribe(own_port: u32) -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.set_non_blocking(true)?;
+    set_receive_queue(&socket, RECEIVE_QUEUE)?;
+    // Without the filter the same messages are dropped after they were received.
+    let _ = drop_own(&socket, own_port);
+    socket.bind_auto()?;
+    for group in GROUPS {
+        socket.add_membership(group)?;
+    }
+    Ok(socket)
+}
+
+const RTM_NEWROUTE: u16 = 24;
+
+/// Lets the kernel drop notifications of our own route and neighbour changes, of which a batch
+/// makes thousands. Those of links are needed to know the devices' indices.
+fn drop_own(socket: &Socket, own_port: u32) -> io::Result<()> {
+    const TYPE_LOW_BYTE: u32 = if cfg!(target_endian = "little") { 4 } else { 5 };
+    const PORT: u32 = 12;
+    const PASS: u32 = u32::MAX;
+    // BPF loads words as big-endian.
+    let port = u32::from_be_bytes(own_port.to_ne_bytes());
+    let load_byte = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    let load_word = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    let at_least = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+    let equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    let give = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut program = [
+        step(load_byte, 0, 0, TYPE_LOW_BYTE),
+        step(at_least, 0, 3, u32::from(RTM_NEWROUTE)),
+        step(load_word, 0, 0, PORT),
+        step(equal, 0, 1, port),
+        step(give, 0, 0, 0),
+        step(give, 0, 0, PASS),
+    ];
+    let program = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+}
+
+struct Monitor {
+    shared: Arc<Shared>,
+    event: Arc<OwnedFd>,
+    closed: Arc<AtomicBool>,
+    own_port: u32,
+    socket: Socket,
+    judge: Judge,
+    /// When to reconcile.
+    due: Option<Instant>,
+    /// Healings of the present incident.
+    streak: u32,
+    healed: Option<Instant>,
+    retry: Duration,
+    buffer: Vec<u8>,
+}
+
+impl Monitor {
+    fn run(mut self) {
+        loop {
+            let result = self.wait().and_then(|()| self.read());
+            if self.closed.load(Ordering::Acquire) {
+                return;
+            }
+            if let Err(error) = result {
+                self.reopen(&error);
+            }
+            if self.due.is_some_and(|due| due <= Instant::now()) {
+                self.heal();
+            }
+        }
+    }
+
+    /// Sleeps until there is something to read, to heal, or to end.
+    fn wait(&self) -> io::Result<()> {
+        let timeout = match self.due {
+            Some(due) => {
+                let left = due.saturating_duration_since(Instant::now());
+                // Rounded up, or the last fraction would be spent spinning.
+                i32::try_from(left.as_millis()).unwrap_or(i32::MAX - 1) + 1
+            }
+            None => -1,
+        };
+        let entry = |fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let mut fds = [
+            entry(self.socket.as_raw_fd()),
+            entry(self.event.as_raw_fd()),
+        ];
+        // SAFETY: pointer and length are those of `fds`, whose descriptors `self` keeps open.
+        let result = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) };
+        if result < 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all notifications that wait.
+    fn read(&mut self) -> io::Result<()> {
+        let desired = self.shared.desired();
+        loop {
+            self.buffer.clear();
+            match self.socket.recv(&mut self.buffer, 0) {
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.resync()?;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            }
+            let mut heal = false;
+            for raw in Messages(&self.buffer) {
+                if raw.port == self.own_port && raw.kind >= RTM_NEWROUTE {
+                    continue;
+                }
+                let Some(message) = raw.parse() else { continue };
+                let wrong = self.judge.take(message, desired.as_deref(), |event| {
+                    self.shared.events.push(event);
+                });
+                heal |= wrong && raw.port != self.own_port;
+            }
+            if heal {
+                self.schedule(self.pause());
+            }
+        }
+    }
+
+    /// Notifications were lost: looks at everything.
+    fn resync(&mut self) -> io::Result<()> {
+        let links = list_links()?;
+        let desired = self.shared.desired();
+        self.judge.replace(links, desired.as_deref(), |event| {
+            self.shared.events.push(event)
+        });
+        self.schedule(SETTLE);
+        Ok(())
+    }
+
+    fn reopen(&mut self, error: &io::Error) {
+        let message = format!("the netlink monitor failed and starts anew: {error}");
+        self.shared.events.push(Event::Error { message });
+        std::thread::sleep(LONGEST);
+        if let Ok(socket) = subscribe(self.own_port) {
+            self.socket = socket;
+            // When it fails, the next round comes here again.
+            let _ = self.resync();
+        }
+    }
+
+    /// How long to wait before healing: longer each time within an incident.
+    fn pause(&self) -> Duration {
+        let fresh = self.healed.is_none_or(|at| at.elapsed() > NEW_INCIDENT);
+        if fresh {
+            SETTLE
+        } else {
+            (SETTLE * 2u32.saturating_pow(self.streak.min(10))).min(LONGEST)
+        }
+    }
+
+    fn schedule(&mut self, pause: Duration) {
+        let at = Instant::now() + pause;
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    fn heal(&mut self) {
+        self.due = None;
+        match self.shared.reconcile() {
+            Ok(None) => {}
+            Ok(Some((report, news))) => {
+                if report.touched() {
+                    let fresh = self.healed.is_none_or(|at| at.elapsed() > NEW_INCIDENT);
+                    self.streak = if fresh { 1 } else { self.streak + 1 };
+                    self.healed = Some(Instant::now());
+                }
+                if report.errors.is_empty() {
+                    self.retry = FIRST_RETRY;
+                } else {
+                    self.schedule(self.retry);
+                    self.retry = (self.retry * 2).min(LAST_RETRY);
+                }
+                if report.touched() || news {
+                    self.shared.events.push(Event::Healed { report });
+                }
+            }
+            Err(error) => {
+                let message = format!("healing failed and is tried again: {error}");
+                self.shared.events.push(Event::Error { message });
+                self.schedule(LONGEST);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The data plane of one network namespace: the last desired state, what makes it so, and the
+//! monitor that keeps it so.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::desired::Desired;
+use crate::events::Events;
+use crate::monitor::{self, Waker};
+use crate::query;
+use crate::reconcile;
+use crate::report::{ApplyReport, CleanupReport, EntryError, Event, Interface, RouteLookup};
+use crate::socket::RtSocket;
+use crate::state::KernelState;
+
+/// What the monitor and the callers share.
+pub struct Shared {
+    socket: Mutex<RtSocket>,
+    desired: Mutex<Option<Arc<Desired>>>,
+    errors: Mutex<Vec<EntryError>>,
+    pub events: Events,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// The last state applied; none before the first and after a cleanup.
+    pub fn desired(&self) -> Option<Arc<Desired>> {
+        lock(&self.desired).clone()
+    }
+
+    /// Reconciles the last state applied, and tells whether the errors are others than last time.
+    pub fn reconcile(&self) -> io::Result<Option<(ApplyReport, bool)>> {
+        let mut socket = lock(&self.socket);
+        let Some(desired) = self.desired() else {
+            return Ok(None);
+        };
+        let report = reconcile::reconcile(&mut socket, &desired)?;
+        let mut errors = lock(&self.errors);
+        let news = *errors != report.errors;
+        errors.clone_from(&report.errors);
+        Ok(Some((report, news)))
+    }
+}
+
+/// See the module.
+pub struct Plane {
+    shared: Arc<Shared>,
+    waker: Waker,
+    monitor: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Plane {
+    /// Opens the sockets and starts the monitor, in the calling thread's network namespace.
+    pub fn open() -> io::Result<Self> {
+        let socket = RtSocket::open()?;
+        let port = socket.port();
+        let shared = Arc::new(Shared {
+            socket: Mutex::new(socket),
+            desired: Mutex::default(),
+            errors: Mutex::default(),
+            events: Events::default(),
+        });
+        let (waker, monitor) = monitor::start(Arc::clone(&shared), port)?;
+        Ok(Self {
+            shared,
+            waker,
+            monitor: Mutex::new(Some(monitor)),
+        })
+    }
+
+    /// Makes the kernel match `state`, and from now on keeps it so.
+    pub fn apply(&self, state: KernelState) -> io::Result<ApplyReport> {
+        *lock(&self.shared.desired) = Some(Arc::new(Desired::new(state)));
+        // Another thread may take the state back meanwhile.
+        let done = self.shared.reconcile()?;
+        Ok(done.map(|(report, _)| report).unwrap_or_default())
+    }
+
+    /// Removes the agent's devices and its routes, and heals no more until the next `apply`.
+    pub fn cleanup(&self) -> io::Result<CleanupReport> {
+        *lock(&self.shared.desired) = None;
+        reconcile::cleanup(&mut lock(&self.shared.socket))
+    }
+
+    /// Waits for the next event; none once closed.
+    pub fn next_event(&self) -> Option<Event> {
+        self.shared.events.next()
+    }
+
+    /// All interfaces.
+    pub fn interfaces(&self) -> io::Result<Vec<Interface>> {
+        query::interfaces()
+    }
+
+    /// Which way packets to `ip` go.
+    pub fn route_to(&self, ip: IpAddr) -> io::Result<Option<RouteLookup>> {
+        query::route_to(ip)
+    }
+
+    /// Stops the monitor and wakes who waits for an event; what is in the kernel stays.
+    pub fn close(&self) {
+        self.shared.events.close();
+        self.waker.wake();
+        if let Some(monitor) = lock(&self.monitor).take() {
+            // It catches nothing that is worth more than its end.
+            let _ = monitor.join();
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Questions about the kernel's state, each on a socket of its own, so that they never wait for a
+//! reconcile.
+
+use std::io;
+use std::net::IpAddr;
+
+use netlink_packet_route::RouteNetlinkMessage as Message;
+use netlink_packet_route::address::{AddressFlags, AddressScope};
+use netlink_packet_route::link::LinkFlags;
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+
+use crate::actual::{self, ActualAddress, ActualLink};
+use crate::message;
+use crate::report::{Interface, InterfaceAddress, RouteLookup};
+use crate::socket::RtSocket;
+
+/// All interfaces with their addresses, in the kernel's order.
+pub fn interfaces() -> io::Result<Vec<Interface>> {
+    let mut socket = RtSocket::open()?;
+    let links = socket.dump(&message::get_links(), actual::link)?;
+    let addresses = socket.dump(&message::get_addresses(), actual::address)?;
+    let on = |index| {
+        addresses
+            .iter()
+            .filter(move |address| address.index == index)
+    };
+    Ok(links
+        .iter()
+        .map(|link| interface(link, on(link.index).map(interface_address).collect()))
+        .collect())
+}
+
+fn interface(link: &ActualLink, addresses: Vec<InterfaceAddress>) -> Interface {
+    Interface {
+        index: link.index,
+        name: link.name.to_string(),
+        kind: link.kind.clone(),
+        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        mtu: link.mtu,
+        up: link.up(),
+        loopback: link.flags.contains(LinkFlags::Loopback),
+        point_to_point: link.flags.contains(LinkFlags::Pointopoint),
+        owned: link.owned,
+        addresses,
+    }
+}
+
+fn interface_address(address: &ActualAddress) -> InterfaceAddress {
+    // IPv4 has the same bit for "secondary"; only IPv6 has temporary addresses.
+    let secondary = address.flags.contains(AddressFlags::Secondary);
+    InterfaceAddress {
+        ip: address.cidr.ip.to_string(),
+        prefix_length: address.cidr.len,
+        scope: match address.scope {
+            AddressScope::Site => "site",
+            AddressScope::Link => "link",
+            AddressScope::Host => "host",
+            _ => "global",
+        },
+        temporary: secondary && address.cidr.ip.is_ipv6(),
+        deprecated: address.flags.contains(AddressFlags::Deprecated),
+        tentative: address.flags.contains(AddressFlags::Tentative),
+    }
+}
+
+/// Which way packets to `ip` go; none where there is no route.
+pub fn route_to(ip: IpAddr) -> io::Result<Option<RouteLookup>> {
+    let mut socket = RtSocket::open()?;
+    let answer = match socket.query(message::get_route_to(ip)) {
+        Ok(Message::NewRoute(route)) => route,
+        Ok(_) => return Ok(None),
+        Err(e) if no_route(&e) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let links = socket.dump(&message::get_links(), actual::link)?;
+    Ok(lookup(&answer, &links))
+}
+
+fn no_route(error: &io::Error) -> bool {
+    let errnos = [
+        libc::ENETUNREACH,
+        libc::EHOSTUNREACH,
+        libc::EACCES,
+        libc::EINVAL,
+        libc::EAGAIN,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|errno| errnos.contains(&errno))
+}
+
+fn lookup(answer: &RouteMessage, links: &[ActualLink]) -> Option<RouteLookup> {
+    let mut dev = None;
+    let (mut via, mut src) = (None, None);
+    for attribute in &answer.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => {
+                let link = links.iter().find(|link| link.index == *index);
+                dev = link.map(|link| link.name.to_string());
+            }
+            RouteAttribute::Gateway(address) => via = text(address),
+            RouteAttribute::PrefSource(address) => src = text(address),
+            _ => {}
+        }
+    }
+    Some(RouteLookup {
+        dev: dev?,
+        via,
+        src,
+    })
+}
+
+fn text(address: &RouteAddress) -> Option<String> {
+    match address {
+        RouteAddress::Inet(ip) => Some(ip.to_string()),
+        RouteAddress::Inet6(ip) => Some(ip.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,293 @@
+//! Makes the kernel match a desired state, in an order that never black-holes: devices, addresses,
+//! fdb entries and neighbours before the routes that use them; the reverse to remove.
+
+use std::fmt::Display;
+use std::io;
+use std::time::Instant;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::RouteNetlinkMessage as Message;
+
+use crate::PROTOCOL;
+use crate::actual::{self, ActualAddress, ActualLink, ActualRoute, NeighbourEntry};
+use crate::desired::Desired;
+use crate::links;
+use crate::message;
+use crate::plan::{self, Devices, Plan, Put};
+use crate::report::{ApplyReport, CleanupReport, EntryError};
+use crate::socket::{Refusal, RtSocket};
+
+/// Reconciles `desired`.
+///
+/// # Errors
+/// When the socket fails. An entry that the kernel refuses is in the report.
+pub fn reconcile(socket: &mut RtSocket, desired: &Desired) -> io::Result<ApplyReport> {
+    let start = Instant::now();
+    let mut report = ApplyReport {
+        errors: desired.conflicts.clone(),
+        ..ApplyReport::default()
+    };
+    let (devices, links) = links::reconcile(socket, desired, &mut report)?;
+    addresses(socket, desired, &devices, &mut report)?;
+    let (neighbours, fdb) = neighbour_tables(socket, desired, &devices)?;
+    let fdb = plan::fdb(desired, &devices, fdb);
+    let neighbours = plan::neighbours(desired, &devices, neighbours);
+    let routes = plan::routes(desired, &devices, dump_routes(socket)?);
+
+    put(socket, &fdb, &mut report, |put| {
+        let index = put.index.unwrap_or_default();
+        let request = message::new_fdb(index, put.entry.mac, put.entry.dst);
+        (request, NLM_F_CREATE | NLM_F_REPLACE)
+    })?;
+    put(socket, &neighbours, &mut report, |put| {
+        let index = put.index.unwrap_or_default();
+        let request = message::new_neighbour(index, put.entry.ip, put.entry.mac);
+        (request, NLM_F_CREATE | NLM_F_REPLACE)
+    })?;
+    put(socket, &routes, &mut report, |put| {
+        // Without NLM_F_EXCL, IPv6 would add a second next hop to a route that came up meanwhile.
+        let mode = if put.replaces {
+            NLM_F_REPLACE
+        } else {
+            NLM_F_EXCL
+        };
+        (
+            message::new_route(&put.entry, put.index),
+            NLM_F_CREATE | mode,
+        )
+    })?;
+    remove(
+        socket,
+        &routes.remove,
+        &mut report,
+        message::del_route,
+        |route| format!("route {}", route.key.dst),
+    )?;
+    remove(
+        socket,
+        &neighbours.remove,
+        &mut report,
+        message::del_neighbour,
+        |entry| format!("neighbour {}", entry.ip),
+    )?;
+    remove(
+        socket,
+        &fdb.remove,
+        &mut report,
+        message::del_fdb,
+        |entry| format!("fdb {}", entry.mac),
+    )?;
+    links::remove_stale(socket, desired, &links, &mut report)?;
+    report.micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    Ok(report)
+}
+
+fn addresses(
+    socket: &mut RtSocket,
+    desired: &Desired,
+    devices: &Devices,
+    report: &mut ApplyReport,
+) -> io::Result<()> {
+    let plan = address_plan(socket, desired, devices)?;
+    put_addresses(socket, &plan, report)?;
+    let describe = |address: &ActualAddress| format!("address {}", address.cidr);
+    let delete = |address: &ActualAddress| message::del_address(address.index, address.cidr);
+    remove(socket, &plan.remove, report, delete, describe)?;
+    // With a primary address the kernel removes its secondaries, which may be wanted.
+    if plan.remove.iter().any(|address| address.cidr.ip.is_ipv4()) {
+        let mut again = address_plan(socket, desired, devices)?;
+        again.kept = 0;
+        again.errors.clear();
+        put_addresses(socket, &again, report)?;
+    }
+    Ok(())
+}
+
+fn address_plan(
+    socket: &mut RtSocket,
+    desired: &Desired,
+    devices: &Devices,
+) -> io::Result<Plan<crate::state::Address, ActualAddress>> {
+    let actual = socket.dump(&message::get_addresses(), actual::address)?;
+    Ok(plan::addresses(desired, devices, actual))
+}
+
+fn put_addresses(
+    socket: &mut RtSocket,
+    plan: &Plan<crate::state::Address, ActualAddress>,
+    report: &mut ApplyReport,
+) -> io::Result<()> {
+    put(socket, plan, report, |put| {
+        let index = put.index.unwrap_or_default();
+        let request = message::new_address(index, put.entry.cidr);
+        (request, NLM_F_CREATE | NLM_F_EXCL)
+    })
+}
+
+type NeighbourTables = (Vec<actual::ActualNeighbour>, Vec<actual::ActualFdb>);
+
+fn neighbour_tables(
+    socket: &mut RtSocket,
+    desired: &Desired,
+    devices: &Devices,
+) -> io::Result<NeighbourTables> {
+    let (mut neighbours, mut fdb) = (Vec::new(), Vec::new());
+    for link in &desired.links {
+        let index = devices.indices.get(&link.name()).copied();
+        let Some(index) = index.filter(|index| devices.own.contains(index)) else {
+            continue;
+        };
+        // Kernels before 4.20 do not filter.
+        neighbours.extend(socket.dump(&message::get_neighbours(index), |message| {
+            match actual::neighbour(message)? {
+                NeighbourEntry::Neighbour(entry) if entry.index == index => Some(entry),
+                _ => None,
+            }
+        })?);
+        if link.kind() != "vxlan" {
+            continue;
+        }
+        fdb.extend(
+            socket.dump(
+                &message::get_fdb(index),
+                |message| match actual::neighbour(message)? {
+                    NeighbourEntry::Fdb(entry) if entry.index == index => Some(entry),
+                    _ => None,
+                },
+            )?,
+        );
+    }
+    Ok((neighbours, fdb))
+}
+
+fn dump_routes(socket: &mut RtSocket) -> io::Result<Vec<ActualRoute>> {
+    let mut routes = socket.dump(&message::get_routes(AddressFamily::Inet), actual::route)?;
+    routes.extend(socket.dump(&message::get_routes(AddressFamily::Inet6), actual::route)?);
+    Ok(routes)
+}
+
+fn put<W: Display, A>(
+    socket: &mut RtSocket,
+    plan: &Plan<W, A>,
+    report: &mut ApplyReport,
+    request: impl Fn(&Put<W>) -> (Message, u16),
+) -> io::Result<()> {
+    report.kept += plan.kept;
+    report.errors.extend(plan.errors.iter().cloned());
+    let refusals = socket.execute(plan.put.iter().map(request))?;
+    let replaced = plan.put.iter().filter(|put| put.replaces).count() as u32;
+    report.changed += replaced;
+    report.added += plan.put.len() as u32 - replaced;
+    for refusal in &refusals {
+        if plan.put[refusal.index].replaces {
+            report.changed -= 1;
+        } else {
+            report.added -= 1;
+        }
+    }
+    record(report, refusals, false, |at| plan.put[at].entry.to_string());
+    Ok(())
+}
+
+fn remove<A>(
+    socket: &mut RtSocket,
+    entries: &[A],
+    report: &mut ApplyReport,
+    request: impl Fn(&A) -> Message,
+    describe: impl Fn(&A) -> String,
+) -> io::Result<()> {
+    let refusals = socket.execute(entries.iter().map(|entry| (request(entry), 0)))?;
+    let refused = record(report, refusals, true, |at| describe(&entries[at]));
+    report.removed += entries.len() as u32 - refused;
+    Ok(())
+}
+
+/// Puts refusals into the report and gives their number; with `removal`, what is gone already is
+/// as good as removed.
+pub fn record(
+    report: &mut ApplyReport,
+    refusals: Vec<Refusal>,
+    removal: bool,
+    describe: impl Fn(usize) -> String,
+) -> u32 {
+    const GONE: [i32; 4] = [libc::ESRCH, libc::ENOENT, libc::ENODEV, libc::EADDRNOTAVAIL];
+    let mut count = 0;
+    for refusal in refusals {
+        if removal && GONE.contains(&refusal.errno) {
+            continue;
+        }
+        count += 1;
+        let entry = if removal {
+            format!("removal of {}", describe(refusal.index))
+        } else {
+            describe(refusal.index)
+        };
+        report.errors.push(refused(entry, &refusal));
+    }
+    count
+}
+
+fn refused(entry: String, refusal: &Refusal) -> EntryError {
+    let mut message = errno_text(refusal.errno);
+    if let Some(detail) = &refusal.detail {
+        message = format!("{message}: {detail}");
+    }
+    EntryError {
+        entry,
+        errno: refusal.errno,
+        message,
+    }
+}
+
+/// The text of an errno, without the number that Rust puts behind it.
+fn errno_text(errno: i32) -> String {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_string(),
+        None => text,
+    }
+}
+
+impl ApplyReport {
+    /// Adds an entry that was not even tried.
+    pub(crate) fn refuse(&mut self, entry: &impl Display, errno: i32, message: String) {
+        self.errors.push(EntryError {
+            entry: entry.to_string(),
+            errno,
+            message,
+        });
+    }
+}
+
+/// Removes the agent's devices and all routes with its protocol number.
+pub fn cleanup(socket: &mut RtSocket) -> io::Result<CleanupReport> {
+    let mut report = CleanupReport::default();
+    let mut counts = ApplyReport::default();
+    let links = socket.dump(&message::get_links(), actual::link)?;
+    let mut routes = dump_routes(socket)?;
+    routes.retain(|route| route.protocol == PROTOCOL);
+    let name = |route: &ActualRoute| format!("route {}", route.key.dst);
+    remove(socket, &routes, &mut counts, message::del_route, name)?;
+    report.removed.extend(routes.iter().map(name));
+    let links: Vec<_> = links.into_iter().filter(|link| link.owned).collect();
+    let name = |link: &ActualLink| format!("link {}", link.name);
+    remove(
+        socket,
+        &links,
+        &mut counts,
+        |link| message::del_link(link.index),
+        name,
+    )?;
+    report.removed.extend(links.iter().map(name));
+    let kept: Vec<&str> = counts
+        .errors
+        .iter()
+        .filter_map(|error| error.entry.strip_prefix("removal of "))
+        .collect();
+    report
+        .removed
+        .retain(|entry| !kept.contains(&entry.as_str()));
+    report.errors = counts.errors;
+    Ok(report)
+}

@@ -1,0 +1,162 @@
+/**
+ * The kernel's networking, by way of the native library: what is there, what should be, and what
+ * happens to it. Nothing else in the program opens the library.
+ *
+ * @module
+ */
+import { type Library, openLibrary } from "./symbols.ts";
+import type {
+  ApplyReport,
+  CleanupReport,
+  DataPlaneEvent,
+  Interface,
+  KernelState,
+  RouteLookup,
+} from "./state.ts";
+
+export type * from "./state.ts";
+
+/**
+ * The data plane of this process's network namespace.
+ *
+ * @example
+ * ```ts ignore
+ * using dataplane = DataPlane.open("/usr/lib/flanneld/libdataplane.so");
+ * const { errors } = await dataplane.apply(state);
+ * ```
+ */
+export class DataPlane implements Disposable {
+  readonly #library: Library;
+  readonly #handle: number;
+  #closed = false;
+  /** Calls on other threads; the library stays loaded until the last has returned. */
+  #pending = 0;
+
+  private constructor(library: Library, handle: number) {
+    this.#library = library;
+    this.#handle = handle;
+  }
+
+  /**
+   * Loads the library at `libraryPath` and starts to watch the kernel.
+   *
+   * @throws Error of one line, when the library is missing or of another version, or when netlink
+   * sockets are refused
+   */
+  static open(libraryPath: string): DataPlane {
+    const library = openLibrary(libraryPath);
+    try {
+      return new DataPlane(library, take<number>(library, library.symbols.dp_open()));
+    } catch (error) {
+      library.close();
+      throw error;
+    }
+  }
+
+  /** All network interfaces with their addresses. Done on this thread: it takes under 1 ms. */
+  // deno-lint-ignore require-await -- a rejection, not an exception, says that it failed
+  async interfaces(): Promise<Interface[]> {
+    this.#requireOpen();
+    return take(this.#library, this.#library.symbols.dp_interfaces(this.#handle));
+  }
+
+  /** Which way packets to `ip` go; undefined where there is no route. */
+  // deno-lint-ignore require-await -- as above
+  async routeTo(ip: string): Promise<RouteLookup | undefined> {
+    this.#requireOpen();
+    const text = encode(ip);
+    const answer = this.#library.symbols.dp_route_get(this.#handle, text, BigInt(text.length));
+    return take<RouteLookup | null>(this.#library, answer) ?? undefined;
+  }
+
+  /**
+   * Makes the kernel match `state`, and keeps it so until the next call: what others remove or
+   * alter is put back, and {@linkcode DataPlane.events} tells. Entries that the kernel refuses are
+   * in the report; the others are in place.
+   *
+   * @throws Error when netlink itself fails; then the call can be repeated
+   */
+  async apply(state: KernelState): Promise<ApplyReport> {
+    const json = encode(JSON.stringify(state));
+    return answered(
+      await this.#call<ApplyReport>((symbols) =>
+        symbols.dp_apply(this.#handle, json, BigInt(json.length))
+      ),
+    );
+  }
+
+  /** What happens to the kernel's state, until {@linkcode DataPlane.close}. One reader at a time. */
+  async *events(): AsyncGenerator<DataPlaneEvent, void, void> {
+    while (!this.#closed) {
+      const event = await this.#call<DataPlaneEvent>((symbols) =>
+        symbols.dp_next_event(this.#handle)
+      );
+      if (event === undefined) return;
+      yield event;
+    }
+  }
+
+  /** Removes all devices and routes of the agent's, also those of an earlier process. */
+  async cleanup(): Promise<CleanupReport> {
+    return answered(
+      await this.#call<CleanupReport>((symbols) => symbols.dp_cleanup(this.#handle)),
+    );
+  }
+
+  /** Ends {@linkcode DataPlane.events} and the healing; what is in the kernel stays. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#library.symbols.dp_close(this.#handle);
+    this.#unloadWhenIdle();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #requireOpen(): void {
+    if (this.#closed) throw new Error("the data plane is closed");
+  }
+
+  /** Makes a call on another thread and reads its answer; undefined for null. */
+  async #call<T>(
+    call: (symbols: Library["symbols"]) => Promise<Deno.PointerValue>,
+  ): Promise<T | undefined> {
+    this.#requireOpen();
+    this.#pending++;
+    try {
+      const answer = await call(this.#library.symbols);
+      return answer === null ? undefined : take<T>(this.#library, answer);
+    } finally {
+      this.#pending--;
+      this.#unloadWhenIdle();
+    }
+  }
+
+  #unloadWhenIdle(): void {
+    if (this.#closed && this.#pending === 0) this.#library.close();
+  }
+}
+
+function answered<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error("the data plane gave no answer");
+  return value;
+}
+
+/** Reads an answer, `{"ok": …}` or `{"error": "…"}`, and frees it. */
+function take<T>(library: Library, answer: Deno.PointerValue): T {
+  let text: string;
+  try {
+    text = Deno.UnsafePointerView.getCString(answered(answer ?? undefined));
+  } finally {
+    library.symbols.dp_free(answer);
+  }
+  const body = JSON.parse(text) as { ok: T } | { error: string };
+  if ("error" in body) throw new Error(body.error);
+  return body.ok;
+}
+
+function encode(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(text);
+}

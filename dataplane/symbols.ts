@@ -1,0 +1,102 @@
+/**
+ * The native library's table (`dataplane-rs/dataplane/src/lib.rs`), and the only place that opens it.
+ *
+ * @module
+ */
+
+/** The version of the table that this program understands. */
+const ABI_VERSION = 1;
+
+const SYMBOLS = {
+  dp_abi_version: {
+    parameters: [],
+    result: "u32", // uint32_t
+  },
+  dp_open: {
+    parameters: [],
+    result: "pointer", // char *
+  },
+  dp_apply: {
+    parameters: [
+      "u32", // uint32_t handle
+      "buffer", // const uint8_t *json
+      "usize", // size_t length
+    ],
+    result: "pointer", // char *
+    nonblocking: true,
+  },
+  dp_next_event: {
+    parameters: [
+      "u32", // uint32_t handle
+    ],
+    result: "pointer", // char *
+    nonblocking: true,
+  },
+  dp_interfaces: {
+    parameters: [
+      "u32", // uint32_t handle
+    ],
+    result: "pointer", // char *
+  },
+  dp_route_get: {
+    parameters: [
+      "u32", // uint32_t handle
+      "buffer", // const uint8_t *ip
+      "usize", // size_t length
+    ],
+    result: "pointer", // char *
+  },
+  dp_cleanup: {
+    parameters: [
+      "u32", // uint32_t handle
+    ],
+    result: "pointer", // char *
+    nonblocking: true,
+  },
+  dp_close: {
+    parameters: [
+      "u32", // uint32_t handle
+    ],
+    result: "void", // void
+  },
+  dp_free: {
+    parameters: [
+      "pointer", // char *answer
+    ],
+    result: "void", // void
+  },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** The opened library. */
+export type Library = Deno.DynamicLibrary<typeof SYMBOLS>;
+
+/**
+ * Opens the native library.
+ *
+ * @throws Error of one line, when it is missing, cannot be loaded, or is of another version
+ */
+export function openLibrary(path: string): Library {
+  const library = load(path);
+  const version = library.symbols.dp_abi_version();
+  if (version !== ABI_VERSION) {
+    library.close();
+    throw new Error(
+      `${path} has version ${version} of the data plane's interface, this program needs ` +
+        `${ABI_VERSION}: install the two from one build`,
+    );
+  }
+  return library;
+}
+
+function load(path: string): Library {
+  try {
+    return Deno.dlopen(path, SYMBOLS);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(
+      `cannot load the data plane's library ${path}: ${reason.split("\n")[0]}: build it with ` +
+        "cargo build --release in dataplane-rs, or install it whole",
+      { cause: error },
+    );
+  }
+}
