@@ -3,8 +3,10 @@
  *
  * @module
  */
+import { ToolError } from "../process.ts";
+import { setup } from "../setup.ts";
 import { runLab } from "./lab.ts";
-import { parseOptions } from "./options.ts";
+import { type DevOptions, parseOptions } from "./options.ts";
 import { Output } from "./output.ts";
 
 /** Runs the program and gives its exit status. */
@@ -18,6 +20,18 @@ async function main(args: readonly string[]): Promise<number> {
     console.error("deno task dev: it makes network namespaces, so it needs root: try it with sudo");
     return 1;
   }
+  try {
+    await setup();
+  } catch (error) {
+    if (!(error instanceof ToolError)) throw error;
+    console.error(`deno task dev: ${error.message}`);
+    return 1;
+  }
+  return await runUntilSignal(parsed.options);
+}
+
+/** Runs the lab; signals end it in its order. */
+async function runUntilSignal(options: DevOptions): Promise<number> {
   const stop = new AbortController();
   const output = new Output(() => stop.abort("nobody reads the output"));
   // All of them stay caught until the end: a second Ctrl-C must not cut the cleaning up short.
@@ -25,7 +39,7 @@ async function main(args: readonly string[]): Promise<number> {
     Deno.addSignalListener(signal, () => stop.abort(signal));
   }
   try {
-    await runLab(parsed.options, output, stop.signal);
+    await runLab(options, output, stop.signal);
   } catch {
     // The lab has said why.
     if (!stop.signal.aborted) return 1;

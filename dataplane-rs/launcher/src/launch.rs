@@ -1,6 +1,7 @@
 //! From a pack to the running program: which places are tried, and the command that it becomes.
 
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -131,7 +132,12 @@ fn become_program(manifest: &Manifest, place: &Place) -> Error {
         command.arg(place.expand(arg));
     }
     let error = command.args(args).exec();
-    Error::io(format!("starting {}", manifest.exec))(error)
+    let what = match error.kind() {
+        // The file is there, so what is not found is its loader.
+        ErrorKind::NotFound => "starting the runtime: is glibc installed?".into(),
+        _ => format!("starting {}", manifest.exec),
+    };
+    Error::io(what)(error)
 }
 
 fn is_runtime_setting(name: &OsStr) -> bool {

@@ -15,12 +15,7 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Opens this executable; by the name it was called where there is no `/proc`.
+/// Opens this executable. The runtime needs `/proc` just as well.
 fn open_self() -> Result<File, Error> {
-    let own = std::env::current_exe().or_else(|error| {
-        let called = std::env::args_os().next().map(std::path::PathBuf::from);
-        called.filter(|path| path.is_absolute()).ok_or(error)
-    });
-    own.and_then(File::open)
-        .map_err(Error::io("opening itself"))
+    File::open("/proc/self/exe").map_err(Error::io("/proc/self/exe: is /proc mounted?"))
 }
