@@ -181,6 +181,11 @@ function warnings(members: Members, ipv4: boolean, ipv6: boolean): string[] {
     found.push("IPv6Network has no effect without EnableIPv6: true");
   }
   if (!ipv4 && members.has("Network")) found.push("Network has no effect with EnableIPv4: false");
+  if (!members.has("Backend")) {
+    found.push(
+      "Backend is not set: vxlan is taken; Go flannel takes udp then, so set it where both run",
+    );
+  }
   return found;
 }
 

@@ -45,9 +45,12 @@ export interface WatchHandlers {
    * changes. A lease that did not change is the same object as before.
    */
   peers(peers: ReadonlyMap<string, Lease>): void;
-  /** Our own lease was deleted or taken by another; the agent claims it again. */
+  /**
+   * Our own lease is another's now, or was deleted and could not be claimed again; the agent
+   * acquires a new one. A deletion that could be undone is not told.
+   */
   lost(reason: string): void;
-  /** The network config was changed in the store; undefined where it was deleted. */
+  /** The network config's text in the store changed; undefined where it was deleted. */
   config(raw: string | undefined): void;
 }
 

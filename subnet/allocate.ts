@@ -1,0 +1,125 @@
+/**
+ * Choosing subnets: which of a node's former ones it keeps, and which free one it takes.
+ *
+ * @module
+ */
+import { Cidr } from "./cidr.ts";
+import type { FamilyConfig, NetworkConfig } from "./config.ts";
+import type { Subnets } from "./lease_codec.ts";
+
+/** All subnets of the range are leased. */
+export class NoFreeSubnetError extends Error {
+  override name = "NoFreeSubnetError";
+}
+
+/** A source of randomness like `Math.random`: in [0, 1). */
+export type Random = () => number;
+
+/** Whether subnets lie in the config's ranges and have its lengths, in each family that is on. */
+export function fits({ ipv4, ipv6 }: NetworkConfig, { subnet, ipv6Subnet }: Subnets): boolean {
+  return fitsFamily(ipv4, subnet) && fitsFamily(ipv6, ipv6Subnet);
+}
+
+function fitsFamily(family: FamilyConfig | null, subnet: Cidr | null): boolean {
+  if (family === null || subnet === null) return family === null && subnet === null;
+  return subnet.length === family.subnetLength && subnet.family === family.network.family &&
+    subnet.base >= family.min.base && subnet.base <= family.max.base;
+}
+
+/** Whether two leases share an address. */
+export function collide(one: Subnets, other: Subnets): boolean {
+  return overlap(one.subnet, other.subnet) || overlap(one.ipv6Subnet, other.ipv6Subnet);
+}
+
+function overlap(one: Cidr | null, other: Cidr | null): boolean {
+  return one !== null && other !== null && one.overlaps(other);
+}
+
+/**
+ * Picks free subnets at random, one of each family that is on.
+ *
+ * @throws {NoFreeSubnetError}
+ */
+export function pickSubnets(
+  { ipv4, ipv6 }: NetworkConfig,
+  taken: Iterable<Subnets>,
+  random: Random,
+): Subnets {
+  const leases = [...taken];
+  return {
+    subnet: ipv4 && pickSubnet(ipv4, leases.map((lease) => lease.subnet), random),
+    ipv6Subnet: ipv6 && pickSubnet(ipv6, leases.map((lease) => lease.ipv6Subnet), random),
+  };
+}
+
+/**
+ * Picks one of all free subnets of the range, each with the same chance. The range itself is never
+ * walked, so that it may be as large as IPv6 allows.
+ *
+ * A lease that covers the whole network blocks nothing: nobody can use it, and it would stop all
+ * nodes.
+ *
+ * @throws {NoFreeSubnetError}
+ */
+export function pickSubnet(
+  range: FamilyConfig,
+  taken: Iterable<Cidr | null>,
+  random: Random,
+): Cidr {
+  const { network, subnetLength, min, max } = range;
+  const shift = BigInt((network.family === 4 ? 32 : 128) - subnetLength);
+  const slot = (address: bigint) => (address >> shift) - (min.base >> shift);
+  const count = slot(max.base) + 1n;
+  const runs = mergedRuns(
+    [...taken]
+      .filter((cidr) => cidr !== null)
+      .filter((cidr) => cidr.family === network.family && !cidr.contains(network))
+      .map((cidr) => ({ first: slot(cidr.base), last: slot(cidr.last) })),
+    count,
+  );
+  const used = runs.reduce((sum, { first, last }) => sum + last - first + 1n, 0n);
+  if (used >= count) {
+    throw new NoFreeSubnetError(
+      `no free subnet: all ${count} of ${min.address} ... ${max.address} are leased`,
+    );
+  }
+  let chosen = randomBelow(count - used, random);
+  for (const { first, last } of runs) {
+    if (chosen < first) break;
+    chosen += last - first + 1n;
+  }
+  return Cidr.of(network.family, ((min.base >> shift) + chosen) << shift, subnetLength);
+}
+
+/** Subnets of the range, counted from its first, both ends included. */
+interface Run {
+  first: bigint;
+  last: bigint;
+}
+
+/** The runs cut to `0..count`, in order, without overlaps. */
+function mergedRuns(runs: Run[], count: bigint): Run[] {
+  const merged: Run[] = [];
+  const inside = runs
+    .filter(({ first, last }) => last >= 0n && first < count)
+    .sort((a, b) => (a.first < b.first ? -1 : a.first > b.first ? 1 : 0));
+  for (const run of inside) {
+    const first = run.first < 0n ? 0n : run.first;
+    const last = run.last >= count ? count - 1n : run.last;
+    const before = merged.at(-1);
+    if (before === undefined || first > before.last + 1n) merged.push({ first, last });
+    else if (last > before.last) before.last = last;
+  }
+  return merged;
+}
+
+/** A number in [0, limit), each with the same chance but for a share of 2^-32. */
+function randomBelow(limit: bigint, random: Random): bigint {
+  let bits = 0n;
+  let value = 0n;
+  while (bits < BigInt(limit.toString(2).length) + 32n) {
+    value = value << 32n | BigInt(Math.floor(random() * 0x1_0000_0000));
+    bits += 32n;
+  }
+  return value * limit >> bits;
+}

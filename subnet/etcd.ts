@@ -1,0 +1,385 @@
+/**
+ * The subnet manager over etcd v3: flannel's keys and values, so that both kinds of agents share a
+ * network. See `etcd_claim.ts` for why no subnet ever has two owners.
+ *
+ * A lease is renewed by keeping its etcd lease alive, which writes nothing and wakes no watcher.
+ *
+ * @module
+ */
+import { getLogger } from "@logtape/logtape";
+import { collide, NoFreeSubnetError } from "./allocate.ts";
+import { ConfigError, type NetworkConfig, parseNetworkConfig } from "./config.ts";
+import { Claims, describe, isOurs, type OwnLease, publicAddress } from "./etcd_claim.ts";
+import {
+  CompareResult,
+  CompareTarget,
+  type EtcdAccess,
+  EtcdClient,
+  LeaseEndedError,
+} from "./etcd_client.ts";
+import { LeaseStore, type Snapshot, type StoredConfig, type StoredLease } from "./etcd_store.ts";
+import { follow } from "./etcd_watch.ts";
+import { encodeAttrs } from "./lease_codec.ts";
+import { backoff, Patience, sleep } from "./patience.ts";
+import type { Lease, LeaseAttrs, PreviousSubnets, SubnetManager, WatchHandlers } from "./types.ts";
+import { PeerTable } from "./validate.ts";
+
+const log = getLogger(["flanneld", "subnet"]);
+
+/** How to make an {@linkcode EtcdSubnetManager}. */
+export interface EtcdSubnetManagerOptions extends EtcdAccess {
+  /** Without a trailing slash: `/coreos.com/network`. */
+  prefix: string;
+  previous: PreviousSubnets;
+  /** Minutes before the end of a lease at which it is renewed. */
+  renewMarginMinutes: number;
+  /** Seconds that a lease lasts; a day where absent. */
+  subnetTtlSeconds?: number;
+}
+
+/** Most leases that are asked for their time at once. */
+const PARALLEL = 64;
+
+/** Leases in etcd. */
+export class EtcdSubnetManager implements SubnetManager {
+  readonly name: string;
+  readonly #options: EtcdSubnetManagerOptions;
+  readonly #client: EtcdClient;
+  readonly #store: LeaseStore;
+  readonly #claims: Claims;
+  readonly #patience = new Patience();
+  /** What the start read last, so that its steps need not read it again. */
+  #snapshot: Snapshot | undefined;
+  #config: { parsed: NetworkConfig; stored: StoredConfig } | undefined;
+  #own: OwnLease | undefined;
+  #lost: (reason: string) => void = () => {};
+  #recovering: Promise<void> | undefined;
+
+  constructor(options: EtcdSubnetManagerOptions) {
+    this.#options = options;
+    this.#client = new EtcdClient(options);
+    this.#store = new LeaseStore(this.#client, options.prefix);
+    this.#claims = new Claims(this.#client, this.#store, this.#ttlSeconds);
+    this.name = "Etcd Local Manager with Previous Subnet: " +
+      (describe(options.previous) || "None");
+  }
+
+  get #ttlSeconds(): number {
+    return this.#options.subnetTtlSeconds ?? 86_400;
+  }
+
+  get lastContact(): number {
+    return this.#client.lastContact;
+  }
+
+  async networkConfig(signal: AbortSignal): Promise<NetworkConfig> {
+    let told = "";
+    while (true) {
+      const snapshot = await this.#patience.until(signal, () => this.#store.snapshot());
+      const config = this.#parse(snapshot);
+      if (typeof config !== "string") {
+        this.#snapshot = snapshot;
+        this.#claims.prepare();
+        return config;
+      }
+      if (config !== told) {
+        log.warn("{reason}; waiting for one that can be used", { reason: config });
+      }
+      told = config;
+      await this.#configChange(snapshot.revision, signal);
+    }
+  }
+
+  /** The config, or why there is none. */
+  #parse({ config: stored }: Snapshot): NetworkConfig | string {
+    const key = this.#store.configKey;
+    if (stored === undefined) {
+      return `There is no network config in etcd under ${key}: ` +
+        "write one with 'flanneld config set' or etcdctl's API 3";
+    }
+    try {
+      const parsed = parseNetworkConfig(stored.text);
+      for (const warning of parsed.warnings) log.warn("Network config: {warning}", { warning });
+      this.#config = { parsed, stored };
+      this.#claims.configRevision = stored.revision;
+      return parsed;
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      return `The network config in etcd under ${key} is wrong: ${error.message}`;
+    }
+  }
+
+  /** Resolves when the config was written after `revision`, or when it should be read to see. */
+  async #configChange(revision: string, signal: AbortSignal): Promise<void> {
+    const seen = new AbortController();
+    const range = { key: this.#store.configKey };
+    const next = String(BigInt(revision) + 1n);
+    const watching = AbortSignal.any([signal, seen.signal]);
+    await this.#client.watch([range], next, ({ events }) => {
+      if (events.length > 0) seen.abort();
+    }, watching).catch(() => sleep(backoff(3), signal));
+  }
+
+  async formerLease(
+    publicIP: string | null,
+    publicIPv6: string | null,
+    signal: AbortSignal,
+  ): Promise<Lease | undefined> {
+    this.#snapshot ??= await this.#patience.until(signal, () => this.#store.snapshot());
+    const attrs = { publicIP, publicIPv6, backendType: "" };
+    return this.#snapshot.leases.find((stored) => isOurs(stored, attrs))?.lease ?? undefined;
+  }
+
+  async acquire(
+    config: NetworkConfig,
+    attrs: LeaseAttrs,
+    signal: AbortSignal,
+    former?: Lease,
+  ): Promise<Lease> {
+    const wish = { config, attrs, previous: this.#options.previous, formerKey: former?.key };
+    let told = false;
+    for (let failures = 0;;) {
+      try {
+        const own = await this.#patience.until(signal, () => this.#attempt(wish));
+        if (own) {
+          this.#own = own;
+          if (own.leaseId === "0") await this.#claims.abandon();
+          log.info("Allocated lease ({subnets}) to current node ({ip})", {
+            subnets: describe(own.lease),
+            ip: publicAddress(attrs),
+          });
+          return own.lease;
+        }
+      } catch (error) {
+        if (!(error instanceof NoFreeSubnetError)) throw error;
+        if (!told) log.warn("{reason}; waiting for one", { reason: error.message });
+        told = true;
+        this.#snapshot = undefined;
+        await sleep(backoff(++failures), signal);
+      }
+    }
+  }
+
+  /** One attempt on the snapshot at hand, else on a new one. */
+  async #attempt(wish: Parameters<Claims["attempt"]>[0]): Promise<OwnLease | undefined> {
+    const snapshot = this.#snapshot ?? await this.#store.snapshot();
+    this.#snapshot = undefined;
+    const own = await this.#claims.attempt(wish, snapshot);
+    // Its leases are where the watch begins; our own is not among them or is older than it.
+    if (own) this.#snapshot = snapshot;
+    return own;
+  }
+
+  async keep(lease: Lease, signal: AbortSignal): Promise<void> {
+    try {
+      while (!signal.aborted) await this.#keepOnce(this.#ownOf(lease), signal);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  }
+
+  #ownOf(lease: Lease): OwnLease {
+    if (this.#own?.lease !== lease) {
+      throw new TypeError(`${lease.key} is not the lease acquired last`);
+    }
+    return this.#own;
+  }
+
+  /** Waits until a lease is due, and renews it. */
+  async #keepOnce(own: OwnLease, signal: AbortSignal): Promise<void> {
+    const { lease } = own;
+    const left = (lease.expiration ?? 0) - Date.now();
+    const asked = this.#options.renewMarginMinutes * 60_000;
+    const margin = asked < this.#ttlSeconds * 1000 ? asked : this.#ttlSeconds * 667;
+    // A reservation is looked at now and then all the same: it may have become a lease.
+    const wait = Math.max(0, Math.min(left, this.#ttlSeconds * 1000) - margin);
+    if (left !== Infinity) log.info("Waiting for {wait} to renew lease", { wait: duration(wait) });
+    await sleep(wait, signal);
+    await this.#recovering;
+    const { leaseId } = own;
+    if (leaseId === "0") return;
+    const since = Date.now();
+    const seconds = await this.#patience.until(signal, () => this.#client.keepAlive(leaseId));
+    if (own.leaseId !== leaseId) return;
+    if (seconds > 0) {
+      lease.expiration = since + seconds * 1000;
+      log.info("Lease renewed, new expiration: {expiration}", {
+        expiration: new Date(lease.expiration).toISOString(),
+      });
+    } else if (!await this.#recover(own, "it has expired", signal)) {
+      await sleep(backoff(5), signal);
+    }
+  }
+
+  async watch(lease: Lease, handlers: WatchHandlers, signal: AbortSignal): Promise<void> {
+    const own = this.#ownOf(lease);
+    const config = this.#config;
+    if (config === undefined) throw new TypeError("watch() comes after networkConfig()");
+    this.#lost = (reason) => handlers.lost(reason);
+    const snapshot = this.#snapshot;
+    this.#snapshot = undefined;
+    const table = new PeerTable(
+      config.parsed,
+      lease,
+      (key, reason) => log.warn("Lease {key} is passed over: {reason}", { key, reason }),
+    );
+    const recovering = (stored: StoredLease | undefined, revision: string) =>
+      this.#ownChanged(own, stored, revision, signal).catch((error) => {
+        if (!signal.aborted) log.error("{error}", { error: String(error) });
+      });
+    try {
+      await follow(this.#client, this.#store, this.#patience, {
+        table,
+        handlers,
+        ownKey: lease.key,
+        own: recovering,
+        config: config.stored,
+        snapshot: snapshot && withOwn(snapshot, lease),
+      }, signal);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  }
+
+  /** Looks at what was written under our own key, if it was not us. */
+  async #ownChanged(
+    own: OwnLease,
+    stored: StoredLease | undefined,
+    revision: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await this.#recovering;
+    if (signal.aborted || BigInt(revision) <= BigInt(own.lease.revision)) return;
+    if (stored === undefined) await this.#recover(own, "it was deleted or has expired", signal);
+    else if (!adopt(own, stored, this.#ttlSeconds)) this.#lost(takenBy(stored));
+  }
+
+  /** Claims our lease again; all who find it gone wait for the same claim. @returns whether it is ours */
+  async #recover(own: OwnLease, why: string, signal: AbortSignal): Promise<boolean> {
+    const before = own.lease.revision;
+    this.#recovering ??= this.#reclaim(own, why, signal).finally(() => {
+      this.#recovering = undefined;
+    });
+    await this.#recovering;
+    return own.lease.revision !== before;
+  }
+
+  async #reclaim(own: OwnLease, why: string, signal: AbortSignal): Promise<void> {
+    const { lease } = own;
+    log.warn("Our lease {key} is gone from etcd: {why}; claiming it again", {
+      key: lease.key,
+      why,
+    });
+    while (true) {
+      const outcome = await this.#patience.until(signal, () => this.#reclaimOnce(own));
+      if (outcome === "again") continue;
+      if (outcome !== "ours") this.#lost(outcome);
+      return;
+    }
+  }
+
+  /** @returns `ours`, `again` where another was faster, or why it is lost */
+  async #reclaimOnce(own: OwnLease): Promise<string> {
+    const { lease } = own;
+    const snapshot = await this.#store.snapshot();
+    const there = snapshot.leases.find((stored) => stored.key === lease.key);
+    if (there) return adopt(own, there, this.#ttlSeconds) ? "ours" : takenBy(there);
+    const rival = snapshot.leases.find(({ subnets }) => subnets && collide(subnets, lease));
+    if (rival) return `our subnet is part of ${rival.key} now`;
+    const claimed = await this.#claims.create(lease, lease.attrs, snapshot).catch((error) => {
+      if (error instanceof LeaseEndedError) return undefined;
+      throw error;
+    });
+    if (claimed === undefined) return "again";
+    own.leaseId = claimed.leaseId;
+    lease.expiration = claimed.lease.expiration;
+    lease.revision = claimed.lease.revision;
+    log.info("Our lease {key} is claimed again", { key: lease.key });
+    return "ours";
+  }
+
+  async list(): Promise<Lease[]> {
+    const { leases } = await this.#store.snapshot();
+    const readable: Lease[] = [];
+    const asks = leases.map(({ lease, leaseId }) => async () => {
+      if (lease === null) return;
+      readable.push(lease);
+      if (leaseId === "0") return;
+      lease.expiration = Date.now() + await this.#client.timeToLive(leaseId) * 1000;
+    }).values();
+    const ask = async () => {
+      for (const one of asks) await one();
+    };
+    await Promise.all(Array.from({ length: PARALLEL }, ask));
+    return leases.map(({ lease }) => lease).filter((lease) => lease !== null);
+  }
+
+  async release(lease: Lease): Promise<void> {
+    const key = this.#store.fullKey(lease.key);
+    const { succeeded } = await this.#client.txn({
+      compare: [{
+        key,
+        target: CompareTarget.Mod,
+        result: CompareResult.Equal,
+        mod_revision: lease.revision,
+      }],
+      success: [{ request_delete_range: { key } }],
+    });
+    if (!succeeded) {
+      throw new Error(`lease ${lease.key} was changed meanwhile and is left as it is`);
+    }
+    const own = this.#own;
+    if (own?.lease.key !== lease.key) return;
+    this.#own = undefined;
+    if (own.leaseId !== "0") await this.#client.revoke(own.leaseId);
+  }
+
+  async close(): Promise<void> {
+    await this.#claims.abandon();
+    this.#client.close();
+  }
+}
+
+/** Takes over what someone wrote for us, with the same content. @returns whether it is ours still */
+function adopt(own: OwnLease, stored: StoredLease, ttlSeconds: number): boolean {
+  const { lease } = own;
+  if (stored.lease === null || encodeAttrs(stored.lease.attrs) !== encodeAttrs(lease.attrs)) {
+    return false;
+  }
+  if (stored.revision === lease.revision) return true;
+  own.leaseId = stored.leaseId;
+  lease.revision = stored.revision;
+  lease.expiration = stored.leaseId === "0" ? Infinity : Date.now() + ttlSeconds * 1000;
+  return true;
+}
+
+function takenBy({ key, lease, problem }: StoredLease): string {
+  return lease
+    ? `our lease ${key} was overwritten by ${publicAddress(lease.attrs)}`
+    : `our lease ${key} was overwritten: ${problem}`;
+}
+
+/** A snapshot from before our claim, as the watch should see it: our lease is there. */
+function withOwn(snapshot: Snapshot, lease: Lease): Snapshot {
+  const own: StoredLease = {
+    key: lease.key,
+    created: Number(lease.revision),
+    revision: lease.revision,
+    lease,
+    problem: "",
+    subnets: lease,
+    leaseId: "",
+  };
+  const others = snapshot.leases.filter((stored) => stored.key !== lease.key);
+  return { ...snapshot, leases: [...others, own] };
+}
+
+/** `22h59m59.26s`, as Go prints a duration. */
+export function duration(ms: number): string {
+  const total = Math.round(ms / 10) / 100;
+  const hours = Math.floor(total / 3600);
+  const minutes = Math.floor(total / 60) % 60;
+  const seconds = `${Math.round(total % 60 * 100) / 100}s`;
+  if (hours > 0) return `${hours}h${minutes}m${seconds}`;
+  return minutes > 0 ? `${minutes}m${seconds}` : seconds;
+}

@@ -1,0 +1,428 @@
+/**
+ * Calls to etcd over several endpoints. The one place that imports etcd3, which is used for its
+ * typed calls only: its own fault handling waits between endpoints and gives up, and its watcher
+ * resumes without telling what was missed.
+ *
+ * Each endpoint has a client of its own, made when it is needed and thrown away when it fails, so
+ * that a next attempt starts afresh, with certificates read again. Reads race the endpoints, a new
+ * one joining whenever one fails or is silent for {@linkcode STAGGER}: a dead first endpoint costs
+ * next to nothing. The one that answers first is used until it fails.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { isIP } from "node:net";
+import { rootCertificates } from "node:tls";
+import {
+  Etcd3,
+  EtcdLeaseInvalidError,
+  type IDuplexStream,
+  type IKeyValue,
+  type ILeaseKeepAliveRequest,
+  type ILeaseKeepAliveResponse,
+  type IRangeRequest,
+  type ITxnRequest,
+  type ITxnResponse,
+  type IWatchRequest,
+  type IWatchResponse,
+} from "etcd3";
+
+export { CompareResult, CompareTarget } from "etcd3";
+export type { ICompare, IKeyValue, IRequestOp, IWatchResponse } from "etcd3";
+
+/** Where etcd is and how to get in. */
+export interface EtcdAccess {
+  /** URLs, `http://` or `https://`. */
+  endpoints: string[];
+  /** PEM files: authority, client certificate and its key. */
+  cafile?: string;
+  certfile?: string;
+  keyfile?: string;
+  username?: string;
+  password?: string;
+}
+
+/** What stands in the way, which also tells whom to ask for help. */
+export type FaultKind = "unreachable" | "certificate" | "login" | "permission";
+
+/** etcd could not be asked; one line that names the endpoints, the cause and what to do. */
+export class EtcdFault extends Error {
+  override name = "EtcdFault";
+  constructor(readonly kind: FaultKind, message: string, cause?: unknown) {
+    super(message, { cause });
+  }
+}
+
+/** The etcd lease of a key that was to be put has ended. */
+export class LeaseEndedError extends Error {
+  override name = "LeaseEndedError";
+}
+
+/** Milliseconds that an endpoint may be silent before a read asks the next one, too. */
+const STAGGER = 250;
+
+/** Milliseconds for one call. */
+const CALL_LIMIT = 8_000;
+
+const CHANNEL = {
+  // The default, 4 MB, is less than 10,000 leases.
+  "grpc.max_receive_message_length": 256 * 1024 * 1024,
+  // Notices an etcd that went away without a word; the server takes no pings more often than 5 s.
+  "grpc.keepalive_time_ms": 20_000,
+  "grpc.keepalive_timeout_ms": 5_000,
+};
+
+/** A connection to one endpoint. */
+interface Connection {
+  endpoint: string;
+  etcd: Etcd3;
+}
+
+/** etcd behind a list of endpoints. */
+export class EtcdClient {
+  readonly #access: EtcdAccess;
+  /** The endpoint in use comes first. */
+  readonly #endpoints: string[];
+  #connection: Connection | undefined;
+  #lastContact = 0;
+  #closed = false;
+
+  constructor(access: EtcdAccess) {
+    if (access.endpoints.length === 0) throw new TypeError("no etcd endpoint is given");
+    this.#access = access;
+    this.#endpoints = [...access.endpoints];
+  }
+
+  /** Milliseconds since the epoch of the last answer; 0 before the first. */
+  get lastContact(): number {
+    return this.#lastContact;
+  }
+
+  /**
+   * Reads ranges in one transaction, so that they are of one revision.
+   *
+   * @throws {EtcdFault}
+   */
+  async read(ranges: IRangeRequest[]): Promise<{ revision: string; ranges: IKeyValue[][] }> {
+    const success = ranges.map((request_range) => ({ request_range }));
+    const txn = (etcd: Etcd3) => etcd.kv.txn({ success });
+    const response = this.#connection
+      ? await this.#call(this.#connection, txn)
+      : await this.#race(txn);
+    return {
+      revision: response.header.revision,
+      ranges: response.responses.map((one) => one.response_range.kvs),
+    };
+  }
+
+  /**
+   * Runs a transaction once. A fault leaves open whether it was carried out.
+   *
+   * @throws {EtcdFault | LeaseEndedError} the latter where it puts a key with an ended etcd lease
+   */
+  async txn(request: ITxnRequest): Promise<ITxnResponse> {
+    try {
+      return await this.#once((etcd) => etcd.kv.txn(request));
+    } catch (error) {
+      throw isAnswer(error) ? new LeaseEndedError("the etcd lease has ended") : error;
+    }
+  }
+
+  /** Makes an etcd lease of `seconds`. @returns its id @throws {EtcdFault} */
+  async grant(seconds: number): Promise<string> {
+    const answer = await this.#once((etcd) => etcd.leaseClient.leaseGrant({ TTL: seconds }));
+    return answer.ID;
+  }
+
+  /** Ends an etcd lease and its keys; nothing where it has ended. @throws {EtcdFault} */
+  async revoke(leaseId: string): Promise<void> {
+    try {
+      await this.#once((etcd) => etcd.leaseClient.leaseRevoke({ ID: leaseId }));
+    } catch (error) {
+      if (!isAnswer(error)) throw error;
+    }
+  }
+
+  /** Seconds that an etcd lease still lasts; -1 where it has ended. @throws {EtcdFault} */
+  async timeToLive(leaseId: string): Promise<number> {
+    const answer = await this.#once((etcd) =>
+      etcd.leaseClient.leaseTimeToLive({ ID: leaseId, keys: false })
+    );
+    return Number(answer.TTL);
+  }
+
+  /** Starts an etcd lease's time again. @returns its seconds, 0 where it has ended @throws {EtcdFault} */
+  async keepAlive(leaseId: string): Promise<number> {
+    return await this.#once(async (etcd) => {
+      const stream = await etcd.leaseClient.leaseKeepAlive();
+      const timer = setTimeout(() => stream.cancel(), CALL_LIMIT);
+      try {
+        return Number((await firstAnswer(stream, leaseId)).TTL);
+      } finally {
+        clearTimeout(timer);
+        stream.cancel();
+      }
+    });
+  }
+
+  /**
+   * Watches ranges from a revision on until the stream ends, for whatever reason, or `signal` aborts.
+   *
+   * @param ranges key and range end of each
+   * @throws {EtcdFault} where it broke; resolves on abort and where etcd has compacted the revision
+   */
+  async watch(
+    ranges: { key: Buffer; range_end?: Buffer }[],
+    revision: string,
+    receive: (response: IWatchResponse) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (signal.aborted) return;
+    await this.#once(async (etcd) => {
+      const stream = await etcd.watchClient.watch();
+      const cancel = () => stream.cancel();
+      signal.addEventListener("abort", cancel, { once: true });
+      try {
+        if (signal.aborted) return;
+        const ended = this.#follow(stream, receive);
+        for (const range of ranges) {
+          stream.write({
+            create_request: { ...range, start_revision: revision, progress_notify: true },
+          });
+        }
+        await ended;
+      } catch (error) {
+        if (!signal.aborted) throw error;
+      } finally {
+        signal.removeEventListener("abort", cancel);
+        stream.cancel();
+      }
+    });
+  }
+
+  #follow(
+    stream: IDuplexStream<IWatchRequest, IWatchResponse>,
+    receive: (response: IWatchResponse) => void,
+  ): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    stream.on("data", (response) => {
+      this.#lastContact = Date.now();
+      if (response.canceled) {
+        if (response.compact_revision !== "0") resolve();
+        else reject(new Error(response.cancel_reason || "etcd cancelled the watch"));
+        return;
+      }
+      receive(response);
+    });
+    stream.on("error", reject);
+    stream.on("end", () => reject(new Error("etcd ended the watch")));
+    return promise;
+  }
+
+  /** Drops the connection. */
+  close(): void {
+    this.#closed = true;
+    this.#drop(this.#connection);
+  }
+
+  /** A call on the connection in use, or on a new one to the first endpoint; no second try. */
+  async #once<T>(call: (etcd: Etcd3) => Promise<T>): Promise<T> {
+    try {
+      this.#connection ??= this.#connect(this.#endpoints[0]);
+    } catch (error) {
+      throw this.#fault(error);
+    }
+    return await this.#call(this.#connection, call);
+  }
+
+  async #call<T>(connection: Connection, call: (etcd: Etcd3) => Promise<T>): Promise<T> {
+    try {
+      const answer = await call(connection.etcd);
+      this.#lastContact = Date.now();
+      return answer;
+    } catch (error) {
+      if (isAnswer(error)) throw error;
+      this.#drop(connection);
+      const index = this.#endpoints.indexOf(connection.endpoint);
+      this.#endpoints.push(...this.#endpoints.splice(index, 1));
+      throw this.#fault(error);
+    }
+  }
+
+  /** A call on all endpoints, staggered; the first answer counts and its endpoint stays in use. */
+  async #race<T>(call: (etcd: Etcd3) => Promise<T>): Promise<T> {
+    const connections: Connection[] = [];
+    const errors: unknown[] = [];
+    const { promise: won, resolve: win, reject: lose } = Promise.withResolvers<
+      { connection: Connection; answer: T }
+    >();
+    const waiting = [...this.#endpoints];
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const next = () => {
+      clearTimeout(timer);
+      const endpoint = waiting.shift();
+      if (endpoint === undefined) return;
+      timer = setTimeout(next, STAGGER);
+      this.#attempt(endpoint, connections, call).then(win, (error) => {
+        errors.push(error);
+        if (errors.length === this.#endpoints.length) lose(worst(errors));
+        else next();
+      });
+    };
+    next();
+    try {
+      const { connection, answer } = await won;
+      this.#lastContact = Date.now();
+      if (this.#connection) this.#drop(this.#connection);
+      this.#connection = connection;
+      const index = this.#endpoints.indexOf(connection.endpoint);
+      this.#endpoints.unshift(...this.#endpoints.splice(index, 1));
+      return answer;
+    } catch (error) {
+      throw this.#fault(error);
+    } finally {
+      clearTimeout(timer);
+      for (const connection of connections) {
+        if (connection !== this.#connection || this.#closed) this.#drop(connection);
+      }
+    }
+  }
+
+  async #attempt<T>(
+    endpoint: string,
+    connections: Connection[],
+    call: (etcd: Etcd3) => Promise<T>,
+  ): Promise<{ connection: Connection; answer: T }> {
+    const connection = this.#connect(endpoint);
+    connections.push(connection);
+    return { connection, answer: await call(connection.etcd) };
+  }
+
+  #drop(connection: Connection | undefined): void {
+    if (this.#connection === connection) this.#connection = undefined;
+    connection?.etcd.close();
+  }
+
+  #connect(endpoint: string): Connection {
+    if (this.#closed) throw new Error("the client is closed");
+    const { username, password } = this.#access;
+    const etcd = new Etcd3({
+      hosts: endpoint,
+      credentials: endpoint.startsWith("https:") ? this.#credentials() : undefined,
+      auth: username ? { username, password: password ?? "" } : undefined,
+      grpcOptions: { ...CHANNEL, ...targetName(endpoint) },
+      defaultCallOptions: ({ isStream }) => isStream ? {} : { deadline: Date.now() + CALL_LIMIT },
+      faultHandling: { global: NO_POLICY, host: () => NO_POLICY },
+    });
+    return { endpoint, etcd };
+  }
+
+  #credentials() {
+    const { cafile, certfile, keyfile } = this.#access;
+    return {
+      rootCertificate: cafile ? readPem(cafile) : Buffer.from(rootCertificates.join("\n")),
+      privateKey: keyfile ? readPem(keyfile) : undefined,
+      certChain: certfile ? readPem(certfile) : undefined,
+    };
+  }
+
+  /** The error as one line that says what to do; never with the password, which no cause holds. */
+  #fault(error: unknown): EtcdFault {
+    if (error instanceof EtcdFault) return error;
+    const { endpoints, username } = this.#access;
+    const text = messageOf(error);
+    const kind = kindOf(text);
+    const where = endpoints.join(", ");
+    const message = {
+      unreachable: `etcd at ${where} is unreachable: ${text}`,
+      certificate: `etcd at ${where} cannot be trusted or does not trust us: ${text}; ` +
+        "check --etcd-cafile, --etcd-certfile and --etcd-keyfile",
+      login: username
+        ? `etcd at ${where} refuses the user ${username}: ${text}; ` +
+          "check --etcd-username and --etcd-password"
+        : `etcd at ${where} wants a user: ${text}; set --etcd-username and --etcd-password`,
+      permission: `etcd at ${where} denies ${username || "us"} access: ${text}; ` +
+        "grant the user a role that may read and write below --etcd-prefix",
+    }[kind];
+    return new EtcdFault(kind, message, error);
+  }
+}
+
+/**
+ * For an endpoint that is an IP address: grpc-js gives it to TLS as the server's name, which the
+ * runtime refuses. With a final dot it is taken, and the certificate is checked for the address all
+ * the same, as the check leaves the dot out.
+ */
+function targetName(endpoint: string): { "grpc.ssl_target_name_override"?: string } {
+  const host = new URL(endpoint).hostname.replace(/^\[|\]$/g, "");
+  return isIP(host) ? { "grpc.ssl_target_name_override": `${host}.` } : {};
+}
+
+/** Leaves fault handling to {@linkcode EtcdClient}. The shape is cockatiel's `IPolicy`. */
+const NO_POLICY = {
+  _altReturn: undefined as never,
+  onSuccess: () => ({ dispose: () => {} }),
+  onFailure: () => ({ dispose: () => {} }),
+  execute: async <T>(
+    call: (context: { signal: AbortSignal }) => PromiseLike<T> | T,
+    signal?: AbortSignal,
+  ): Promise<T> => await call({ signal: signal ?? NEVER }),
+};
+
+const NEVER = new AbortController().signal;
+
+function readPem(path: string): Buffer {
+  try {
+    return Buffer.from(Deno.readFileSync(path));
+  } catch (error) {
+    throw new Error(`cannot read the certificate or key ${path}: ${messageOf(error)}`);
+  }
+}
+
+async function firstAnswer(
+  stream: IDuplexStream<ILeaseKeepAliveRequest, ILeaseKeepAliveResponse>,
+  leaseId: string,
+): Promise<ILeaseKeepAliveResponse> {
+  const { promise, resolve, reject } = Promise.withResolvers<ILeaseKeepAliveResponse>();
+  stream.on("data", resolve);
+  stream.on("error", reject);
+  stream.on("end", () => reject(new Error("etcd ended the keep-alive")));
+  stream.write({ ID: leaseId });
+  return await promise;
+}
+
+/** Whether etcd answers, with no, so that another endpoint would say the same. */
+function isAnswer(error: unknown): boolean {
+  return error instanceof EtcdLeaseInvalidError;
+}
+
+/** The error that says most: one that waiting does not mend before an endpoint that is away. */
+function worst(errors: unknown[]): unknown {
+  return errors.find((error) => kindOf(messageOf(error)) !== "unreachable") ?? errors[0];
+}
+
+function kindOf(text: string): FaultKind {
+  if (/certificate|UnknownIssuer|\bTLS\b|\bSSL\b|handshake/i.test(text)) return "certificate";
+  if (/authentication failed|invalid auth token|user name is empty/i.test(text)) return "login";
+  if (/permission denied/i.test(text)) return "permission";
+  return "unreachable";
+}
+
+/** The innermost cause without gRPC's wrapping. */
+function messageOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text
+    .replace(/^\w*Error: /, "")
+    .replace(/^\d+ [A-Z_]+: /, "")
+    .replace(/^No connection established\. Last error: /, "")
+    .replace(/^(\w*Error: )+/, "")
+    .replace(/\s+Resolution note:.*$/s, "")
+    .split("\n")[0];
+}
+
+/** The end of the range of all keys that begin with `prefix`. */
+export function prefixEnd(prefix: string): Buffer {
+  const end = Buffer.from(prefix);
+  end[end.length - 1]++;
+  return end;
+}

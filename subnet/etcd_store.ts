@@ -1,0 +1,100 @@
+/**
+ * The layout of flannel's keys in etcd, and reading them: everything in one transaction.
+ *
+ * @module
+ */
+import { Buffer } from "node:buffer";
+import { type EtcdClient, type IKeyValue, prefixEnd } from "./etcd_client.ts";
+import { decodeAttrs, LeaseError, parseLeaseKey, type Subnets } from "./lease_codec.ts";
+import type { Candidate } from "./validate.ts";
+
+/** A lease's key as it is stored, whether or not the rest can be used. */
+export interface StoredLease extends Candidate {
+  /** What the key names; null where it is none. */
+  subnets: Subnets | null;
+  /** The etcd lease that it hangs on; `"0"` for a reservation, which never ends. */
+  leaseId: string;
+}
+
+/** The network config's text and the revision that wrote it. */
+export interface StoredConfig {
+  text: string;
+  revision: string;
+}
+
+/** All of flannel's keys at one revision. */
+export interface Snapshot {
+  revision: string;
+  config: StoredConfig | undefined;
+  leases: StoredLease[];
+}
+
+/** flannel's keys below a prefix. */
+export class LeaseStore {
+  readonly configKey: Buffer;
+  /** First and end of the leases' keys. */
+  readonly leases: { key: Buffer; range_end: Buffer };
+  readonly #client: EtcdClient;
+  readonly #subnets: string;
+
+  /** @param prefix without a trailing slash */
+  constructor(client: EtcdClient, prefix: string) {
+    this.#client = client;
+    this.#subnets = `${prefix}/subnets/`;
+    this.configKey = Buffer.from(`${prefix}/config`);
+    this.leases = { key: Buffer.from(this.#subnets), range_end: prefixEnd(this.#subnets) };
+  }
+
+  /** The key of a lease in full. */
+  fullKey(key: string): Buffer {
+    return Buffer.from(this.#subnets + key);
+  }
+
+  /** Reads all there is. @throws {EtcdFault} */
+  async snapshot(): Promise<Snapshot> {
+    const { revision, ranges } = await this.#client.read([{ key: this.configKey }, this.leases]);
+    const [[config], leases] = ranges;
+    return {
+      revision,
+      config: config && { text: config.value.toString(), revision: config.mod_revision },
+      leases: leases.map((kv) => this.read(kv)),
+    };
+  }
+
+  /** Whether a changed key is the config's. */
+  isConfig(kv: IKeyValue): boolean {
+    return kv.key.equals(this.configKey);
+  }
+
+  /** A lease's key below `subnets/`. */
+  keyOf(kv: IKeyValue): string {
+    return kv.key.toString("utf8", this.leases.key.length);
+  }
+
+  /** What is stored for a lease, with the reason where it cannot be used. */
+  read(kv: IKeyValue): StoredLease {
+    const stored: StoredLease = {
+      key: this.keyOf(kv),
+      created: Number(kv.create_revision),
+      revision: kv.mod_revision,
+      leaseId: kv.lease,
+      subnets: null,
+      lease: null,
+      problem: "",
+    };
+    try {
+      stored.subnets = parseLeaseKey(stored.key);
+      stored.lease = {
+        key: stored.key,
+        ...stored.subnets,
+        attrs: decodeAttrs(kv.value),
+        expiration: stored.leaseId === "0" ? Infinity : null,
+        revision: stored.revision,
+      };
+    } catch (error) {
+      if (!(error instanceof LeaseError)) throw error;
+      stored.problem = error.message;
+    }
+    return stored;
+  }
+}

@@ -1,0 +1,156 @@
+/**
+ * Leases as they are stored: keys and values, byte for byte as flannel writes them, and a reader that
+ * refuses with a reason whatever it does not understand.
+ *
+ * @module
+ */
+import { Cidr, formatIp, parseIp, tryParseIp } from "./cidr.ts";
+import type { Lease, LeaseAttrs } from "./types.ts";
+
+/** A stored lease that cannot be used; the message says why. */
+export class LeaseError extends Error {
+  override name = "LeaseError";
+}
+
+/** Bytes of the largest value that is read. Those of flannel's backends take some 300. */
+export const LARGEST_VALUE = 16_384;
+
+const UTF8 = new TextDecoder();
+
+/** What flannel writes for "no IPv4 subnet" on an IPv6-only node. */
+const NO_IPV4 = "0.0.0.0-0";
+
+/** The subnets of a lease. */
+export type Subnets = Pick<Lease, "subnet" | "ipv6Subnet">;
+
+/**
+ * The key of a lease below `PREFIX/subnets/`: `10.1.34.0-24`, `10.1.34.0-24&fd00:1::-64`, and
+ * `0.0.0.0-0&fd00:1::-64` without IPv4. Go flannel finds no IPv6 subnet in a key that has `-` in
+ * place of `:`, so that this form is the one that a mixed cluster understands.
+ */
+export function leaseKey({ subnet, ipv6Subnet }: Subnets): string {
+  const ipv4 = subnet ? `${subnet.address}-${subnet.length}` : NO_IPV4;
+  return ipv6Subnet ? `${ipv4}&${ipv6Subnet.address}-${ipv6Subnet.length}` : ipv4;
+}
+
+/**
+ * The subnets that a key names. IPv6 is also read with `-` in place of each `:`
+ * (`fd00-1---64`).
+ *
+ * @throws {LeaseError}
+ */
+export function parseLeaseKey(key: string): Subnets {
+  const [ipv4, ipv6, ...more] = key.split("&");
+  if (more.length > 0) throw new LeaseError("its key has more than two subnets");
+  const subnet = ipv4 === NO_IPV4 && ipv6 !== undefined ? null : subnetOf(ipv4, false);
+  return { subnet, ipv6Subnet: ipv6 === undefined ? null : subnetOf(ipv6, true) };
+}
+
+function subnetOf(text: string, ipv6: boolean): Cidr {
+  const dash = text.lastIndexOf("-");
+  const address = text.slice(0, Math.max(dash, 0));
+  let cidr: Cidr | undefined;
+  try {
+    cidr = Cidr.parse(`${ipv6 ? address.replaceAll("-", ":") : address}/${text.slice(dash + 1)}`);
+  } catch {
+    // Told below, for the key's form.
+  }
+  if (cidr === undefined || (cidr.family === 6) !== ipv6) {
+    throw new LeaseError(
+      `its key is no subnet like ${ipv6 ? "fd00:1::-64" : "10.1.34.0-24"}`,
+    );
+  }
+  if (tryParseIp(ipv6 ? address.replaceAll("-", ":") : address)?.value !== cidr.base) {
+    throw new LeaseError(`its key has host bits, the subnet would be ${cidr}`);
+  }
+  return cidr;
+}
+
+/** The value of a lease; the order of members, and what is left out when empty, as Go writes it. */
+export function encodeAttrs(attrs: LeaseAttrs): string {
+  const text = JSON.stringify({
+    PublicIP: canonical(attrs.publicIP) ?? "0.0.0.0",
+    PublicIPv6: canonical(attrs.publicIPv6),
+    BackendType: attrs.backendType || undefined,
+    BackendData: attrs.backendData ?? undefined,
+    BackendV6Data: attrs.backendV6Data ?? undefined,
+  });
+  // Go's encoder escapes these inside texts; elsewhere they do not occur.
+  return text.replace(
+    /[<>&\u2028\u2029]/g,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+function canonical(ip: string | null): string | null {
+  if (ip === null) return null;
+  const { family, value } = parseIp(ip);
+  return formatIp(family, value);
+}
+
+/**
+ * Reads a lease's value. Missing, null and unknown members are accepted, names without regard to
+ * case, as by Go's decoder.
+ *
+ * @throws {LeaseError}
+ */
+export function parseAttrs(text: string): LeaseAttrs {
+  const attrs: LeaseAttrs = { publicIP: null, publicIPv6: null, backendType: "" };
+  for (const [name, value] of Object.entries(parseObject(text))) {
+    if (value === null) continue;
+    switch (name.toLowerCase()) {
+      case "publicip":
+        attrs.publicIP = address(name, value, 4);
+        break;
+      case "publicipv6":
+        attrs.publicIPv6 = address(name, value, 6);
+        break;
+      case "backendtype":
+        if (typeof value !== "string") throw new LeaseError(`its ${name} is no text`);
+        attrs.backendType = value;
+        break;
+      case "backenddata":
+        attrs.backendData = value;
+        break;
+      case "backendv6data":
+        attrs.backendV6Data = value;
+        break;
+    }
+  }
+  return attrs;
+}
+
+function parseObject(text: string): object {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new LeaseError("its value is no JSON");
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new LeaseError("its value is no JSON object");
+  }
+  return value;
+}
+
+/** An address in canonical text; null for the unspecified one, which Go writes for none. */
+function address(name: string, value: unknown, family: 4 | 6): string | null {
+  const ip = typeof value === "string" ? tryParseIp(value) : undefined;
+  if (ip === undefined || ip.family !== family) {
+    const shown = JSON.stringify(value).slice(0, 60);
+    throw new LeaseError(`its ${name}, ${shown}, is no IPv${family} address`);
+  }
+  return ip.value === 0n ? null : formatIp(ip.family, ip.value);
+}
+
+/**
+ * Reads a lease's value as it is stored.
+ *
+ * @throws {LeaseError}
+ */
+export function decodeAttrs(value: Uint8Array): LeaseAttrs {
+  if (value.length > LARGEST_VALUE) {
+    throw new LeaseError(`its value has ${value.length} bytes, more than ${LARGEST_VALUE}`);
+  }
+  return parseAttrs(UTF8.decode(value));
+}
