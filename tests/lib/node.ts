@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { releaseFolder } from "../../tools/lib.ts";
 import type { Cluster } from "./cluster.ts";
 import { type CommandOptions, type NetNs, type Process, run, waitFor } from "./netns.ts";
 
@@ -67,7 +68,11 @@ export class Node {
   startAgent({ args = [], env = {}, binary }: AgentStart = {}): AgentProcess {
     const [command, ...first] = binary ? [binary] : this.command();
     const all = [...first, ...this.flags(), ...this.cluster.options.agentArgs ?? [], ...args];
-    this.agent = this.ns.spawn(command, all, agentEnvironment(env));
+    // The sources take the library from the folder that cargo builds in; a binary has its own.
+    const library: Record<string, string> = command === Deno.execPath()
+      ? { _FLANNELD_LIB: `${releaseFolder()}/libdataplane.so` }
+      : {};
+    this.agent = this.ns.spawn(command, all, agentEnvironment({ ...library, ...env }));
     return this.agent;
   }
 
