@@ -19,6 +19,29 @@ const LIMIT = 180;
  */
 const PROTO_LOAD = /\(0,\s*([\w$]+)\.loadSync\)\(\s*`\$\{__dirname\}\/\.\.\/proto\/rpc\.proto`,/g;
 
+/** The services of etcd that `subnet/etcd_client.ts` calls, and of which only some calls, which. */
+const SERVICES: Record<string, string[] | undefined> = {
+  KV: undefined,
+  Lease: undefined,
+  Watch: undefined,
+  Auth: ["Authenticate"],
+};
+
+/** protobufjs's JSON form of an interface, by package. */
+interface Description {
+  nested: Record<string, Declarations>;
+}
+
+/** Messages, enumerations and services of a package. */
+interface Declarations {
+  nested: Record<string, Declaration>;
+}
+
+interface Declaration {
+  fields?: Record<string, { type: string }>;
+  methods?: Record<string, { requestType: string; responseType: string }>;
+}
+
 /** The parts of protobufjs that are used here. */
 interface ProtobufRoot {
   loadSync(path: string, options: { keepCase: boolean }): ProtobufRoot;
@@ -71,12 +94,43 @@ async function inlineProto(folder: string): Promise<void> {
 }
 
 /** etcd's gRPC interface as JSON, by the same protobufjs that etcd3 would parse it with. */
-function etcdDescription(): unknown {
+function etcdDescription(): Description {
   const etcd3 = createRequire(import.meta.url).resolve("etcd3");
   const loader = createRequire(etcd3).resolve("@grpc/proto-loader");
   const { Root } = createRequire(loader)("protobufjs") as { Root: new () => ProtobufRoot };
   const proto = new URL("../proto/rpc.proto", `file://${etcd3}`).pathname;
-  return new Root().loadSync(proto, { keepCase: true }).toJSON();
+  return pruned(new Root().loadSync(proto, { keepCase: true }).toJSON() as Description);
+}
+
+/**
+ * Keeps {@link SERVICES} and the messages that they are made of: the client compiles all that it is
+ * given at every start, and most of etcd's interface serves its administration.
+ */
+function pruned({ nested: packages }: Description): Description {
+  const kept: Record<string, Declarations> = {};
+  const keep = (type: string): void => {
+    // No two packages declare the same name; scalars are declared by none.
+    const name = type.split(".").at(-1)!;
+    for (const [pack, { nested }] of Object.entries(packages)) {
+      const found = nested[name];
+      if (!found || kept[pack]?.nested[name]) continue;
+      (kept[pack] ??= { nested: {} }).nested[name] = found;
+      for (const field of Object.values(found.fields ?? {})) keep(field.type);
+    }
+  };
+  for (const [service, wanted] of Object.entries(SERVICES)) {
+    const { methods: all = {} } = packages.etcdserverpb.nested[service];
+    const methods = Object.fromEntries(
+      Object.entries(all).filter(([name]) => wanted?.includes(name) ?? true),
+    );
+    keep(service);
+    kept.etcdserverpb.nested[service] = { methods };
+    for (const { requestType, responseType } of Object.values(methods)) {
+      keep(requestType);
+      keep(responseType);
+    }
+  }
+  return { nested: kept };
 }
 
 if (import.meta.main) {
