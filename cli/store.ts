@@ -39,6 +39,8 @@ export class Store implements Disposable {
 
   /** Replaces the network config. */
   async putConfig(text: string): Promise<void> {
+    // A write goes to one endpoint only: reading finds out which of them answers.
+    await this.config();
     const put = { key: this.#store.configKey, value: Buffer.from(text) };
     await this.#client.txn({ success: [{ request_put: put }] });
   }
