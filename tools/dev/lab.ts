@@ -39,7 +39,7 @@ export async function runLab(
     cluster = await Cluster.create({ label: `dev${Deno.pid}`, nodes, families: family, network });
     output.done(`etcd serves at ${cluster.etcd.endpoint}`);
     output.done(`network config ${JSON.stringify(network)}`);
-    const paths = await unlessAborted(bringUp(cluster, output), signal);
+    const paths = await bringUp(cluster, output, signal);
     await prove(paths, output, signal);
     if (options.once) return;
     tellCommands(cluster, paths[0], output, backend);
@@ -56,14 +56,14 @@ export async function runLab(
 }
 
 /** Starts agents and containers, and shows the leases. */
-async function bringUp(cluster: Cluster, output: Output): Promise<Path[]> {
+async function bringUp(cluster: Cluster, output: Output, signal: AbortSignal): Promise<Path[]> {
   const started = performance.now();
-  await cluster.startAgents();
+  await unlessAborted(cluster.startAgents(), signal);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   output.done(`${cluster.nodes.length} agents are ready after ${seconds} s`);
-  const containers = await cluster.attachAll("c1");
+  const containers = await unlessAborted(cluster.attachAll("c1"), signal);
   output.done("a container is on each host's bridge");
-  output.line("", ...await leaseTable(cluster, containers), "");
+  output.line("", ...await unlessAborted(leaseTable(cluster, containers), signal), "");
   return ring(containers);
 }
 
@@ -186,8 +186,7 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promi
 }
 
 function describe({ from, to, ip }: Path): string {
-  const source = ip.includes(":") ? from.ipv6 : from.ipv4;
-  return `${hostName(from.node)} to ${hostName(to.node)}, ${source} to ${ip}`;
+  return `${hostName(from.node)} to ${hostName(to.node)}, ${ip}`;
 }
 
 function messageOf(error: unknown): string {

@@ -28,7 +28,7 @@ export function parseOptions(args: readonly string[]): Parsed {
   let text = "";
   const command = new Command("deno task dev")
     .description(
-      "Makes hosts of network namespaces on this machine, an etcd and an agent on each, shows that\n" +
+      "Makes hosts of network namespaces on this machine, an etcd and an agent on each, shows that " +
         "containers reach each other, and stays up with a live view. Ctrl-C removes everything.",
     )
     .helpOption("-h, --help", "Print this help and exit.")
