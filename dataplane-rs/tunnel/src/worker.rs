@@ -130,7 +130,7 @@ impl Worker {
                 self.sleep()?;
                 quiet_since = None;
             } else {
-                std::hint::spin_loop();
+                std::thread::yield_now();
             }
         }
         Ok(())
