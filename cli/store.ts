@@ -5,7 +5,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { EtcdClient } from "../subnet/etcd_client.ts";
+import { CompareResult, CompareTarget, EtcdClient } from "../subnet/etcd_client.ts";
 import { LeaseStore, type StoredLease } from "../subnet/etcd_store.ts";
 import type { Lease } from "../subnet/types.ts";
 import { etcdOptions } from "./agent_options.ts";
@@ -65,7 +65,12 @@ export class Store implements Disposable {
   async release({ key, revision }: Lease): Promise<void> {
     const whole = this.#store.fullKey(key);
     const answer = await this.#client.txn({
-      compare: [{ key: whole, target: "Mod", result: "Equal", mod_revision: revision }],
+      compare: [{
+        key: whole,
+        target: CompareTarget.Mod,
+        result: CompareResult.Equal,
+        mod_revision: revision,
+      }],
       success: [{ request_delete_range: { key: whole } }],
     });
     if (!answer.succeeded) {

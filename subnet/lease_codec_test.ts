@@ -1,0 +1,116 @@
+import assert from "node:assert/strict";
+import { Cidr } from "./cidr.ts";
+import {
+  decodeAttrs,
+  encodeAttrs,
+  LARGEST_VALUE,
+  LeaseError,
+  leaseKey,
+  parseAttrs,
+  parseLeaseKey,
+} from "./lease_codec.ts";
+
+const subnets = (ipv4: string | null, ipv6: string | null) => ({
+  subnet: ipv4 === null ? null : Cidr.parse(ipv4),
+  ipv6Subnet: ipv6 === null ? null : Cidr.parse(ipv6),
+});
+
+Deno.test("keys as flannel writes them, there and back", () => {
+  const keys = {
+    "10.1.34.0-24": subnets("10.1.34.0/24", null),
+    "10.1.99.0-24&fd00:1:0:5c::-64": subnets("10.1.99.0/24", "fd00:1:0:5c::/64"),
+    "0.0.0.0-0&fd00:1:0:2f::-64": subnets(null, "fd00:1:0:2f::/64"),
+  };
+  for (const [key, value] of Object.entries(keys)) {
+    assert.equal(leaseKey(value), key);
+    assert.deepEqual(parseLeaseKey(key), value);
+  }
+  assert.deepEqual(
+    parseLeaseKey("10.1.34.0-24&fd00-1---64"),
+    subnets("10.1.34.0/24", "fd00:1::/64"),
+  );
+});
+
+Deno.test("keys that name no subnets are refused", () => {
+  const refused = [
+    "",
+    "rubbish",
+    "10.1.34.0",
+    "10.1.34.0-",
+    "10.1.34.0-33",
+    "10.1.34.7-24",
+    "10.1.34.0/24",
+  ];
+  refused.push(
+    "10.1.34.0-24&",
+    "10.1.34.0-24&10.2.0.0-24",
+    "10.1.34.0-24&fd00::-64&fd01::-64",
+    "-24",
+  );
+  refused.push(
+    "../config",
+    "10.1.34.0-24&fd00::1-64",
+    "fd00:1::-64",
+    "010.1.34.0-24",
+    "10.1.34.0-24 ",
+  );
+  for (const key of refused) assert.throws(() => parseLeaseKey(key), LeaseError, key);
+});
+
+Deno.test("values as flannel writes them, byte for byte", () => {
+  const ip = { publicIP: "172.31.28.198", publicIPv6: null };
+  const data = { VNI: 1, VtepMAC: "a2:4e:ac:cd:67:20" };
+  const values = {
+    '{"PublicIP":"172.31.28.198","PublicIPv6":null}': { ...ip, backendType: "" },
+    '{"PublicIP":"172.31.28.198","PublicIPv6":null,"BackendType":"host-gw"}': {
+      ...ip,
+      backendType: "host-gw",
+    },
+    '{"PublicIP":"172.31.28.198","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"a2:4e:ac:cd:67:20"}}':
+      { ...ip, backendType: "vxlan", backendData: data },
+    '{"PublicIP":"0.0.0.0","PublicIPv6":"2001:db8::1","BackendType":"vxlan","BackendV6Data":{"VNI":1,"VtepMAC":"a2:4e:ac:cd:67:20"}}':
+      { publicIP: null, publicIPv6: "2001:db8::1", backendType: "vxlan", backendV6Data: data },
+  };
+  for (const [text, attrs] of Object.entries(values)) {
+    assert.equal(encodeAttrs(attrs), text);
+    assert.deepEqual(parseAttrs(text), attrs);
+  }
+  const escaped = encodeAttrs({ ...ip, backendType: "extension", backendData: "<a>&" });
+  assert.match(escaped, /"BackendData":"\\u003ca\\u003e\\u0026"/);
+  assert.equal(parseAttrs(escaped).backendData, "<a>&");
+});
+
+Deno.test("missing, null and unknown members are accepted", () => {
+  const none = { publicIP: null, publicIPv6: null, backendType: "" };
+  assert.deepEqual(parseAttrs("{}"), none);
+  const nulls = '{"PublicIP":null,"BackendType":null,"BackendData":null,"New":{"a":[1]}}';
+  assert.deepEqual(parseAttrs(nulls), none);
+  assert.equal(parseAttrs('{"publicip":"192.0.2.1"}').publicIP, "192.0.2.1");
+});
+
+Deno.test("wrong values are refused with the reason", () => {
+  const reasons = {
+    "": /no JSON/,
+    "{": /no JSON/,
+    "[]": /no JSON object/,
+    "null": /no JSON object/,
+    '{"PublicIP":7}': /PublicIP, 7, is no IPv4 address/,
+    '{"PublicIP":"fd00::1"}': /no IPv4 address/,
+    '{"PublicIPv6":"192.0.2.1"}': /no IPv6 address/,
+    '{"PublicIP":"192.0.2.1; reboot"}': /no IPv4 address/,
+    '{"BackendType":{}}': /BackendType is no text/,
+  };
+  for (const [text, message] of Object.entries(reasons)) {
+    assert.throws(() => parseAttrs(text), { name: "LeaseError", message }, text);
+  }
+  const large = new Uint8Array(LARGEST_VALUE + 1).fill(0x20);
+  assert.throws(() => decodeAttrs(large), /bytes, more than/);
+});
+
+Deno.test("a member __proto__ changes nothing", () => {
+  const attrs = parseAttrs(
+    '{"__proto__":{"polluted":1},"BackendData":{"__proto__":{"polluted":1}}}',
+  );
+  assert.equal(Object.getPrototypeOf(attrs), Object.prototype);
+  assert.equal(({} as Record<string, unknown>).polluted, undefined);
+});

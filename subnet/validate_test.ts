@@ -1,0 +1,128 @@
+import assert from "node:assert/strict";
+import { parseNetworkConfig } from "./config.ts";
+import { parseLeaseKey } from "./lease_codec.ts";
+import type { Lease, LeaseAttrs } from "./types.ts";
+import { type Candidate, PeerTable } from "./validate.ts";
+
+const IPV4 = parseNetworkConfig('{"Network":"10.1.0.0/16"}');
+const DUAL = parseNetworkConfig(
+  '{"Network":"10.1.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:1::/48"}',
+);
+
+function lease(key: string, attrs: Partial<LeaseAttrs>): Lease {
+  return {
+    key,
+    ...parseLeaseKey(key),
+    attrs: { publicIP: null, publicIPv6: null, backendType: "vxlan", ...attrs },
+    expiration: null,
+    revision: "1",
+  };
+}
+
+function peer(key: string, created: number, attrs: Partial<LeaseAttrs> = {}): Candidate {
+  const found = lease(key, { publicIP: "192.0.2.20", publicIPv6: "2001:db8::20", ...attrs });
+  return { key, created, revision: `${created}`, lease: found, problem: "" };
+}
+
+const OURS = { publicIP: "192.0.2.10", publicIPv6: "2001:db8::10" };
+
+/** A table of the node with 10.1.10.0/24, and what it told. */
+function table(config = IPV4, own = lease("10.1.10.0-24", OURS)) {
+  const told: string[] = [];
+  return {
+    told,
+    peers: new PeerTable(config, own, (key, reason) => told.push(`${key}: ${reason}`)),
+  };
+}
+
+Deno.test("good peers come through, each bad one is told by key and reason", () => {
+  const bad: [string, Partial<LeaseAttrs>, RegExp][] = [
+    ["10.2.1.0-24", {}, /not in the network 10\.1\.0\.0\/16/],
+    ["0.0.0.0-0", {}, /not in the network/],
+    ["10.1.32.0-20", {}, /larger than the network's subnets, which are \/24/],
+    ["10.1.10.128-25", {}, /overlaps ours/],
+    ["10.1.41.0-24", { publicIP: null }, /no public address/],
+    ["10.1.42.0-24", { publicIP: "192.0.2.10" }, /192\.0\.2\.10 is ours/],
+    ["10.1.43.0-24", { publicIP: "127.0.0.1" }, /loopback/],
+    ["10.1.44.0-24", { publicIP: "224.0.0.9" }, /not unicast/],
+    ["10.1.45.0-24", { publicIP: "255.255.255.255" }, /not unicast/],
+    ["0.0.0.0-0&fd00:1:0:9::-64", {}, /no subnet of the network's address family/],
+  ];
+  const { peers, told } = table();
+  const good = [
+    peer("10.1.20.0-24", 1),
+    peer("10.1.21.128-25", 2),
+    peer("10.1.0.0-24&fd00::-64", 3),
+  ];
+  assert(peers.replace([...bad.map(([key, attrs], at) => peer(key, 10 + at, attrs)), ...good]));
+  assert.deepEqual([...peers.peers().keys()].sort(), good.map(({ key }) => key).sort());
+  assert.equal(told.length, bad.length);
+  for (const [at, [key, , reason]] of bad.entries()) {
+    assert(told[at].startsWith(`${key}: `), told[at]);
+    assert.match(told[at], reason);
+  }
+});
+
+Deno.test("each reason is told once, another one again", () => {
+  const { peers, told } = table();
+  const key = "10.1.20.0-24";
+  const broken = { key, created: 1, revision: "1", lease: null, problem: "its value is no JSON" };
+  assert(!peers.set(broken));
+  assert(!peers.set({ ...broken, revision: "2" }));
+  assert.equal(told.length, 1);
+  assert(!peers.set({ ...peer(key, 1, { publicIP: "127.0.0.1" }), revision: "3" }));
+  assert.equal(told.length, 2);
+  assert(peers.set({ ...peer(key, 1), revision: "4" }), "mended");
+  assert(peers.set({ ...broken, revision: "5" }), "a peer that breaks is a peer less");
+  assert.equal(told.length, 3);
+  assert.equal(peers.peers().size, 0);
+});
+
+Deno.test("of leases that overlap the oldest counts, and its end lets the next in", () => {
+  const { peers, told } = table();
+  const keys = () => [...peers.peers().keys()].sort();
+  peers.set(peer("10.1.20.0-25", 5));
+  peers.set(peer("10.1.20.128-25", 6));
+  assert.deepEqual(keys(), ["10.1.20.0-25", "10.1.20.128-25"]);
+  assert(!peers.set(peer("10.1.20.0-24", 9)), "younger than both");
+  assert.match(told[0], /^10\.1\.20\.0-24: it overlaps 10\.1\.20\.0-25, which is older/);
+  assert(peers.delete("10.1.20.0-25"));
+  assert.deepEqual(keys(), ["10.1.20.128-25"], "the other half still stands against it");
+  assert(peers.delete("10.1.20.128-25"));
+  assert.deepEqual(keys(), ["10.1.20.0-24"]);
+  assert(peers.set(peer("10.1.20.64-26", 2)), "an older one, seen later");
+  assert.deepEqual(keys(), ["10.1.20.64-26"]);
+});
+
+Deno.test("an IPv6 subnet has one owner, too", () => {
+  const { peers, told } = table(DUAL, lease("10.1.10.0-24&fd00:1:0:a::-64", OURS));
+  peers.set(peer("10.1.20.0-24&fd00:1:0:14::-64", 1));
+  peers.set(peer("10.1.21.0-24&fd00:1:0:14::-64", 2));
+  peers.set(peer("10.1.22.0-24&fd00:1:0:a::-64", 3));
+  peers.set(peer("10.1.23.0-24&fd00:1:0:17::-64", 4, { publicIPv6: null }));
+  peers.set(peer("10.1.24.0-24", 5));
+  assert.deepEqual([...peers.peers().keys()], ["10.1.20.0-24&fd00:1:0:14::-64", "10.1.24.0-24"]);
+  assert.equal(told.length, 3);
+});
+
+Deno.test("what did not change keeps its object and is no change", () => {
+  const { peers } = table();
+  const all = () => [peer("10.1.20.0-24", 1), peer("10.1.21.0-24", 2)];
+  assert(peers.replace(all()));
+  const before = peers.peers();
+  assert(!peers.replace(all()), "the same snapshot");
+  assert(!peers.set({ ...peer("10.1.20.0-24", 1), revision: "77" }), "a renewal writes it again");
+  assert.equal(peers.peers().get("10.1.20.0-24"), before.get("10.1.20.0-24"));
+  assert(
+    peers.replace([{ ...peer("10.1.20.0-24", 1, { backendType: "host-gw" }), revision: "78" }]),
+  );
+  assert.equal(peers.peers().size, 1);
+  assert.equal(peers.peers().get("10.1.20.0-24")?.attrs.backendType, "host-gw");
+  assert(!peers.delete("10.1.99.0-24"), "an unknown key");
+});
+
+Deno.test("our own key is no peer", () => {
+  const { peers, told } = table();
+  assert(!peers.set(peer("10.1.10.0-24", 1)));
+  assert.deepEqual([peers.peers().size, told.length], [0, 0]);
+});
