@@ -10,7 +10,7 @@ import { bitRate, roundTrip, table } from "./format.ts";
 import type { DevOptions } from "./options.ts";
 import type { Output } from "./output.ts";
 import { copy, type Path, ping, ring } from "./traffic.ts";
-import { hostName, leasesByHolder, Sampler, viewLine, viewLines } from "./view.ts";
+import { hostName, leaseOf, leasesByHolder, Sampler, viewLine, viewLines } from "./view.ts";
 
 /** Bytes of each copy. */
 const COPY_BYTES = 32 << 20;
@@ -70,20 +70,15 @@ async function bringUp(cluster: Cluster, output: Output, signal: AbortSignal): P
 /** A row for each address family of each host. */
 async function leaseTable(cluster: Cluster, containers: Container[]): Promise<string[]> {
   const leases = await leasesByHolder(cluster);
-  const rows = await Promise.all(containers.map(async ({ node, mtu, ipv4, ipv6 }) => {
-    const env = await node.env();
+  const rows = containers.flatMap(({ node, mtu, ipv4, ipv6 }) => {
     const key = leases.get(node.ipv4 ?? node.ipv6 ?? "") ?? "none in etcd";
-    return [
-      [node.ipv4, env.FLANNEL_SUBNET, ipv4],
-      [node.ipv6, env.FLANNEL_IPV6_SUBNET, ipv6],
-    ].filter(([publicIP]) => publicIP).map(([publicIP, gateway, container], row) => [
-      row === 0 ? hostName(node) : "",
-      ...[publicIP, gateway, container].map((value) => value ?? "none"),
-      row === 0 ? String(mtu) : "",
-      row === 0 ? key : "",
-    ]);
-  }));
-  return table([["HOST", "PUBLIC IP", "GATEWAY", "CONTAINER", "MTU", "LEASE"], ...rows.flat()]);
+    return [[node.ipv4, ipv4], [node.ipv6, ipv6]].flatMap(([publicIP, container]) =>
+      publicIP && container
+        ? [[hostName(node), publicIP, leaseOf(key, publicIP), container, String(mtu)]]
+        : []
+    );
+  });
+  return table([["HOST", "PUBLIC IP", "LEASE", "CONTAINER", "MTU"], ...rows]);
 }
 
 /** Pings and copies from each container to the next. */
@@ -92,15 +87,16 @@ async function prove(paths: Path[], output: Output, signal: AbortSignal): Promis
     await unlessAborted(waitReach(path.from.ns, path.ip), signal);
     output.done(`ping ${describe(path)}: ${roundTrip(await ping(path))}`);
   }
+  output.line("", "TCP copies, their SHA-256 compared:");
   for (const path of paths) {
     const rate = await unlessAborted(
       copy(path, COPY_BYTES).catch((error) => {
-        throw new Error(`TCP copy ${describe(path)}: ${messageOf(error)}`);
+        throw new Error(`copy ${describe(path)}: ${messageOf(error)}`);
       }),
       signal,
     );
     output.done(
-      `TCP copy ${describe(path)}: ${COPY_BYTES >> 20} MiB at ${bitRate(rate)}, SHA-256 equal`,
+      `copy ${describe(path)}: ${COPY_BYTES >> 20} MiB at ${bitRate(rate)}, intact`,
     );
   }
 }
@@ -186,7 +182,7 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promi
 }
 
 function describe({ from, to, ip }: Path): string {
-  return `${hostName(from.node)} to ${hostName(to.node)}, ${ip}`;
+  return `${hostName(from.node)} to ${ip} on ${hostName(to.node)}`;
 }
 
 function messageOf(error: unknown): string {

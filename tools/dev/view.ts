@@ -20,7 +20,7 @@ export interface HostSample {
   host: string;
   /** `ready`, `not ready` or `ended`. */
   agent: string;
-  /** Key of its lease in etcd. */
+  /** Key of its lease in etcd, of a dual-stack one the IPv4 half. */
   lease: string | undefined;
   /** Peers that its agent carries packets to; undefined where it does not say. */
   peers: number | undefined;
@@ -50,6 +50,7 @@ export class Sampler {
       counters(node),
       path && ping(path),
     ]);
+    const key = leases.get(node.ipv4 ?? node.ipv6 ?? "");
     const before = this.#before.get(node);
     this.#before.set(node, now);
     const rate = (key: "rx" | "tx") =>
@@ -61,7 +62,7 @@ export class Sampler {
         : metric(metrics.body, "flanneld_ready") === 1
         ? "ready"
         : "not ready",
-      lease: leases.get(node.ipv4 ?? node.ipv6 ?? ""),
+      lease: key && leaseOf(key, node.ipv4 ?? node.ipv6),
       peers: metric(metrics.body, "flanneld_peers"),
       rx: rate("rx"),
       tx: rate("tx"),
@@ -80,6 +81,11 @@ export async function leasesByHolder(cluster: Cluster): Promise<Map<string, stri
   } catch {
     return new Map();
   }
+}
+
+/** The half of a lease's key that is of this address's family: `10.1.34.0-24&fd00::-64`. */
+export function leaseOf(key: string, address = ""): string {
+  return key.split("&").at(address.includes(":") ? -1 : 0) ?? key;
 }
 
 /** `node1` is the first. */
