@@ -87,6 +87,7 @@ export class Cluster implements AsyncDisposable {
   readonly nodes: Node[] = [];
   /** Everything to remove. */
   readonly namespaces: NetNs[] = [];
+  readonly #creations = new Set<Promise<NetNs>>();
   #folder = "";
   #disposing: Promise<void> | undefined;
 
@@ -167,6 +168,8 @@ export class Cluster implements AsyncDisposable {
   }
 
   async #dispose(): Promise<void> {
+    // A caller that was interrupted may have left some behind half made.
+    await Promise.allSettled(this.#creations);
     const parts: (AsyncDisposable | undefined)[] = [this.etcd, ...this.namespaces];
     const results = await Promise.allSettled(parts.map((part) => part?.[Symbol.asyncDispose]()));
     if (this.#folder) await Deno.remove(this.#folder, { recursive: true });
@@ -205,13 +208,16 @@ export class Cluster implements AsyncDisposable {
 
   /** Makes a namespace that goes with the cluster. */
   async namespace(name: string): Promise<NetNs> {
-    const ns = await NetNs.create(`${this.options.label}-${name}`);
-    this.namespaces.push(ns);
-    if (this.#disposing) {
-      await ns[Symbol.asyncDispose]();
-      throw new Error("the cluster was removed");
+    if (this.#disposing) throw new Error("the cluster was removed");
+    const creation = NetNs.create(`${this.options.label}-${name}`);
+    this.#creations.add(creation);
+    try {
+      const ns = await creation;
+      this.namespaces.push(ns);
+      return ns;
+    } finally {
+      this.#creations.delete(creation);
     }
-    return ns;
   }
 
   #port(ns: NetNs, host: number) {

@@ -66,3 +66,12 @@ for (const families of ["ipv4", "dual"] satisfies Families[]) {
     },
   });
 }
+
+Deno.test("a namespace half made when the cluster is removed goes, too", async () => {
+  const cluster = await Cluster.create({ label: "clulate" });
+  const late = cluster.namespace("late");
+  await cluster[Symbol.asyncDispose]();
+  const { name } = await late;
+  assert.ok(!(await run("ip", ["netns", "list"])).includes(name), `${name} removed`);
+  await assert.rejects(cluster.namespace("later"), /was removed/);
+});

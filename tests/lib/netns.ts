@@ -246,6 +246,7 @@ export class NetNs implements AsyncDisposable {
 
   /** Starts a command inside. `ip netns exec` becomes the command, so the pid is the command's. */
   spawn(cmd: string, args: string[] = [], opts: CommandOptions = {}): Process {
+    if (this.#removed) throw new Error(`the namespace ${this.name} was removed`);
     const process = spawn("ip", ["netns", "exec", this.name, cmd, ...args], opts);
     this.#processes.push(process);
     return process;
