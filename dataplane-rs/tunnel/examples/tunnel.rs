@@ -1,13 +1,16 @@
-//! Runs one tunnel until its standard input ends, for trials and measurements between network namespaces:
+//! Runs one tunnel until its commands end, for trials and measurements between network namespaces:
 //!
 //! ```sh
 //! tunnel --bind 192.0.2.1 --subnet 10.1.2.0/24 --peer 192.0.2.2:8285=10.1.3.0/24
 //! ```
 //!
-//! A line `peers ENDPOINT=SUBNET[,SUBNET] …` on standard input replaces the peers, `counters` prints them.
+//! Commands are lines on standard input, or of the FIFO that `--control` names: `peers
+//! ENDPOINT=SUBNET[,SUBNET] …` and `peers-from FILE` replace the peers, `mtu BYTES` sets the MTU, `counters`
+//! prints the counters.
 
 use std::error::Error;
-use std::io::{self, BufRead};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,10 +31,17 @@ fn parse_peer(text: &str) -> Result<Peer, Box<dyn Error>> {
     })
 }
 
-fn parse_arguments() -> Result<(TunnelConfig, Vec<Peer>), Box<dyn Error>> {
+struct Arguments {
+    config: TunnelConfig,
+    peers: Vec<Peer>,
+    commands: Box<dyn BufRead>,
+}
+
+fn parse_arguments() -> Result<Arguments, Box<dyn Error>> {
     let mut config = TunnelConfig::new(IpAddr::from([0, 0, 0, 0]), 1472, Vec::new());
     config.bind_v4 = None;
     let mut peers = Vec::new();
+    let mut commands: Box<dyn BufRead> = Box::new(io::stdin().lock());
     let mut arguments = std::env::args().skip(1);
     while let Some(flag) = arguments.next() {
         let value = arguments
@@ -45,6 +55,12 @@ fn parse_arguments() -> Result<(TunnelConfig, Vec<Peer>), Box<dyn Error>> {
             "--spin" => config.spin = Duration::from_micros(value.parse()?),
             "--buffer" => config.socket_buffer = value.parse()?,
             "--subnet" => config.local_subnets.push(value.parse()?),
+            // Opened to write, too, so that it does not end when a writer does.
+            "--control" => {
+                commands = Box::new(BufReader::new(
+                    File::options().read(true).write(true).open(value)?,
+                ))
+            }
             "--peer" => peers.push(parse_peer(&value)?),
             "--bind" => match value.parse()? {
                 IpAddr::V4(address) => config.bind_v4 = Some(address),
@@ -60,11 +76,65 @@ fn parse_arguments() -> Result<(TunnelConfig, Vec<Peer>), Box<dyn Error>> {
             _ => return Err(format!("{flag}: no such flag").into()),
         }
     }
-    Ok((config, peers))
+    Ok(Arguments {
+        config,
+        peers,
+        commands,
+    })
+}
+
+fn parse_peers<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<Peer>, Box<dyn Error>> {
+    texts.map(parse_peer).collect()
+}
+
+fn print_counters(tunnel: &Tunnel) {
+    let counters = tunnel.counters();
+    for peer in &counters.peers {
+        println!(
+            "peer {} sent={} received={} dropped={}",
+            peer.endpoint, peer.sent.packets, peer.received.packets, peer.dropped
+        );
+    }
+    print!(
+        "counters sent={} received={}",
+        counters.sent.packets, counters.received.packets
+    );
+    print!(
+        " socket_sends={} socket_receives={}",
+        counters.socket_sends, counters.socket_receives
+    );
+    print!(
+        " tun_reads={} tun_writes={}",
+        counters.tun_reads, counters.tun_writes
+    );
+    print!(" icmp_sent={}", counters.icmp_sent);
+    for (reason, count) in &counters.drops {
+        print!(" {}={count}", reason.label());
+    }
+    println!();
+}
+
+fn obey(tunnel: &Tunnel, line: &str) -> Result<(), Box<dyn Error>> {
+    let mut words = line.split_whitespace();
+    match words.next() {
+        Some("peers") => tunnel.set_peers(&parse_peers(words)?),
+        Some("peers-from") => {
+            let text = fs::read_to_string(words.next().unwrap_or_default())?;
+            tunnel.set_peers(&parse_peers(text.split_whitespace())?);
+        }
+        Some("mtu") => tunnel.set_mtu(words.next().unwrap_or_default().parse()?)?,
+        Some("counters") => print_counters(tunnel),
+        _ => return Err(format!("{line}: no such command").into()),
+    }
+    Ok(())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (config, peers) = parse_arguments()?;
+    let Arguments {
+        config,
+        peers,
+        commands,
+    } = parse_arguments()?;
     let tunnel = Arc::new(Tunnel::start(&config)?);
     tunnel.set_peers(&peers);
     println!(
@@ -81,16 +151,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         }
     });
-    for line in io::stdin().lock().lines() {
-        let line = line?;
-        let mut words = line.split_whitespace();
-        match words.next() {
-            Some("peers") => {
-                tunnel.set_peers(&words.map(parse_peer).collect::<Result<Vec<_>, _>>()?)
-            }
-            Some("mtu") => tunnel.set_mtu(words.next().unwrap_or_default().parse()?)?,
-            Some("counters") => println!("{:?}", tunnel.counters()),
-            _ => println!("commands: peers, mtu, counters"),
+    for line in commands.lines() {
+        match obey(&tunnel, &line?) {
+            Ok(()) => println!("done"),
+            Err(error) => println!("error {error}"),
         }
     }
     tunnel.close();
