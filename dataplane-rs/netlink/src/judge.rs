@@ -6,7 +6,7 @@ use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::RouteMessage;
 
-use crate::PROTOCOL;
+use crate::PROTOCOLS;
 use crate::actual::{
     ActualAddress, ActualFdb, ActualLink, ActualNeighbour, ActualRoute, NeighbourEntry,
 };
@@ -186,7 +186,7 @@ impl Judge {
             let own = |index| self.own(index, desired).is_some();
             return present
                 && !route.is_kernels()
-                && (route.protocol == PROTOCOL || route.is_on(own));
+                && (PROTOCOLS.contains(&route.protocol) || route.is_on(own));
         };
         let index = wanted.dev.and_then(|dev| {
             let link = self.links.iter().find(|link| link.name == dev);

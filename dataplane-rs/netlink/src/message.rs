@@ -18,7 +18,6 @@ use netlink_packet_route::route::{
     RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 
-use crate::PROTOCOL;
 use crate::actual::{ActualFdb, ActualNeighbour, ActualRoute};
 use crate::state::{Link, Route, RouteKind, VxlanLink};
 use crate::values::{Cidr, DevName, Mac};
@@ -163,14 +162,14 @@ pub fn get_routes(family: AddressFamily) -> Message {
 }
 
 /// Adds or replaces a route.
-pub fn new_route(route: &Route, index: Option<u32>) -> Message {
+pub fn new_route(route: &Route, index: Option<u32>, protocol: u8) -> Message {
     let mut message = RouteMessage::default();
     let blackhole = route.kind == RouteKind::Blackhole;
     message.header = RouteHeader {
         address_family: family(route.dst.ip),
         destination_prefix_length: route.dst.len,
         table: RouteHeader::RT_TABLE_MAIN,
-        protocol: RouteProtocol::Other(PROTOCOL),
+        protocol: RouteProtocol::from(protocol),
         scope: if route.via.is_some() || blackhole {
             RouteScope::Universe
         } else {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
-use crate::PROTOCOL;
+use crate::PROTOCOLS;
 use crate::actual::{ActualAddress, ActualFdb, ActualNeighbour, ActualRoute};
 use crate::desired::{Desired, satisfies};
 use crate::report::EntryError;
@@ -200,7 +200,8 @@ pub fn routes(
     let mut plan = Plan::new();
     let owned = |route: &ActualRoute| {
         !route.is_kernels()
-            && (route.protocol == PROTOCOL || route.is_on(|index| devices.own.contains(&index)))
+            && (PROTOCOLS.contains(&route.protocol)
+                || route.is_on(|index| devices.own.contains(&index)))
     };
     let mut wanted_there = HashMap::with_capacity(desired.routes.len());
     for route in actual {

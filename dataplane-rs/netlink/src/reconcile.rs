@@ -2,6 +2,7 @@
 //! fdb entries and neighbours before the routes that use them; the reverse to remove.
 
 use std::fmt::Display;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::time::Instant;
 
@@ -9,7 +10,6 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage as Message;
 
-use crate::PROTOCOL;
 use crate::actual::{self, ActualAddress, ActualLink, ActualRoute, NeighbourEntry};
 use crate::desired::Desired;
 use crate::links;
@@ -17,6 +17,11 @@ use crate::message;
 use crate::plan::{self, Devices, Plan, Put};
 use crate::report::{ApplyReport, CleanupReport, EntryError};
 use crate::socket::{Refusal, RtSocket};
+use crate::state::{Address, Route};
+use crate::{PROTOCOL, PROTOCOLS};
+
+/// With more routes than this their protocol numbers are spread, see [`PROTOCOLS`].
+const MANY_ROUTES: usize = 1000;
 
 /// Reconciles `desired`.
 ///
@@ -45,6 +50,7 @@ pub fn reconcile(socket: &mut RtSocket, desired: &Desired) -> io::Result<ApplyRe
         let request = message::new_neighbour(index, put.entry.ip, put.entry.mac);
         (request, NLM_F_CREATE | NLM_F_REPLACE)
     })?;
+    let many = desired.routes.len() > MANY_ROUTES;
     put(socket, &routes, &mut report, |put| {
         // Without NLM_F_EXCL, IPv6 would add a second next hop to a route that came up meanwhile.
         let mode = if put.replaces {
@@ -53,7 +59,7 @@ pub fn reconcile(socket: &mut RtSocket, desired: &Desired) -> io::Result<ApplyRe
             NLM_F_EXCL
         };
         (
-            message::new_route(&put.entry, put.index),
+            message::new_route(&put.entry, put.index, protocol(&put.entry, many)),
             NLM_F_CREATE | mode,
         )
     })?;
@@ -83,6 +89,17 @@ pub fn reconcile(socket: &mut RtSocket, desired: &Desired) -> io::Result<ApplyRe
     Ok(report)
 }
 
+/// The protocol number for a new route: its own, whatever others come and go.
+fn protocol(route: &Route, many: bool) -> u8 {
+    if !many {
+        return PROTOCOL;
+    }
+    let mut hasher = DefaultHasher::new();
+    route.dst.hash(&mut hasher);
+    let spread = PROTOCOLS.end() - PROTOCOLS.start() + 1;
+    PROTOCOLS.start() + (hasher.finish() % u64::from(spread)) as u8
+}
+
 fn addresses(
     socket: &mut RtSocket,
     desired: &Desired,
@@ -108,14 +125,14 @@ fn address_plan(
     socket: &mut RtSocket,
     desired: &Desired,
     devices: &Devices,
-) -> io::Result<Plan<crate::state::Address, ActualAddress>> {
+) -> io::Result<Plan<Address, ActualAddress>> {
     let actual = socket.dump(&message::get_addresses(), actual::address)?;
     Ok(plan::addresses(desired, devices, actual))
 }
 
 fn put_addresses(
     socket: &mut RtSocket,
-    plan: &Plan<crate::state::Address, ActualAddress>,
+    plan: &Plan<Address, ActualAddress>,
     report: &mut ApplyReport,
 ) -> io::Result<()> {
     put(socket, plan, report, |put| {
@@ -266,7 +283,7 @@ pub fn cleanup(socket: &mut RtSocket) -> io::Result<CleanupReport> {
     let mut counts = ApplyReport::default();
     let links = socket.dump(&message::get_links(), actual::link)?;
     let mut routes = dump_routes(socket)?;
-    routes.retain(|route| route.protocol == PROTOCOL);
+    routes.retain(|route| PROTOCOLS.contains(&route.protocol));
     let name = |route: &ActualRoute| format!("route {}", route.key.dst);
     remove(socket, &routes, &mut counts, message::del_route, name)?;
     report.removed.extend(routes.iter().map(name));
