@@ -10,13 +10,7 @@ import { getLogger } from "@logtape/logtape";
 import { collide, NoFreeSubnetError } from "./allocate.ts";
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from "./config.ts";
 import { Claims, describe, isOurs, type OwnLease, publicAddress } from "./etcd_claim.ts";
-import {
-  CompareResult,
-  CompareTarget,
-  type EtcdAccess,
-  EtcdClient,
-  LeaseEndedError,
-} from "./etcd_client.ts";
+import { type EtcdAccess, EtcdClient, LeaseEndedError } from "./etcd_client.ts";
 import { LeaseStore, type Snapshot, type StoredConfig, type StoredLease } from "./etcd_store.ts";
 import { follow } from "./etcd_watch.ts";
 import { encodeAttrs } from "./lease_codec.ts";
@@ -36,9 +30,6 @@ export interface EtcdSubnetManagerOptions extends EtcdAccess {
   /** Seconds that a lease lasts; a day where absent. */
   subnetTtlSeconds?: number;
 }
-
-/** Most leases that are asked for their time at once. */
-const PARALLEL = 64;
 
 /** Leases in etcd. */
 export class EtcdSubnetManager implements SubnetManager {
@@ -136,7 +127,7 @@ export class EtcdSubnetManager implements SubnetManager {
     signal: AbortSignal,
     former?: Lease,
   ): Promise<Lease> {
-    const wish = { config, attrs, previous: this.#options.previous, formerKey: former?.key };
+    const wish = { config, attrs, previous: this.#options.previous, former };
     let told = false;
     for (let failures = 0;;) {
       try {
@@ -296,42 +287,6 @@ export class EtcdSubnetManager implements SubnetManager {
     lease.revision = claimed.lease.revision;
     log.info("Our lease {key} is claimed again", { key: lease.key });
     return "ours";
-  }
-
-  async list(): Promise<Lease[]> {
-    const { leases } = await this.#store.snapshot();
-    const readable: Lease[] = [];
-    const asks = leases.map(({ lease, leaseId }) => async () => {
-      if (lease === null) return;
-      readable.push(lease);
-      if (leaseId === "0") return;
-      lease.expiration = Date.now() + await this.#client.timeToLive(leaseId) * 1000;
-    }).values();
-    const ask = async () => {
-      for (const one of asks) await one();
-    };
-    await Promise.all(Array.from({ length: PARALLEL }, ask));
-    return leases.map(({ lease }) => lease).filter((lease) => lease !== null);
-  }
-
-  async release(lease: Lease): Promise<void> {
-    const key = this.#store.fullKey(lease.key);
-    const { succeeded } = await this.#client.txn({
-      compare: [{
-        key,
-        target: CompareTarget.Mod,
-        result: CompareResult.Equal,
-        mod_revision: lease.revision,
-      }],
-      success: [{ request_delete_range: { key } }],
-    });
-    if (!succeeded) {
-      throw new Error(`lease ${lease.key} was changed meanwhile and is left as it is`);
-    }
-    const own = this.#own;
-    if (own?.lease.key !== lease.key) return;
-    this.#own = undefined;
-    if (own.leaseId !== "0") await this.#client.revoke(own.leaseId);
   }
 
   async close(): Promise<void> {

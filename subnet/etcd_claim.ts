@@ -58,8 +58,8 @@ export interface Wish {
   attrs: LeaseAttrs;
   /** What the subnet file says. */
   previous: PreviousSubnets;
-  /** Key of the lease that this process had before. */
-  formerKey?: string;
+  /** The lease that this process had before, as it wrote it. */
+  former?: Lease;
 }
 
 /** An etcd lease that no key hangs on yet. */
@@ -110,8 +110,10 @@ export class Claims {
   }
 
   async #attempt(wish: Wish, snapshot: Snapshot): Promise<OwnLease | undefined> {
-    const { config, attrs, previous } = wish;
-    const ours = snapshot.leases.filter((stored) => isOurs(stored, attrs));
+    const { config, attrs, previous, former } = wish;
+    const ours = snapshot.leases.filter((stored) =>
+      isOurs(stored, attrs) || isUnchanged(stored, former)
+    );
     const kept = keptLease(wish, ours, snapshot.leases);
     if (kept) {
       log.info("Found lease ({subnets}) for current IP ({ip}), reusing", {
@@ -290,9 +292,14 @@ export function isOurs({ lease }: StoredLease, { publicIP, publicIPv6 }: LeaseAt
     : lease.attrs.publicIP === publicIP;
 }
 
+/** Whether a stored lease is still the one that this process wrote, under an address it had then. */
+function isUnchanged({ key, revision }: StoredLease, former: Lease | undefined): boolean {
+  return key === former?.key && revision === former.revision;
+}
+
 /** Which of our leases to keep: the one of this process, a reservation, the subnet file's, any. */
 function keptLease(
-  { config, previous, formerKey }: Wish,
+  { config, previous, former }: Wish,
   ours: StoredLease[],
   all: StoredLease[],
 ): UsableLease | undefined {
@@ -300,7 +307,7 @@ function keptLease(
     .filter((stored) => isLeaseOf(config, stored))
     .filter((stored) => !isOverlapped(stored, all));
   const previousKey = previous.subnet || previous.ipv6Subnet ? leaseKey(previous) : undefined;
-  return usable.find((stored) => stored.key === formerKey) ??
+  return usable.find((stored) => stored.key === former?.key) ??
     usable.find((stored) => stored.leaseId === "0") ??
     usable.find((stored) => stored.key === previousKey) ?? usable[0];
 }

@@ -20,6 +20,7 @@ import {
   type IKeyValue,
   type ILeaseKeepAliveRequest,
   type ILeaseKeepAliveResponse,
+  type IOptions,
   type IRangeRequest,
   type ITxnRequest,
   type ITxnResponse,
@@ -76,6 +77,8 @@ const CHANNEL = {
 interface Connection {
   endpoint: string;
   etcd: Etcd3;
+  /** Settles when the user is logged in; at once where there is none. */
+  ready: Promise<void>;
 }
 
 /** etcd behind a list of endpoints. */
@@ -237,6 +240,7 @@ export class EtcdClient {
 
   async #call<T>(connection: Connection, call: (etcd: Etcd3) => Promise<T>): Promise<T> {
     try {
+      await connection.ready;
       const answer = await call(connection.etcd);
       this.#lastContact = Date.now();
       return answer;
@@ -295,6 +299,7 @@ export class EtcdClient {
   ): Promise<{ connection: Connection; answer: T }> {
     const connection = this.#connect(endpoint);
     connections.push(connection);
+    await connection.ready;
     return { connection, answer: await call(connection.etcd) };
   }
 
@@ -305,16 +310,22 @@ export class EtcdClient {
 
   #connect(endpoint: string): Connection {
     if (this.#closed) throw new Error("the client is closed");
-    const { username, password } = this.#access;
+    const login = new Login();
     const etcd = new Etcd3({
       hosts: endpoint,
       credentials: endpoint.startsWith("https:") ? this.#credentials() : undefined,
-      auth: username ? { username, password: password ?? "" } : undefined,
       grpcOptions: { ...CHANNEL, ...targetName(endpoint) },
-      defaultCallOptions: ({ isStream }) => isStream ? {} : { deadline: Date.now() + CALL_LIMIT },
+      defaultCallOptions: ({ isStream }) => ({
+        ...(isStream ? {} : { deadline: Date.now() + CALL_LIMIT }),
+        interceptors: [login.interceptor],
+      }),
       faultHandling: { global: NO_POLICY, host: () => NO_POLICY },
     });
-    return { endpoint, etcd };
+    const { username: name, password = "" } = this.#access;
+    const ready = name ? login.as(etcd, { name, password }) : Promise.resolve();
+    // A connection may be dropped before anyone waits for it.
+    ready.catch(() => {});
+    return { endpoint, etcd, ready };
   }
 
   #credentials() {
@@ -347,6 +358,39 @@ export class EtcdClient {
     return new EtcdFault(kind, message, error);
   }
 }
+
+/**
+ * A user's token, which goes along with each call. etcd3's own login opens a channel without our
+ * options, {@linkcode targetName} among them.
+ */
+class Login {
+  #token: string | undefined;
+
+  /** Gets a token for a user. */
+  async as(etcd: Etcd3, user: { name: string; password: string }): Promise<void> {
+    this.#token = (await etcd.auth.authenticate(user)).token;
+  }
+
+  /** Adds the token to a call. */
+  readonly interceptor: Interceptor = (options, nextCall) => {
+    const call = nextCall(options);
+    const token = this.#token;
+    if (token !== undefined) {
+      const start = call.start.bind(call);
+      call.start = (metadata, listener) => {
+        metadata.set("token", token);
+        start(metadata, listener);
+      };
+    }
+    // gRPC calls no more than the interface; its type asks for a class that cannot be had here.
+    return call as ReturnType<Interceptor>;
+  };
+}
+
+/** Interceptors as gRPC takes them. */
+type Interceptor = NonNullable<
+  ReturnType<Extract<IOptions["defaultCallOptions"], (...args: never[]) => unknown>>["interceptors"]
+>[number];
 
 /**
  * For an endpoint that is an IP address: grpc-js gives it to TLS as the server's name, which the
@@ -417,7 +461,8 @@ function messageOf(error: unknown): string {
     .replace(/^No connection established\. Last error: /, "")
     .replace(/^(\w*Error: )+/, "")
     .replace(/\s+Resolution note:.*$/s, "")
-    .split("\n")[0];
+    .split("\n")[0]
+    .replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)\.?$/, "");
 }
 
 /** The end of the range of all keys that begin with `prefix`. */

@@ -48,6 +48,7 @@ export function backoff(failures: number, longest = LONGEST): number {
 /** What all calls to one etcd share: whether it is known to be away. */
 export class Patience {
   #state: FaultKind | "well" = "well";
+  #answered = false;
 
   /**
    * Calls `attempt` until it succeeds.
@@ -70,12 +71,17 @@ export class Patience {
   }
 
   #away({ kind, message }: EtcdFault): void {
-    if (this.#state === kind) return;
+    // An etcd that refuses us may cut the connection before it says why: no news.
+    if (this.#state === kind || (this.#state !== "well" && kind === "unreachable")) return;
     this.#state = kind;
-    log.warn("{message}; forwarding goes on with the last known peers, retrying", { message });
+    const meanwhile = this.#answered
+      ? "forwarding goes on with the last known peers"
+      : "trying again until it answers";
+    log.warn("{message}; {meanwhile}", { message, meanwhile });
   }
 
   #well(): void {
+    this.#answered = true;
     if (this.#state === "well") return;
     this.#state = "well";
     log.info("etcd answers again");

@@ -90,10 +90,6 @@ export interface SubnetManager {
   keep(lease: Lease, signal: AbortSignal): Promise<void>;
   /** Follows peers until `signal` aborts. Resolves then. */
   watch(lease: Lease, handlers: WatchHandlers, signal: AbortSignal): Promise<void>;
-  /** Everything in the store now, for `flanneld leases`. */
-  list(): Promise<Lease[]>;
-  /** Gives a lease back. */
-  release(lease: Lease): Promise<void>;
   /** Milliseconds since the epoch of the last answer from the store; 0 before the first. */
   readonly lastContact: number;
   close(): Promise<void>;
