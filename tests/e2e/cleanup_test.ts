@@ -9,6 +9,7 @@ for (const backend of ["vxlan", "host-gw"] as const) {
       label: `clean-${backend.slice(0, 2)}`,
       families: "dual",
       network: networkConfig("dual", { Type: backend }),
+      agentArgs: ["--ip-masq"],
     });
     const [one, two] = cluster.nodes;
     await one.ns.run("ip", "link", "add", "foreign0", "type", "bridge");
@@ -17,7 +18,7 @@ for (const backend of ["vxlan", "host-gw"] as const) {
     await one.ns.run("ip", "route", "add", "10.1.77.0/24", "via", "192.168.77.1", "dev", "eth0");
     await one.ns.run("iptables", "-A", "FORWARD", "-s", "203.0.113.0/24", "-j", "DROP");
     const before = await state(one);
-    await cluster.startAgents({ args: ["--ip-masq"] });
+    await cluster.startAgents();
     await waitForRoutes(cluster, one);
     assert.notDeepEqual(await state(one), before);
     await terminate(one.agent!);

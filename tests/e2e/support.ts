@@ -271,7 +271,7 @@ export async function assertHostGw(
   assert.deepEqual(await routes(node.ns, "eth0", "-4"), of("subnet", "PublicIP"));
   assert.deepEqual(await routes(node.ns, "eth0", "-6"), of("ipv6Subnet", "PublicIPv6"));
   const { stdout } = await node.ns.exec("ip", "-o", "link");
-  assert.doesNotMatch(stdout, /flannel/);
+  assert.doesNotMatch(stdout, /: flannel/);
 }
 
 /** Waits until each node's kernel holds what the leases call for. */
