@@ -19,7 +19,7 @@ import type { Lease, SubnetManager } from "../subnet/types.ts";
 import { createTrafficRules, type TrafficRules, trafficRules } from "../traffic/mod.ts";
 import { UsageError } from "./errors.ts";
 import { Forwarding } from "./forwarding.ts";
-import { choosePublicInterface } from "./interface.ts";
+import { choosePublicInterface, isSameInterface } from "./interface.ts";
 import { acquireLock } from "./lock.ts";
 import { notify } from "./notify.ts";
 import type { AgentOptions } from "./options.ts";
@@ -270,7 +270,7 @@ class Agent {
     if (this.#signal.aborted) return;
     try {
       const now = await this.#chooseInterface(network);
-      if (JSON.stringify(now) !== JSON.stringify(this.#iface)) {
+      if (this.#iface === undefined || !isSameInterface(now, this.#iface)) {
         this.#endSession(`the interface ${now.name} has changed`);
       }
     } catch (error) {

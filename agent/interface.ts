@@ -8,6 +8,7 @@
 import { getLogger } from "@logtape/logtape";
 import type { PublicInterface } from "../backends/types.ts";
 import type { Interface, InterfaceAddress, RouteLookup } from "../dataplane/state.ts";
+import { Cidr } from "../subnet/cidr.ts";
 import { UsageError } from "./errors.ts";
 import type { InterfaceOptions } from "./options.ts";
 
@@ -44,6 +45,21 @@ export async function choosePublicInterface(
   const interfaces = (await source.interfaces()).filter((iface) => !iface.owned);
   const match = await find(options, families, interfaces, source);
   return describe(match, options, families);
+}
+
+/**
+ * Whether two views of the public interface are the same to the peers and to the kernel state. An
+ * address that comes into or out of use by IPv6's own clockwork is no change.
+ */
+export function isSameInterface(one: PublicInterface, other: PublicInterface): boolean {
+  return essence(one) === essence(other);
+}
+
+function essence({ addresses, ...rest }: PublicInterface): string {
+  const prefixes = addresses
+    .filter(({ scope }) => scope === "global" || scope === "site")
+    .map(({ ip, prefixLength }) => `${Cidr.containing(ip, prefixLength)}`);
+  return JSON.stringify([rest, [...new Set(prefixes)].sort()]);
 }
 
 async function find(

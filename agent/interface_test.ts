@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { Interface, InterfaceAddress } from "../dataplane/state.ts";
 import { UsageError } from "./errors.ts";
-import { choosePublicInterface, type InterfaceSource } from "./interface.ts";
+import { choosePublicInterface, type InterfaceSource, isSameInterface } from "./interface.ts";
 import type { InterfaceOptions } from "./options.ts";
 
 function address(ip: string, prefixLength: number, more: Partial<InterfaceAddress> = {}) {
@@ -112,4 +112,21 @@ Deno.test("what cannot be is one line that names what there is", async () => {
     choose({ iface: ["eth1"] }, { ipv4: true, ipv6: true }),
     /interface eth1 has no global IPv6 address/,
   );
+});
+
+Deno.test("what IPv6 does to addresses by itself is no change of the interface", () => {
+  const view = (addresses: InterfaceAddress[], mtu = 1500) => ({
+    ...{ name: "eth0", mtu, ip: "172.31.28.198", ipv6: null },
+    ...{ publicIP: "172.31.28.198", publicIPv6: null, addresses },
+  });
+  const before = view([address("172.31.28.198", 20), address("2001:db8::7", 64)]);
+  const settled = view([
+    address("2001:db8::7", 64, { deprecated: true }),
+    address("2001:db8::99", 64, { temporary: true }),
+    address("fe80::1", 64, { scope: "link" }),
+    address("172.31.28.198", 20),
+  ]);
+  assert.ok(isSameInterface(before, settled));
+  assert.ok(!isSameInterface(before, view(before.addresses, 1400)));
+  assert.ok(!isSameInterface(before, view([...before.addresses, address("10.9.0.5", 16)])));
 });
