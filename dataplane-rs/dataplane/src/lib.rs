@@ -49,8 +49,24 @@ pub unsafe extern "C" fn dp_apply(handle: u32, json: *const u8, length: usize) -
         let report = plane
             .apply(state)
             .map_err(|e| format!("netlink failed, try again: {e}"))?;
+        if length > LARGE {
+            release_memory();
+        }
         Answer::ok(&report)
     })
+}
+
+/// Bytes of a state from which on its parts are worth giving back.
+const LARGE: usize = 128 << 10;
+
+/// Gives what a reconcile of thousands of peers needed back to the system: glibc would keep it in
+/// the arena of a thread that may never run again.
+fn release_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no arguments that could be wrong; glibc locks what it needs.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Waits for the next `DataPlaneEvent`; null once closed. Blocks.

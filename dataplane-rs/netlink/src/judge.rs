@@ -249,3 +249,6 @@ fn emit_link(
         present,
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,11 +17,14 @@ mod reconcile;
 mod report;
 mod socket;
 mod state;
+#[cfg(test)]
+mod testing;
 mod values;
 
 pub use plane::Plane;
 pub use report::{ApplyReport, CleanupReport, EntryError, Event, Interface, RouteLookup};
-pub use state::KernelState;
+pub use state::{Address, Fdb, KernelState, Link, Neighbour, Route, TunLink};
+pub use values::DevName;
 
 /// The route protocol number (`rtm_protocol`) of the agent's routes.
 ///

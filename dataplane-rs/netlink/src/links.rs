@@ -27,6 +27,8 @@ enum Need {
     Occupied(String),
     /// The device below it is not there.
     NoLower(DevName),
+    /// The tunnel whose device it is has lost it.
+    NoTunnel,
 }
 
 /// Makes the links right.
@@ -104,7 +106,10 @@ fn need(wanted: &Link, links: &[ActualLink]) -> Need {
         None => None,
     };
     let Some(actual) = find(wanted.name()) else {
-        return Need::Create;
+        return match wanted {
+            Link::Tun(_) => Need::NoTunnel,
+            Link::Vxlan(_) | Link::Bridge(_) => Need::Create,
+        };
     };
     if actual.kind != wanted.kind() {
         return Need::Occupied(actual.kind.clone());
@@ -169,6 +174,11 @@ fn meet(
         }
         Need::NoLower(lower) => {
             report.refuse(wanted, libc::ENODEV, format!("no device {lower} below it"));
+            Ok(false)
+        }
+        Need::NoTunnel => {
+            let message = "the device is gone, its tunnel starts anew".to_string();
+            report.refuse(wanted, libc::ENODEV, message);
             Ok(false)
         }
         Need::Change(change) => {

@@ -267,3 +267,6 @@ fn foreign_route(route: &ActualRoute, devices: &Devices) -> String {
         route.protocol
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,6 +92,11 @@ impl Plane {
         self.shared.events.next()
     }
 
+    /// Gives an event of another part of the data plane to who waits in [`Self::next_event`].
+    pub fn tell(&self, event: Event) {
+        self.shared.events.push(event);
+    }
+
     /// All interfaces.
     pub fn interfaces(&self) -> io::Result<Vec<Interface>> {
         query::interfaces()

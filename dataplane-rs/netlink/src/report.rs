@@ -100,4 +100,6 @@ pub enum Event {
     },
     /// The monitor failed; it starts anew by itself.
     Error { message: String },
+    /// What a tunnel tells; one that failed carries nothing until the state is applied again.
+    Tunnel { message: String, failed: bool },
 }

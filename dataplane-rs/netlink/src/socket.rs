@@ -150,8 +150,8 @@ impl RtSocket {
         }
     }
 
-    /// Gives each message of a dump to `take`; a dump of a family or table that this kernel does
-    /// not have is empty. `restart` is called when the dump is read anew.
+    /// The entries of a dump for which `parse` gives something; a dump of a family or table that
+    /// this kernel does not have is empty.
     pub fn dump<T>(
         &mut self,
         request: &RouteNetlinkMessage,
@@ -202,7 +202,7 @@ impl RtSocket {
         }
     }
 
-    /// Sends one request and gives the messages that answer it.
+    /// Sends one request and gives the message that answers it.
     pub fn query(&mut self, request: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut bytes = Vec::new();
@@ -386,5 +386,59 @@ pub fn set_option<T>(
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message;
+
+    fn refusal(flags: u16, tail: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let length = (HEADER + 4 + HEADER + tail.len()) as u32;
+        bytes.extend(length.to_ne_bytes());
+        bytes.extend(NLMSG_ERROR.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend(7u32.to_ne_bytes());
+        bytes.extend(9u32.to_ne_bytes());
+        bytes.extend((-libc::EEXIST).to_ne_bytes());
+        bytes.extend((HEADER as u32).to_ne_bytes());
+        bytes.extend([0; HEADER - 4]);
+        bytes.extend(tail);
+        bytes
+    }
+
+    #[test]
+    fn a_refusal_has_errno_and_extended_message() {
+        let mut tail = vec![12, 0, NLMSGERR_ATTR_MSG as u8, 0];
+        tail.extend(b"too bad\0");
+        let bytes = refusal(NLM_F_ACK_TLVS | NLM_F_CAPPED, &tail);
+        let message = Messages(&bytes).next().unwrap();
+        assert_eq!((message.sequence, message.port), (7, 9));
+        let expected = (libc::EEXIST, Some("too bad".to_string()));
+        assert_eq!(message.error(), Some(expected));
+        let bare = refusal(0, &[]);
+        let message = Messages(&bare).next().unwrap();
+        assert_eq!(message.error(), Some((libc::EEXIST, None)));
+    }
+
+    #[test]
+    fn truncated_messages_end_the_iteration() {
+        let bytes = refusal(0, &[]);
+        for cut in 0..bytes.len() {
+            assert!(Messages(&bytes[..cut]).next().is_none(), "{cut} bytes");
+        }
+        assert!(Messages(&[0; 32]).next().is_none());
+    }
+
+    #[test]
+    fn only_the_last_of_a_batch_asks_for_an_answer() {
+        let mut batch = Vec::new();
+        append(&mut batch, message::del_link(1), NLM_F_REQUEST, 1);
+        append(&mut batch, message::get_links(), NLM_F_REQUEST, 2);
+        request_ack_of_last(&mut batch);
+        let flags: Vec<u16> = Messages(&batch).map(|message| message.flags).collect();
+        assert_eq!(flags, [NLM_F_REQUEST, NLM_F_REQUEST | NLM_F_ACK]);
     }
 }

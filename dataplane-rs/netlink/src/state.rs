@@ -29,12 +29,20 @@ pub struct BridgeLink {
     pub mtu: u32,
 }
 
+/// A TUN device that a tunnel of this process has made, and holds.
+#[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct TunLink {
+    pub name: DevName,
+    pub mtu: u32,
+}
+
 /// A device that the agent makes.
 #[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Link {
     Vxlan(VxlanLink),
     Bridge(BridgeLink),
+    Tun(TunLink),
 }
 
 impl Link {
@@ -42,6 +50,7 @@ impl Link {
         match self {
             Self::Vxlan(link) => link.name,
             Self::Bridge(link) => link.name,
+            Self::Tun(link) => link.name,
         }
     }
 
@@ -49,6 +58,7 @@ impl Link {
         match self {
             Self::Vxlan(link) => link.mtu,
             Self::Bridge(link) => link.mtu,
+            Self::Tun(link) => link.mtu,
         }
     }
 
@@ -56,7 +66,7 @@ impl Link {
     pub fn mac(&self) -> Option<Mac> {
         match self {
             Self::Vxlan(link) => Some(link.mac),
-            Self::Bridge(_) => None,
+            Self::Bridge(_) | Self::Tun(_) => None,
         }
     }
 
@@ -64,7 +74,7 @@ impl Link {
     pub fn lower(&self) -> Option<DevName> {
         match self {
             Self::Vxlan(link) => Some(link.lower),
-            Self::Bridge(_) => None,
+            Self::Bridge(_) | Self::Tun(_) => None,
         }
     }
 
@@ -73,6 +83,7 @@ impl Link {
         match self {
             Self::Vxlan(_) => "vxlan",
             Self::Bridge(_) => "bridge",
+            Self::Tun(_) => "tun",
         }
     }
 }
@@ -168,6 +179,7 @@ impl fmt::Display for Link {
                 link.name, link.vni, link.local, link.lower, link.port
             ),
             Self::Bridge(link) => write!(f, "link {} type bridge", link.name),
+            Self::Tun(link) => write!(f, "link {} type tun", link.name),
         }
     }
 }
