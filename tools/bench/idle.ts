@@ -5,8 +5,15 @@
  * @module
  */
 import { Cluster, type Node } from "../../tests/lib/cluster.ts";
-import { waitFor } from "../../tests/lib/netns.ts";
-import { type Contender, exists, LARGE_NETWORK, median, putPeers, type Row, row } from "./lib.ts";
+import {
+  type Contender,
+  LARGE_NETWORK,
+  median,
+  putPeers,
+  type Row,
+  row,
+  waitSubnetFile,
+} from "./lib.ts";
 
 const SETTLE_S = 10;
 const WATCH_S = 60;
@@ -50,11 +57,7 @@ async function measure(contender: Contender, peers: number): Promise<Usage> {
   if (peers > 0) await putPeers(cluster, 0, peers);
   const nodes = cluster.nodes.map((node) => contender.on(node));
   for (const node of nodes) node.startAgent();
-  await Promise.all(
-    nodes.map((node) =>
-      waitFor(() => exists(node.subnetFile), { limitMs: 20_000, what: node.subnetFile })
-    ),
-  );
+  await Promise.all(nodes.map(waitSubnetFile));
   await pause(SETTLE_S);
   const { pid } = nodes[0].agent!;
   const before = await cpuSeconds(pid);

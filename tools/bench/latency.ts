@@ -18,6 +18,7 @@ import {
   type Row,
   row,
   startStore,
+  waitSubnetFile,
 } from "./lib.ts";
 import type { Timing } from "./store.ts";
 
@@ -46,6 +47,7 @@ async function measure(contender: Contender): Promise<Timing[]> {
   const eye = anchor(node);
   const before = await routeCount(eye);
   node.startAgent();
+  await waitSubnetFile(node);
   await waitFor(async () => await routeCount(eye) > before + THERE, {
     limitMs: 30_000,
     what: `${THERE} routes`,

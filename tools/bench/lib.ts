@@ -106,6 +106,20 @@ export async function timeStart(
   return (performance.now() - started) / 1000;
 }
 
+/** Waits until a host's agent has written its subnet file; an agent that ends is an error. */
+export async function waitSubnetFile(node: Node): Promise<void> {
+  const { agent } = node;
+  try {
+    await waitFor(async () => agent?.ended || await exists(node.subnetFile), {
+      limitMs: 20_000,
+      what: node.subnetFile,
+    });
+    if (agent?.ended) throw new Error("the agent ended");
+  } catch (error) {
+    throw new Error(`${error}:\n${agent?.lines.slice(-30).join("\n")}`);
+  }
+}
+
 /** Ends a host's agent and takes away all that it left: device, rules, file, leases but `peers`. */
 export async function reset(node: Node, peers: "keep" | "delete" = "delete"): Promise<void> {
   const own = await ownLease(node);

@@ -6,7 +6,7 @@
  */
 import { Cluster, type Node } from "../../tests/lib/cluster.ts";
 import { waitFor } from "../../tests/lib/netns.ts";
-import { type Contender, DEVICE, exists, median, type Row } from "./lib.ts";
+import { type Contender, DEVICE, median, type Row, waitSubnetFile } from "./lib.ts";
 
 const ROUNDS = 3;
 const SECONDS = 5;
@@ -28,11 +28,7 @@ export async function vxlan(contenders: Contender[]): Promise<Row[]> {
   await using cluster = await Cluster.create({ label: "bvx", nodes: 2 });
   const nodes = cluster.nodes.map((node) => ours.on(node));
   for (const node of nodes) node.startAgent();
-  await Promise.all(
-    nodes.map((node) =>
-      waitFor(() => exists(node.subnetFile), { limitMs: 20_000, what: node.subnetFile })
-    ),
-  );
+  await Promise.all(nodes.map(waitSubnetFile));
   await makeByHand(nodes);
   const server = nodes[1].ns.spawn("iperf3", ["--server", "--forceflush"]);
   await server.waitForLine(/listening/i);
