@@ -224,7 +224,6 @@ fn create(
         return Ok(false);
     }
     let change = LinkChange {
-        // A bridge keeps an MTU that was set, not one that it was made with, when a port joins.
         mtu: matches!(wanted, Link::Bridge(_)).then_some(wanted.mtu()),
         mac: None,
         alias: true,

@@ -42,10 +42,11 @@ pub fn get_links() -> Message {
 
 /// Makes a device, down and not yet marked: those attributes are taken from an RTM_SETLINK only.
 pub fn new_link(link: &Link, lower: Option<u32>) -> Message {
-    let mut attributes = vec![
-        LinkAttribute::IfName(link.name().to_string()),
-        LinkAttribute::Mtu(link.mtu()),
-    ];
+    let mut attributes = vec![LinkAttribute::IfName(link.name().to_string())];
+    // A bridge keeps an MTU that was set, not one that it was made with, when a port joins.
+    if !matches!(link, Link::Bridge(_)) {
+        attributes.push(LinkAttribute::Mtu(link.mtu()));
+    }
     attributes.extend(link.mac().map(|mac| LinkAttribute::Address(mac.0.to_vec())));
     attributes.push(LinkAttribute::LinkInfo(match link {
         Link::Vxlan(vxlan) => vec![
@@ -53,6 +54,8 @@ pub fn new_link(link: &Link, lower: Option<u32>) -> Message {
             LinkInfo::Data(InfoData::Vxlan(vxlan_data(vxlan, lower))),
         ],
         Link::Bridge(_) => vec![LinkInfo::Kind(InfoKind::Bridge)],
+        // Refused by the kernel: only /dev/net/tun makes one.
+        Link::Tun(_) => vec![LinkInfo::Kind(InfoKind::Tun)],
     }));
     let mut message = LinkMessage::default();
     message.attributes = attributes;

@@ -138,7 +138,7 @@ fn fdb_entries() {
     let extra = fdb_entry(one, "192.0.2.12", true);
     let plan = fdb(&desired, &devices(), vec![extra.clone(), right]);
     assert_eq!((plan.kept, plan.put.len()), (1, 0));
-    assert_eq!(plan.remove, [extra.clone()]);
+    assert_eq!(plan.remove, std::slice::from_ref(&extra));
 
     let plan = fdb(&desired, &devices(), vec![extra]);
     assert_eq!((plan.kept, plan.put.len(), plan.remove.len()), (0, 1, 0));
