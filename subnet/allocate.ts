@@ -15,6 +15,9 @@ export class NoFreeSubnetError extends Error {
 /** A source of randomness like `Math.random`: in [0, 1). */
 export type Random = () => number;
 
+/** Picks without looking before the free subnets are counted. */
+const BLIND_PICKS = 4;
+
 /** Whether subnets lie in the config's ranges and have its lengths, in each family that is on. */
 export function fits({ ipv4, ipv6 }: NetworkConfig, { subnet, ipv6Subnet }: Subnets): boolean {
   return fitsFamily(ipv4, subnet) && fitsFamily(ipv6, ipv6Subnet);
@@ -67,28 +70,34 @@ export function pickSubnet(
   random: Random,
 ): Cidr {
   const { network, subnetLength, min, max } = range;
+  const used = [...taken].filter((cidr) => cidr !== null)
+    .filter((cidr) => cidr.family === network.family && !cidr.contains(network));
   const shift = BigInt((network.family === 4 ? 32 : 128) - subnetLength);
   const slot = (address: bigint) => (address >> shift) - (min.base >> shift);
   const count = slot(max.base) + 1n;
+  const nth = (n: bigint) =>
+    Cidr.of(network.family, ((min.base >> shift) + n) << shift, subnetLength);
+  // Most ranges are mostly free, and a blind pick that hits is as fair as one by count.
+  for (let tries = 0; tries < BLIND_PICKS; tries++) {
+    const pick = nth(randomBelow(count, random));
+    if (!used.some((cidr) => cidr.overlaps(pick))) return pick;
+  }
   const runs = mergedRuns(
-    [...taken]
-      .filter((cidr) => cidr !== null)
-      .filter((cidr) => cidr.family === network.family && !cidr.contains(network))
-      .map((cidr) => ({ first: slot(cidr.base), last: slot(cidr.last) })),
+    used.map((cidr) => ({ first: slot(cidr.base), last: slot(cidr.last) })),
     count,
   );
-  const used = runs.reduce((sum, { first, last }) => sum + last - first + 1n, 0n);
-  if (used >= count) {
+  const leased = runs.reduce((sum, { first, last }) => sum + last - first + 1n, 0n);
+  if (leased >= count) {
     throw new NoFreeSubnetError(
       `no free subnet: all ${count} of ${min.address} ... ${max.address} are leased`,
     );
   }
-  let chosen = randomBelow(count - used, random);
+  let chosen = randomBelow(count - leased, random);
   for (const { first, last } of runs) {
     if (chosen < first) break;
     chosen += last - first + 1n;
   }
-  return Cidr.of(network.family, ((min.base >> shift) + chosen) << shift, subnetLength);
+  return nth(chosen);
 }
 
 /** Subnets of the range, counted from its first, both ends included. */

@@ -153,12 +153,17 @@ export class Cidr {
   static parse(text: string): Cidr {
     const slash = typeof text === "string" ? text.lastIndexOf("/") : -1;
     const ip = slash < 0 ? undefined : tryParseIp(text.slice(0, slash));
-    const digits = slash < 0 ? "" : text.slice(slash + 1);
-    const length = /^(0|[1-9]\d{0,2})$/.test(digits) ? Number(digits) : -1;
-    if (ip === undefined || length < 0 || length > BITS[ip.family]) {
+    const cidr = ip && Cidr.ofText(ip, text.slice(slash + 1));
+    if (cidr === undefined) {
       throw new SyntaxError(`${quote(text)} is not a subnet like 10.1.0.0/16 or fd00:1::/48`);
     }
-    return Cidr.of(ip.family, ip.value, length);
+    return cidr;
+  }
+
+  /** The subnet with a prefix length in decimal digits in which `ip` lies; undefined for no such. */
+  static ofText({ family, value }: IpAddress, digits: string): Cidr | undefined {
+    const length = /^(0|[1-9]\d{0,2})$/.test(digits) ? Number(digits) : -1;
+    return length < 0 || length > BITS[family] ? undefined : Cidr.of(family, value, length);
   }
 
   /** The subnet of `length` bits in which the address with these bits lies. */

@@ -49,18 +49,12 @@ export function parseLeaseKey(key: string): Subnets {
 function subnetOf(text: string, ipv6: boolean): Cidr {
   const dash = text.lastIndexOf("-");
   const address = text.slice(0, Math.max(dash, 0));
-  let cidr: Cidr | undefined;
-  try {
-    cidr = Cidr.parse(`${ipv6 ? address.replaceAll("-", ":") : address}/${text.slice(dash + 1)}`);
-  } catch {
-    // Told below, for the key's form.
+  const ip = tryParseIp(ipv6 ? address.replaceAll("-", ":") : address);
+  const cidr = ip && Cidr.ofText(ip, text.slice(dash + 1));
+  if (ip === undefined || cidr === undefined || (ip.family === 6) !== ipv6) {
+    throw new LeaseError(`its key is no subnet like ${ipv6 ? "fd00:1::-64" : "10.1.34.0-24"}`);
   }
-  if (cidr === undefined || (cidr.family === 6) !== ipv6) {
-    throw new LeaseError(
-      `its key is no subnet like ${ipv6 ? "fd00:1::-64" : "10.1.34.0-24"}`,
-    );
-  }
-  if (tryParseIp(ipv6 ? address.replaceAll("-", ":") : address)?.value !== cidr.base) {
+  if (ip.value !== cidr.base) {
     throw new LeaseError(`its key has host bits, the subnet would be ${cidr}`);
   }
   return cidr;
@@ -140,7 +134,9 @@ function address(name: string, value: unknown, family: 4 | 6): string | null {
     const shown = JSON.stringify(value).slice(0, 60);
     throw new LeaseError(`its ${name}, ${shown}, is no IPv${family} address`);
   }
-  return ip.value === 0n ? null : formatIp(ip.family, ip.value);
+  if (ip.value === 0n) return null;
+  // IPv4 that could be read has one form only.
+  return family === 4 ? value as string : formatIp(family, ip.value);
 }
 
 /**

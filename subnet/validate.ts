@@ -28,13 +28,16 @@ export interface Candidate {
   problem: string;
 }
 
+/** A stretch of a network: a number for IPv4, a bigint for IPv6, which are never equal as map keys. */
+type Slot = number | bigint;
+
 /** A candidate and its place among the others. */
 interface Entry {
   candidate: Candidate;
   /** Why it is refused by itself, whatever else there is; empty where it is not. */
   fault: string;
   /** The stretches of the networks, one subnet long each, in which it lies: none for a faulty one. */
-  slots: string[];
+  slots: Slot[];
   accepted: boolean;
 }
 
@@ -51,7 +54,7 @@ export class PeerTable {
   readonly #own: Lease;
   readonly #refused: Refused;
   readonly #entries = new Map<string, Entry>();
-  readonly #bySlot = new Map<string, Set<Entry>>();
+  readonly #bySlot = new Map<Slot, Entry[]>();
   /** Reasons that were told, by key. */
   readonly #told = new Map<string, string>();
   readonly #accepted = new Map<string, Lease>();
@@ -96,18 +99,18 @@ export class PeerTable {
       former.candidate.revision = candidate.revision;
       return false;
     }
-    const touched = former ? this.#take(former) : new Set<Entry>();
+    const touched = former ? this.#take(former) : [];
     const fault = candidate.lease ? this.#fault(candidate.lease) : candidate.problem;
     const slots = fault === "" && candidate.lease ? this.#slots(candidate.lease) : [];
     const entry: Entry = { candidate, fault, slots, accepted: false };
     this.#entries.set(key, entry);
     for (const slot of slots) {
       const there = this.#bySlot.get(slot);
-      if (there) there.add(entry);
-      else this.#bySlot.set(slot, new Set([entry]));
+      this.#bySlot.set(slot, there ? [...there, entry] : [entry]);
+      if (there) touched.push(...there);
     }
-    touched.add(entry);
-    return this.#settle(touched) || former?.accepted === true;
+    if (touched.length === 0) return this.#judge(entry, fault) || former?.accepted === true;
+    return this.#settle([...touched, entry]) || former?.accepted === true;
   }
 
   /** Removes a lease. @returns whether the valid peers are others than before */
@@ -120,22 +123,23 @@ export class PeerTable {
   }
 
   /** Takes an entry out. @returns those in its slots */
-  #take(entry: Entry): Set<Entry> {
+  #take(entry: Entry): Entry[] {
     const { candidate: { key }, slots } = entry;
-    const touched = new Set<Entry>();
+    const touched: Entry[] = [];
     this.#entries.delete(key);
     this.#accepted.delete(key);
     for (const slot of slots) {
-      const there = this.#bySlot.get(slot);
-      there?.delete(entry);
-      if (there?.size === 0) this.#bySlot.delete(slot);
-      for (const other of there ?? []) touched.add(other);
+      const others = this.#bySlot.get(slot)?.filter((other) => other !== entry) ?? [];
+      if (others.length > 0) this.#bySlot.set(slot, others);
+      else this.#bySlot.delete(slot);
+      touched.push(...others);
     }
     return touched;
   }
 
   /** Judges entries anew together with all that they may overlap, the oldest first. */
-  #settle(touched: Set<Entry>): boolean {
+  #settle(entries: Entry[]): boolean {
+    const touched = new Set(entries);
     // A set's loop also visits what is added on the way: neighbours of neighbours.
     for (const entry of touched) {
       for (const slot of entry.slots) {
@@ -148,23 +152,28 @@ export class PeerTable {
     const accepted: Entry[] = [];
     let changed = false;
     for (const entry of group) {
-      const { lease, key } = entry.candidate;
+      const { lease } = entry.candidate;
       const older = lease && entry.fault === "" &&
         accepted.find((one) => one.candidate.lease && collide(one.candidate.lease, lease));
       const reason = older ? `it overlaps ${older.candidate.key}, which is older` : entry.fault;
-      if (reason === "") accepted.push(entry);
-      else this.#tell(key, reason);
-      const isAccepted = reason === "" && lease !== null;
-      changed = changed || isAccepted !== entry.accepted;
-      entry.accepted = isAccepted;
-      if (isAccepted) {
-        this.#accepted.set(key, lease);
-        this.#told.delete(key);
-      } else {
-        this.#accepted.delete(key);
-      }
+      changed = this.#judge(entry, reason) || changed;
+      if (entry.accepted) accepted.push(entry);
     }
     return changed;
+  }
+
+  /** Accepts an entry, or refuses it for a reason. @returns whether that is new */
+  #judge(entry: Entry, reason: string): boolean {
+    const { candidate: { key, lease }, accepted } = entry;
+    entry.accepted = reason === "" && lease !== null;
+    if (reason === "" && lease !== null) {
+      this.#accepted.set(key, lease);
+      this.#told.delete(key);
+    } else {
+      this.#accepted.delete(key);
+      this.#tell(key, reason);
+    }
+    return entry.accepted !== accepted;
   }
 
   #tell(key: string, reason: string): void {
@@ -192,13 +201,12 @@ export class PeerTable {
     return collide(lease, this.#own) ? `it overlaps ours, ${this.#own.key}` : "";
   }
 
-  #slots({ subnet, ipv6Subnet }: Lease): string[] {
-    const slot = (family: FamilyConfig | null, subnet: Cidr | null) => {
-      if (family === null || subnet === null) return [];
-      const bits = subnet.family === 4 ? 32 : 128;
-      return [`${subnet.family} ${subnet.base >> BigInt(bits - family.subnetLength)}`];
-    };
-    return [...slot(this.#network.ipv4, subnet), ...slot(this.#network.ipv6, ipv6Subnet)];
+  #slots({ subnet, ipv6Subnet }: Lease): Slot[] {
+    const { ipv4, ipv6 } = this.#network;
+    const slots: Slot[] = [];
+    if (ipv4 && subnet) slots.push(Number(subnet.base >> BigInt(32 - ipv4.subnetLength)));
+    if (ipv6 && ipv6Subnet) slots.push(ipv6Subnet.base >> BigInt(128 - ipv6.subnetLength));
+    return slots;
   }
 }
 
