@@ -33,7 +33,6 @@ Deno.test("vxlan heals device, address, routes, neighbours and forwarding databa
     const damage of [
       `route del ${peer.subnet} dev flannel.1`,
       `-6 route del ${peer.ipv6Subnet} dev flannel-v6.1`,
-      `route replace ${peer.subnet} via 192.168.77.1 dev eth0`,
       `route flush dev flannel.1`,
       `neigh del ${base} dev flannel.1`,
       `-6 neigh del ${base6} dev flannel-v6.1`,
@@ -63,6 +62,17 @@ Deno.test("vxlan heals device, address, routes, neighbours and forwarding databa
     await one.ns.run("bridge", ...damage.split(" "));
     await healed(damage);
   }
+  // A route that an operator puts in the place of ours is the operator's; ours comes back after it.
+  const replacement = [String(peer.subnet), "via", "192.168.77.1", "dev", "eth0"];
+  await one.ns.run("ip", "route", "replace", ...replacement);
+  const place = peer.subnet!.replaceAll(".", "\\.");
+  await one.agent!.waitForLine(new RegExp(`^E.* ${place} .*192\\.168\\.77\\.1 dev eth0`));
+  assert.match(
+    await one.ns.run("ip", "route", "show", peer.subnet!),
+    /via 192\.168\.77\.1 dev eth0/,
+  );
+  await one.ns.run("ip", "route", "del", ...replacement);
+  await healed("an operator's route in the place of ours");
   // The containers' bridge is the agent's, too.
   const gateways = await addresses(one.ns, "cni0");
   assert.equal(gateways.length, 2);
@@ -180,7 +190,7 @@ async function foreignState({ ns }: Node): Promise<string[]> {
       "-6 route show default",
       "-o link show foreign0",
       "-o link show flannel.9",
-      "address show dev foreign0",
+      "-4 address show dev foreign0",
       "neigh show nud permanent dev eth0",
     ]
   ) lines.push(await ns.run("ip", ...args.split(" ")));
