@@ -177,6 +177,22 @@ Deno.test("TCP crosses a path that loses and reorders", async () => {
   await transfer(b.ns, a.ns, a.address6, 4 << 20);
 });
 
+Deno.test("a path narrower than the MTU carries fragments", async () => {
+  await using nodes = await pair();
+  const { a, b } = nodes;
+  for (const { ns } of [a, b]) await ns.run("ip", "link", "set", "eth0", "mtu", "1400");
+  await transfer(a.ns, b.ns, b.address, 16 << 20);
+  await transfer(b.ns, a.ns, a.address6, 16 << 20);
+});
+
+Deno.test("a path without checksum offload", async () => {
+  await using nodes = await pair();
+  const { a, b } = nodes;
+  for (const { ns } of [a, b]) await ns.run("ethtool", "-K", "eth0", "tx-checksumming", "off");
+  await transfer(a.ns, b.ns, b.address, 16 << 20);
+  await transfer(b.ns, a.ns, a.address6, 16 << 20);
+});
+
 Deno.test("packets of the MTU pass, one byte more is told the MTU", async () => {
   await using nodes = await pair();
   const { a, b } = nodes;

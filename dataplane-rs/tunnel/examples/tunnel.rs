@@ -53,7 +53,7 @@ fn parse_arguments() -> Result<Arguments, Box<dyn Error>> {
             "--port" => config.port = value.parse()?,
             "--queues" => config.queues = value.parse()?,
             "--spin" => config.spin = Duration::from_micros(value.parse()?),
-            "--buffer" => config.socket_buffer = value.parse()?,
+            "--buffer" => config.receive_buffer = value.parse()?,
             "--subnet" => config.local_subnets.push(value.parse()?),
             // Opened to write, too, so that it does not end when a writer does.
             "--control" => {

@@ -1,4 +1,7 @@
 //! Batched receive: recvmmsg(2) into one arena, with the segment size that UDP_GRO tells.
+//!
+//! As with sending, `quinn-udp` makes way for the system call: its sockets ask for time stamps and interface
+//! addresses with each message and forbid fragmentation, and its `RecvMeta` does not tell a truncated message.
 
 use std::io;
 use std::net::SocketAddr;

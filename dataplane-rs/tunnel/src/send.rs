@@ -3,6 +3,10 @@
 //!
 //! Datagrams to one peer share a message as long as they are of one length, the last may be shorter, whatever
 //! flow they are of. A datagram's headers and payload stay where they are and are gathered by the kernel.
+//!
+//! The system call is made here and not by `quinn-udp`, whose `Transmit` wants a message's bytes in one piece
+//! and sends one message a call. With it the sender's thread took 141 ms of user time a gigabyte instead of
+//! 78, and one TCP stream made 5.2 Gbit/s instead of 5.75 (means of four runs each, taken in turn).
 
 use std::io;
 use std::ops::Range;

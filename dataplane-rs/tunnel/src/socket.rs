@@ -8,6 +8,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{Offload, Offloads};
 
+/// Bytes asked for a send buffer: what the path's queue may hold of ours before the TUN device's senders are
+/// held back.
+const SEND_BUFFER: usize = 2 << 20;
+
 /// One socket.
 #[derive(Debug)]
 pub struct UdpQueue {
@@ -27,7 +31,7 @@ impl UdpQueue {
     /// What socket(2), bind(2) or setsockopt(2) says.
     pub fn open(
         address: SocketAddr,
-        buffer: usize,
+        receive_buffer: usize,
         share: bool,
         offloads: Offloads,
         missing: &mut Vec<(Offload, io::Error)>,
@@ -42,14 +46,13 @@ impl UdpQueue {
             socket.set_only_v6(true)?;
         }
         socket.set_reuse_port(share)?;
-        for (forced, plain) in [
-            (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
-            (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
-        ] {
-            if set_option(&socket, libc::SOL_SOCKET, forced, buffer as libc::c_int).is_err() {
-                set_option(&socket, libc::SOL_SOCKET, plain, buffer as libc::c_int)?;
-            }
-        }
+        set_buffer(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)?;
+        set_buffer(
+            &socket,
+            libc::SO_RCVBUFFORCE,
+            libc::SO_RCVBUF,
+            receive_buffer,
+        )?;
         socket.bind(&address.into())?;
         let mut probe = |wanted, offload, option, value| {
             wanted
@@ -68,6 +71,18 @@ impl AsRawFd for UdpQueue {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
+}
+
+/// Sets a buffer's size, past the system's limit with CAP_NET_ADMIN, else up to it.
+fn set_buffer(
+    socket: &Socket,
+    forced: libc::c_int,
+    plain: libc::c_int,
+    bytes: usize,
+) -> io::Result<()> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    set_option(socket, libc::SOL_SOCKET, forced, bytes)
+        .or_else(|_| set_option(socket, libc::SOL_SOCKET, plain, bytes))
 }
 
 fn set_option(

@@ -260,7 +260,7 @@ fn open_sockets(
             let address = SocketAddr::new(ip, config.port);
             UdpQueue::open(
                 address,
-                config.socket_buffer,
+                config.receive_buffer,
                 share,
                 config.offloads,
                 missing,
