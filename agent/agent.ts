@@ -257,6 +257,10 @@ class Agent {
         case "address":
           if (event.dev === this.#iface?.name) recheck();
           break;
+        case "tunnel":
+          log.warn("Tunnel {message}", { message: event.message });
+          if (event.failed) await this.#forwarding.again();
+          break;
         case "error":
           log.error("Data plane: {message}", { message: event.message });
           break;

@@ -58,6 +58,11 @@ export class Forwarding {
     return this.#kick();
   }
 
+  /** Applies the last wish again, after a failure of what carried it; nothing before the first. */
+  again(): Promise<void> {
+    return this.#wish === undefined ? Promise.resolve() : this.#kick();
+  }
+
   /** Applies no more; what is in the kernel stays. */
   close(): Promise<void> {
     this.#closed = true;

@@ -10,6 +10,7 @@ import type { BackendModule } from "./types.ts";
 const BACKENDS: Record<string, () => Promise<BackendModule>> = {
   "vxlan": () => import("./vxlan.ts"),
   "host-gw": () => import("./hostgw.ts"),
+  "udp": () => import("./udp.ts"),
   "alloc": () => import("./alloc.ts"),
 };
 

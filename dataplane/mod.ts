@@ -12,6 +12,7 @@ import type {
   Interface,
   KernelState,
   RouteLookup,
+  TunnelCounters,
 } from "./state.ts";
 
 export type * from "./state.ts";
@@ -94,6 +95,14 @@ export class DataPlane implements Disposable {
       if (event === undefined) return;
       yield event;
     }
+  }
+
+  /** What the tunnel carried and dropped; undefined where none runs. */
+  // deno-lint-ignore require-await -- as above
+  async counters(): Promise<TunnelCounters | undefined> {
+    this.#requireOpen();
+    const answer = this.#library.symbols.dp_counters(this.#handle);
+    return take<TunnelCounters | null>(this.#library, answer) ?? undefined;
   }
 
   /** Removes all devices and routes of the agent's, also those of an earlier process. */

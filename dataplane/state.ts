@@ -189,4 +189,33 @@ export type DataPlaneEvent =
   /** An address was added to or removed from an interface that is not ours. */
   | { type: "address"; dev: string; cidr: string; present: boolean }
   /** The monitor itself failed; the data plane re-opens it. */
-  | { type: "error"; message: string };
+  | { type: "error"; message: string }
+  /** What the tunnel tells; one that failed carries nothing until the next apply. */
+  | { type: "tunnel"; message: string; failed: boolean };
+
+/** Packets and bytes of one direction, inner IP headers included. */
+export interface Traffic {
+  packets: number;
+  bytes: number;
+}
+
+/** What one peer of a tunnel sent and got. */
+export interface TunnelPeerCounters {
+  /** Its public address. */
+  endpoint: string;
+  sent: Traffic;
+  received: Traffic;
+  /** Came from the peer and were dropped. */
+  dropped: number;
+}
+
+/** What a tunnel carried since it started. */
+export interface TunnelCounters {
+  sent: Traffic;
+  received: Traffic;
+  /** Packets dropped, by reason. */
+  drops: Record<string, number>;
+  /** ICMP errors sent. */
+  icmpSent: number;
+  peers: TunnelPeerCounters[];
+}

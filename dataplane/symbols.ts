@@ -5,7 +5,7 @@
  */
 
 /** The version of the table that this program understands. */
-const ABI_VERSION = 1;
+const ABI_VERSION = 2;
 
 const SYMBOLS = {
   dp_abi_version: {
@@ -43,6 +43,12 @@ const SYMBOLS = {
       "u32", // uint32_t handle
       "buffer", // const uint8_t *ip
       "usize", // size_t length
+    ],
+    result: "pointer", // char *
+  },
+  dp_counters: {
+    parameters: [
+      "u32", // uint32_t handle
     ],
     result: "pointer", // char *
   },

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use netlink::Plane;
+use crate::carrier::Carrier;
 
 #[derive(Default)]
 struct Table {
     last: u32,
-    planes: HashMap<u32, Arc<Plane>>,
+    open: HashMap<u32, Arc<Carrier>>,
 }
 
 static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(Mutex::default);
@@ -18,21 +18,21 @@ fn table() -> MutexGuard<'static, Table> {
 }
 
 /// A handle that was not given before.
-pub fn insert(plane: Plane) -> u32 {
+pub fn insert(carrier: Carrier) -> u32 {
     let mut table = table();
     table.last += 1;
     let handle = table.last;
-    table.planes.insert(handle, Arc::new(plane));
+    table.open.insert(handle, Arc::new(carrier));
     handle
 }
 
 /// What `handle` stands for.
-pub fn get(handle: u32) -> Result<Arc<Plane>, String> {
-    let plane = table().planes.get(&handle).cloned();
-    plane.ok_or_else(|| "the data plane is closed".to_string())
+pub fn get(handle: u32) -> Result<Arc<Carrier>, String> {
+    let carrier = table().open.get(&handle).cloned();
+    carrier.ok_or_else(|| "the data plane is closed".to_string())
 }
 
 /// Takes a handle out of use.
-pub fn remove(handle: u32) -> Option<Arc<Plane>> {
-    table().planes.remove(&handle)
+pub fn remove(handle: u32) -> Option<Arc<Carrier>> {
+    table().open.remove(&handle)
 }

@@ -6,18 +6,21 @@
 //! [`dp_free`]. A panic comes back as an error.
 
 mod answer;
+mod carrier;
+mod counters;
 mod handles;
+mod wanted;
 
 use std::ffi::c_char;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use netlink::{KernelState, Plane};
-
 use crate::answer::Answer;
+use crate::carrier::Carrier;
+use crate::wanted::Wanted;
 
 /// Version of this interface: raised with each change that an older caller would not understand.
-const ABI_VERSION: u32 = 1;
+const ABI_VERSION: u32 = 2;
 
 /// The interface's version, to be compared before any other call.
 #[unsafe(no_mangle)]
@@ -29,8 +32,8 @@ pub extern "C" fn dp_abi_version() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn dp_open() -> *mut c_char {
     answer::give(|| {
-        let plane = Plane::open().map_err(|e| format!("cannot open netlink sockets: {e}"))?;
-        Answer::ok(&handles::insert(plane))
+        let carrier = Carrier::open().map_err(|e| format!("cannot open netlink sockets: {e}"))?;
+        Answer::ok(&handles::insert(carrier))
     })
 }
 
@@ -41,13 +44,13 @@ pub extern "C" fn dp_open() -> *mut c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dp_apply(handle: u32, json: *const u8, length: usize) -> *mut c_char {
     answer::give(|| {
-        let plane = handles::get(handle)?;
+        let carrier = handles::get(handle)?;
         // SAFETY: the caller's promise.
         let json = unsafe { bytes(json, length) };
-        let state: KernelState = serde_json::from_slice(json)
+        let wanted: Wanted = serde_json::from_slice(json)
             .map_err(|e| format!("the kernel state is not understood: {e}"))?;
-        let report = plane
-            .apply(state)
+        let report = carrier
+            .apply(wanted)
             .map_err(|e| format!("netlink failed, try again: {e}"))?;
         if length > LARGE {
             release_memory();
@@ -72,7 +75,9 @@ fn release_memory() {
 /// Waits for the next `DataPlaneEvent`; null once closed. Blocks.
 #[unsafe(no_mangle)]
 pub extern "C" fn dp_next_event(handle: u32) -> *mut c_char {
-    match catch_unwind(AssertUnwindSafe(|| handles::get(handle).ok()?.next_event())) {
+    match catch_unwind(AssertUnwindSafe(|| {
+        handles::get(handle).ok()?.plane.next_event()
+    })) {
         Ok(None) => std::ptr::null_mut(),
         Ok(Some(event)) => answer::give(|| Answer::ok(&event)),
         Err(panic) => answer::panicked(panic.as_ref()),
@@ -83,7 +88,7 @@ pub extern "C" fn dp_next_event(handle: u32) -> *mut c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn dp_interfaces(handle: u32) -> *mut c_char {
     answer::give(|| {
-        let interfaces = handles::get(handle)?.interfaces();
+        let interfaces = handles::get(handle)?.plane.interfaces();
         Answer::ok(&interfaces.map_err(|e| format!("cannot list the interfaces: {e}"))?)
     })
 }
@@ -95,7 +100,7 @@ pub extern "C" fn dp_interfaces(handle: u32) -> *mut c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dp_route_get(handle: u32, ip: *const u8, length: usize) -> *mut c_char {
     answer::give(|| {
-        let plane = handles::get(handle)?;
+        let plane = &handles::get(handle)?.plane;
         // SAFETY: the caller's promise.
         let text = String::from_utf8_lossy(unsafe { bytes(ip, length) });
         let ip: IpAddr = text
@@ -104,6 +109,12 @@ pub unsafe extern "C" fn dp_route_get(handle: u32, ip: *const u8, length: usize)
         let route = plane.route_to(ip);
         Answer::ok(&route.map_err(|e| format!("cannot look up the route to {ip}: {e}"))?)
     })
+}
+
+/// Answers with the `TunnelCounters`; null where no tunnel runs. Takes less than a millisecond.
+#[unsafe(no_mangle)]
+pub extern "C" fn dp_counters(handle: u32) -> *mut c_char {
+    answer::give(|| Answer::ok(&handles::get(handle)?.counters()))
 }
 
 /// Removes the agent's devices and routes: answers with a `CleanupReport`. Blocks.
@@ -115,14 +126,14 @@ pub extern "C" fn dp_cleanup(handle: u32) -> *mut c_char {
     })
 }
 
-/// Stops the monitor and wakes [`dp_next_event`]; the kernel's state stays. Calls in progress end
+/// Stops the monitor and the tunnel and wakes [`dp_next_event`]; the kernel's state stays. Calls in progress end
 /// as if it were open.
 #[unsafe(no_mangle)]
 pub extern "C" fn dp_close(handle: u32) {
     // A panic here has nobody to be told to.
     let _ = catch_unwind(AssertUnwindSafe(|| {
-        if let Some(plane) = handles::remove(handle) {
-            plane.close();
+        if let Some(carrier) = handles::remove(handle) {
+            carrier.close();
         }
     }));
 }
