@@ -63,6 +63,4 @@ export interface AgentOptions {
   };
   /** The library of the data plane. */
   libraryPath: string;
-  /** Folder for the lock and the status socket: `/run/flannel`. */
-  runFolder: string;
 }

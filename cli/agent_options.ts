@@ -9,7 +9,7 @@ import { splitEndpoints } from "./checks.ts";
 import type { FlagName } from "./flags.ts";
 import { compileGoRegExp } from "./go_regexp.ts";
 import type { Settings } from "./parse.ts";
-import { libraryPath, RUN_FOLDER } from "./paths.ts";
+import { libraryPath } from "./paths.ts";
 
 /** Flags that make {@linkcode EtcdOptions}; every sub-command that talks to the store has them. */
 export const ETCD_FLAGS = [
@@ -92,6 +92,5 @@ export function agentOptions(settings: Settings): AgentOptions {
     // An empty address means all of them, to flannel too.
     healthz: { ip: values["healthz-ip"] || "0.0.0.0", port: values["healthz-port"] },
     libraryPath: libraryPath(),
-    runFolder: RUN_FOLDER,
   };
 }

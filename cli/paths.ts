@@ -4,14 +4,21 @@
  * @module
  */
 
-/** Folder for the lock and the status socket. */
-export const RUN_FOLDER = "/run/flannel";
+/** What the launcher of the packed binary says, for this process only: not for its children. */
+const LAUNCHER_LIBRARY = take("_FLANNELD_LIB");
+for (const name of ["_FLANNELD_ARGV0", "DENO_DIR", "DENO_NO_UPDATE_CHECK"]) take(name);
+
+function take(name: string): string | undefined {
+  const value = Deno.env.get(name);
+  if (value !== undefined) Deno.env.delete(name);
+  return value;
+}
 
 /**
  * The data plane's library: where the launcher of the packed binary says, inside a compiled binary
  * or a checkout the build folder beside the sources.
  */
 export function libraryPath(): string {
-  return Deno.env.get("_FLANNELD_LIB") ||
+  return LAUNCHER_LIBRARY ||
     `${import.meta.dirname}/../dataplane-rs/target/release/libdataplane.so`;
 }

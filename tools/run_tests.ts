@@ -56,9 +56,13 @@ async function tests(
   return count;
 }
 
-function denoTests(paths: readonly string[], limit: number): Promise<TestCount> {
+function denoTests(
+  paths: readonly string[],
+  limit: number,
+  env?: Record<string, string>,
+): Promise<TestCount> {
   const args = ["test", "--allow-all", "--no-check", "--doc", "--permit-no-files", ...paths];
-  return tests(Deno.execPath(), args, { limit });
+  return tests(Deno.execPath(), args, { limit, env });
 }
 
 async function unit(): Promise<void> {
@@ -89,7 +93,10 @@ async function all(): Promise<void> {
   );
   if (!built) return;
   const left = Math.max(60, WHOLE_LIMIT - (performance.now() - started) / 1000);
-  await part(`integration tests of ${BINARY}`, () => denoTests(["tests"], Math.floor(left)));
+  await part(
+    `integration tests of ${BINARY}`,
+    () => denoTests(["tests"], Math.floor(left), { FLANNELD_BIN: BINARY }),
+  );
 }
 
 await (Deno.args.includes("--unit") ? unit() : all());
