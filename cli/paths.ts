@@ -6,7 +6,9 @@
 
 /** What the launcher of the packed binary says, for this process only: not for its children. */
 const LAUNCHER_LIBRARY = take("_FLANNELD_LIB");
-for (const name of ["_FLANNELD_ARGV0", "DENO_DIR", "DENO_NO_UPDATE_CHECK"]) take(name);
+if (LAUNCHER_LIBRARY) {
+  for (const name of ["_FLANNELD_ARGV0", "DENO_DIR", "DENO_NO_UPDATE_CHECK"]) take(name);
+}
 
 function take(name: string): string | undefined {
   const value = Deno.env.get(name);
