@@ -90,7 +90,7 @@ function peer(endpoint: string, number: number): string {
 }
 
 /** Two ends on one veth. */
-async function pair({ v6 = false, without = [] as string[] } = {}): Promise<Pair> {
+async function pair({ v6 = false, without = [] as string[], queues = 0 } = {}): Promise<Pair> {
   const stack = new AsyncDisposableStack();
   try {
     const [a, b] = [stack.use(await NetNs.create("ta")), stack.use(await NetNs.create("tb"))];
@@ -101,6 +101,7 @@ async function pair({ v6 = false, without = [] as string[] } = {}): Promise<Pair
     const [left, right] = v6 ? ["2001:db8::1", "2001:db8::2"] : ["192.0.2.1", "192.0.2.2"];
     const more = without.flatMap((offload) => ["--without", offload]);
     if (v6) more.push("--mtu", "1452");
+    if (queues) more.push("--queues", String(queues));
     const ends = {
       a: stack.use(await End.start(a, 2, left, [peer(right, 3)], more)),
       b: stack.use(await End.start(b, 3, right, [peer(left, 2)], more)),
@@ -122,8 +123,9 @@ async function transfer(from: NetNs, to: NetNs, address: string, bytes: number):
   assert.equal(sent.trim(), `digest ${digest}`);
 }
 
-const VARIANTS: { title: string; without: string[]; v6?: boolean }[] = [
+const VARIANTS: { title: string; without: string[]; v6?: boolean; queues?: number }[] = [
   { title: "all offloads", without: [] },
+  { title: "four queues", without: [], queues: 4 },
   { title: "IPv6 endpoints", without: [], v6: true },
   { title: "no TCP segmentation on TUN", without: ["tun_tso"] },
   { title: "no UDP segmentation on TUN", without: ["tun_uso"] },
@@ -132,9 +134,9 @@ const VARIANTS: { title: string; without: string[]; v6?: boolean }[] = [
   { title: "no offload", without: ["tun_tso", "tun_uso", "udp_gso", "udp_gro"] },
 ];
 
-for (const { title, without, v6 } of VARIANTS) {
+for (const { title, ...options } of VARIANTS) {
   Deno.test(`TCP crosses byte for byte in both directions: ${title}`, async () => {
-    await using nodes = await pair({ without, v6 });
+    await using nodes = await pair(options);
     const { a, b } = nodes;
     await transfer(a.ns, b.ns, b.address, BYTES);
     await transfer(b.ns, a.ns, a.address6, BYTES);

@@ -73,12 +73,13 @@ pub struct TunnelConfig {
     pub port: u16,
     /// Our lease's subnets: only packets to them are accepted. ICMP errors come from their base addresses.
     pub local_subnets: Vec<IpNet>,
-    /// Queues, each with a thread; 0 for one a CPU, eight at most.
+    /// Queues, each with a thread; 0 for one to two CPUs, eight at most.
     pub queues: usize,
     /// Bytes asked for each socket's receive buffer. It must hold what TCP senders have on the way while the
     /// thread waits for a CPU: with 4 MiB four streams lost super-packets here, with 16 MiB none.
     pub receive_buffer: usize,
-    /// How long a thread asks again after it had traffic before it sleeps; saves a wake-up a round trip.
+    /// How long a thread asks again, yielding its CPU in between, before it sleeps; saves a wake-up a round
+    /// trip. At 50 µs the median round trip of a ping each 5 ms was 0.08 ms here, without it 0.12.
     pub spin: Duration,
     /// Offloads to use.
     pub offloads: Offloads,
@@ -100,7 +101,7 @@ impl TunnelConfig {
             local_subnets,
             queues: 0,
             receive_buffer: 16 << 20,
-            spin: Duration::from_micros(30),
+            spin: Duration::from_micros(50),
             offloads: Offloads::default(),
         }
     }

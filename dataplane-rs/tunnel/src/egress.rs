@@ -79,7 +79,10 @@ impl Egress {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if tun::is_gone(&error) => return Err(Ending::DeviceGone),
+                // A read says EIO while the device is being deleted.
+                Err(error) if tun::is_gone(&error) || error.raw_os_error() == Some(libc::EIO) => {
+                    return Err(Ending::DeviceGone);
+                }
                 Err(error) => {
                     return Err(Ending::Failed(format!(
                         "reading from the TUN device: {error}"

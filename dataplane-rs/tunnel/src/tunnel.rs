@@ -232,7 +232,8 @@ fn queue_count(config: &TunnelConfig) -> usize {
     if config.queues > 0 {
         return config.queues;
     }
-    std::thread::available_parallelism().map_or(1, |cpus| cpus.get().min(MAX_QUEUES))
+    // The programs that send and receive need CPUs, too: on two, a second thread gained nothing.
+    std::thread::available_parallelism().map_or(1, |cpus| (cpus.get() / 2).clamp(1, MAX_QUEUES))
 }
 
 fn device_error(name: &str, source: io::Error) -> Error {
