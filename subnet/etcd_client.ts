@@ -68,6 +68,8 @@ const CALL_LIMIT = 8_000;
 const CHANNEL = {
   // The default, 4 MB, is less than 10,000 leases.
   "grpc.max_receive_message_length": 256 * 1024 * 1024,
+  // 64 KiB by default, which makes a large snapshot wait for many round trips.
+  "grpc-node.flow_control_window": 4 * 1024 * 1024,
   // Notices an etcd that went away without a word; the server takes no pings more often than 5 s.
   "grpc.keepalive_time_ms": 20_000,
   "grpc.keepalive_timeout_ms": 5_000,
@@ -163,7 +165,7 @@ export class EtcdClient {
         return Number((await firstAnswer(stream, leaseId)).TTL);
       } finally {
         clearTimeout(timer);
-        stream.cancel();
+        stream.end();
       }
     });
   }
@@ -183,7 +185,11 @@ export class EtcdClient {
     if (signal.aborted) return;
     await this.#once(async (etcd) => {
       const stream = await etcd.watchClient.watch();
-      const cancel = () => stream.cancel();
+      // etcd3 takes the error of a cancelled stream for a failed host, unless it was ended before.
+      const cancel = () => {
+        stream.end();
+        stream.cancel();
+      };
       signal.addEventListener("abort", cancel, { once: true });
       try {
         if (signal.aborted) return;
@@ -198,7 +204,7 @@ export class EtcdClient {
         if (!signal.aborted) throw error;
       } finally {
         signal.removeEventListener("abort", cancel);
-        stream.cancel();
+        cancel();
       }
     });
   }

@@ -537,10 +537,10 @@ Deno.test("no config, then a wrong one, then a good one: each is told once", asy
   await using bench = await Bench.start();
   const config = bench.manager().networkConfig(bench.signal);
   await waitFor(() =>
-    bench.count(/There is no network config in etcd under \/coreos\.com\/network\/config/)
+    bench.count(/There is no network config in etcd under \/coreos\.com\/network\/config/) > 0
   );
   await bench.putConfig({ ...NETWORK, SubnetLen: 99 });
-  await waitFor(() => bench.count(/is wrong: SubnetLen: 99/));
+  await waitFor(() => bench.count(/is wrong: SubnetLen: 99/) > 0);
   await bench.putConfig(NETWORK);
   assert.equal(`${(await config).ipv4?.network}`, "10.1.0.0/16");
   assert.equal(bench.logged.length, 2, bench.logged.join("\n"));
@@ -562,7 +562,7 @@ Deno.test("an aborted wait ends at once", async () => {
   const manager = bench.manager({ endpoints: [`http://127.0.0.1:${freePort()}`] });
   const stop = new AbortController();
   const waiting = manager.networkConfig(stop.signal);
-  await waitFor(() => bench.count(/unreachable/));
+  await waitFor(() => bench.count(/unreachable/) > 0);
   const began = performance.now();
   stop.abort();
   await assert.rejects(waiting, { name: "AbortError" });
