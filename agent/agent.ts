@@ -242,8 +242,10 @@ class Agent {
     for await (const event of this.#dataplane.events()) {
       switch (event.type) {
         case "healed": {
-          this.#status.heals++;
+          this.#forwarding.healed(event.report);
           const { added, changed, removed } = event.report;
+          if (added + changed + removed === 0) break;
+          this.#status.heals++;
           log.warn(
             "Kernel state was changed by someone else and is put right: " +
               "{added} added, {changed} changed, {removed} removed",

@@ -63,6 +63,11 @@ export class Forwarding {
     return this.#wish === undefined ? Promise.resolve() : this.#kick();
   }
 
+  /** Takes note of what the data plane did by itself after someone else's change. */
+  healed({ errors }: ApplyReport): void {
+    this.#reportErrors(errors);
+  }
+
   /** Applies no more; what is in the kernel stays. */
   close(): Promise<void> {
     this.#closed = true;

@@ -9,8 +9,8 @@ import { ROOT } from "./process.ts";
 /** The runtime that goes into the binary. */
 export const DENO_VERSION = "2.9.6";
 
-/** What the program may do. */
-export const PERMISSIONS = ["--allow-all"];
+/** What the program may do; datagram sockets, by which it tells the service manager, are asked for. */
+export const PERMISSIONS = ["--allow-all", "--unstable-net"];
 
 /**
  * V8's flags. Measured on an idle agent with an etcd watch: resident 72 to 68 MB, private dirty 29
