@@ -166,21 +166,22 @@ class Agent {
     this.#status.leaseExpiration = lease.expiration ?? 0;
     const { bridge, blackholeRoute } = this.#options;
     const node = { bridge, blackholeRoute, mtu: backend.mtu };
-    let first = true;
+    let ready: Promise<void> | undefined;
+    const began = Promise.withResolvers<void>();
+    signal.addEventListener("abort", () => began.resolve());
     const watching = this.#manager.watch(lease, {
       peers: (peers) => {
         const applied = this.#forwarding.want({ backend, lease, peers, node });
-        if (!first) return;
-        first = false;
-        applied.then(() => this.#ready(network, backend, lease)).catch((error) =>
-          log.error("{error}", { error: String(error) })
-        );
+        ready ??= applied.then(() => this.#ready(network, backend, lease)).then(began.resolve);
       },
       lost: (reason) => this.#endSession(reason),
       config: (raw) => this.#configChanged(raw),
     }, signal);
     const keeping = this.#manager.keep(lease, signal);
-    await Promise.all([watching, keeping, this.#keepTrafficRules(network, lease, signal)]);
+    // Starting iptables takes longer than all the rest of the start; containers wait for the file.
+    const rules = began.promise.then(() => this.#keepTrafficRules(network, lease, signal));
+    await Promise.all([watching, keeping, rules]);
+    await ready;
   }
 
   async #keepTrafficRules(
