@@ -94,6 +94,7 @@ class Agent {
   #iface: PublicInterface | undefined;
   #rules: TrafficRules | undefined;
   #rawConfig: string | undefined;
+  #servesStatus = false;
 
   constructor(
     options: AgentOptions,
@@ -107,6 +108,7 @@ class Agent {
     this.#signal = signal;
     this.#forwarding = new Forwarding(dataplane, this.#status);
     this.#status.lastContact = () => manager.lastContact;
+    this.#status.tunnel = () => dataplane.counters();
   }
 
   async run(): Promise<void> {
@@ -221,6 +223,21 @@ class Agent {
     }
     log.info("Running backend.");
     await notify("READY=1");
+    await this.#serveStatus();
+  }
+
+  /** Only once the node works: containers need not wait for it. */
+  async #serveStatus(): Promise<void> {
+    if (this.#servesStatus) return;
+    this.#servesStatus = true;
+    const [{ peersReport }, { serveStatus }] = await Promise.all([
+      import("./peers_report.ts"),
+      import("./status_socket.ts"),
+    ]);
+    serveStatus(
+      async () => peersReport(this.#forwarding.carried!, await this.#dataplane.counters()),
+      this.#signal,
+    );
   }
 
   #configChanged(raw: string | undefined): void {

@@ -8,6 +8,7 @@ import type { Backend, Skipped } from "../backends/types.ts";
 import type { ApplyReport, EntryError, KernelState } from "../dataplane/state.ts";
 import type { Lease } from "../subnet/types.ts";
 import { type NodeOptions, withNodeState } from "./node_state.ts";
+import type { Carried } from "./peers_report.ts";
 import type { Status } from "./status.ts";
 
 const log = getLogger(["flanneld", "forwarding"]);
@@ -43,6 +44,7 @@ export class Forwarding {
   #refused = new Set<string>();
   #skipped = new Map<string, string>();
   #closed = false;
+  #carried: Carried | undefined;
 
   constructor(applier: Applier, status: Status) {
     this.#applier = applier;
@@ -66,6 +68,11 @@ export class Forwarding {
   /** Takes note of what the data plane did by itself after someone else's change. */
   healed({ errors }: ApplyReport): void {
     this.#reportErrors(errors);
+  }
+
+  /** What the last apply carried, and what not; undefined before the first. */
+  get carried(): Carried | undefined {
+    return this.#carried;
   }
 
   /** Applies no more; what is in the kernel stays. */
@@ -95,6 +102,7 @@ export class Forwarding {
   async #applyOnce({ backend, lease, peers, node }: Wish): Promise<void> {
     const { kernel, skipped } = backend.state(lease, peers.values());
     this.#reportSkipped(skipped);
+    this.#carried = { backend: backend.type, lease, peers, skipped };
     this.#status.leases = peers.size + 1;
     this.#status.peers = peers.size - skipped.length;
     const started = performance.now();

@@ -29,7 +29,7 @@ export function serveHealth(
 }
 
 /** The answer for a path. */
-export function answer(path: string, status: Status, version: string): Response {
+export async function answer(path: string, status: Status, version: string): Promise<Response> {
   switch (path) {
     case "/healthz":
       return new Response("flanneld is running\n");
@@ -38,7 +38,7 @@ export function answer(path: string, status: Status, version: string): Response 
         ? new Response("flanneld is ready\n")
         : new Response("flanneld is not ready yet\n", { status: 503 });
     case "/metrics":
-      return new Response(metricsText(status, version), {
+      return new Response(metricsText(status, version, await status.tunnel()), {
         headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
       });
     default:

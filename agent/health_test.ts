@@ -4,11 +4,11 @@ import { Status } from "./status.ts";
 
 Deno.test("readyz follows the state, healthz does not", async () => {
   const status = new Status();
-  assert.equal(answer("/healthz", status, "v1").status, 200);
-  assert.equal(answer("/readyz", status, "v1").status, 503);
+  assert.equal((await answer("/healthz", status, "v1")).status, 200);
+  assert.equal((await answer("/readyz", status, "v1")).status, 503);
   status.ready = true;
-  assert.equal(answer("/readyz", status, "v1").status, 200);
-  assert.match(await answer("/nothing", status, "v1").text(), /serves \/healthz/);
+  assert.equal((await answer("/readyz", status, "v1")).status, 200);
+  assert.match(await (await answer("/nothing", status, "v1")).text(), /serves \/healthz/);
 });
 
 Deno.test("metrics are Prometheus text: a type and a help line a family, then samples", async () => {
@@ -17,7 +17,7 @@ Deno.test("metrics are Prometheus text: a type and a help line a family, then sa
   status.peers = 4;
   status.leaseExpiration = Infinity;
   status.lastContact = () => 1500;
-  const response = answer("/metrics", status, "v1");
+  const response = await answer("/metrics", status, "v1");
   assert.match(response.headers.get("content-type")!, /^text\/plain; version=0\.0\.4/);
   const lines = (await response.text()).trimEnd().split("\n");
   for (const line of lines) {
@@ -30,4 +30,35 @@ Deno.test("metrics are Prometheus text: a type and a help line a family, then sa
   assert.ok(lines.includes("flanneld_lease_expiration_time_seconds +Inf"));
   assert.ok(lines.includes("flanneld_etcd_last_contact_time_seconds 1.5"));
   assert.ok(lines.includes('flanneld_backend_errors_total{backend="vxlan"} 0'));
+});
+
+Deno.test("the tunnel's counters: a family each, a sample a reason and a peer", async () => {
+  const status = new Status();
+  status.tunnel = () =>
+    Promise.resolve({
+      sent: { packets: 7, bytes: 700 },
+      received: { packets: 8, bytes: 800 },
+      drops: { unknown_sender: 1, spoofed_source: 2 },
+      icmpSent: 3,
+      peers: ["192.0.2.2", "2001:db8::2"].map((endpoint, index) => ({
+        endpoint,
+        sent: { packets: index, bytes: 10 },
+        received: { packets: 5, bytes: 50 },
+        dropped: 2,
+      })),
+    });
+  const lines = (await (await answer("/metrics", status, "v1")).text()).split("\n");
+  for (
+    const line of [
+      "flanneld_tunnel_sent_packets_total 7",
+      "flanneld_tunnel_received_bytes_total 800",
+      'flanneld_tunnel_peer_sent_packets_total{peer="2001:db8::2"} 1',
+      'flanneld_tunnel_peer_received_bytes_total{peer="192.0.2.2"} 50',
+      'flanneld_tunnel_peer_dropped_packets_total{peer="192.0.2.2"} 2',
+      'flanneld_tunnel_dropped_packets_total{reason="spoofed_source"} 2',
+      "flanneld_tunnel_icmp_sent_total 3",
+    ]
+  ) assert.ok(lines.includes(line), line);
+  const types = lines.filter((line) => line.startsWith("# TYPE"));
+  assert.equal(new Set(types).size, types.length);
 });

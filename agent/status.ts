@@ -5,6 +5,8 @@
  * @module
  */
 
+import type { Traffic, TunnelCounters } from "../dataplane/state.ts";
+
 /** The agent's state in numbers. Times are milliseconds since the epoch. */
 export class Status {
   readonly started = Date.now();
@@ -32,22 +34,32 @@ export class Status {
   trafficErrors = 0;
   /** Read at each scrape: the last answer from the store. */
   lastContact: () => number = () => 0;
+  /** Read at each scrape, too: what the tunnel carried; undefined where none runs. */
+  tunnel: () => Promise<TunnelCounters | undefined> = () => Promise.resolve(undefined);
 }
 
-/** One metric of the text format. */
-interface Metric {
+/** A metric of the text format, with all its samples. */
+interface Family {
   name: string;
   type: "gauge" | "counter";
   help: string;
-  value: number;
+  /** Labels, `backend="udp"` or none, and values. */
+  samples: [labels: string, value: number][];
 }
 
 /**
  * The status in Prometheus' text format 0.0.4.
+ *
+ * @param tunnel the counters of the udp backend's tunnel, where one runs
  */
-export function metricsText(status: Status, version: string): string {
-  const labels = `backend="${status.backend}"`;
-  const metrics: Metric[] = [
+export function metricsText(status: Status, version: string, tunnel?: TunnelCounters): string {
+  const families = [...agentFamilies(status, version), ...tunnel ? tunnelFamilies(tunnel) : []];
+  return families.map(text).join("");
+}
+
+function agentFamilies(status: Status, version: string): Family[] {
+  const backend = `backend="${status.backend}"`;
+  return [
     gauge(
       "flanneld_ready",
       "1 once the subnet file is written and peers are programmed.",
@@ -88,33 +100,71 @@ export function metricsText(status: Status, version: string): string {
       "Entries that the kernel refused last time.",
       status.failedEntries,
     ),
-    counter(`flanneld_backend_errors_total{${labels}}`, "Refused entries.", status.backendErrors),
+    counter("flanneld_backend_errors_total", "Refused entries.", [[backend, status.backendErrors]]),
     counter(
       "flanneld_traffic_errors_total",
       "Failed runs of the traffic rules.",
       status.trafficErrors,
     ),
-    gauge(`flanneld_info{version="${version}",${labels}}`, "The version and backend that run.", 1),
+    gauge("flanneld_info", "The version and backend that run.", [
+      [`version="${version}",${backend}`, 1],
+    ]),
   ];
-  return metrics.map(text).join("");
 }
 
-const gauge = (name: string, help: string, value: number): Metric => ({
-  name,
-  type: "gauge",
-  help,
-  value,
-});
+/** The tunnel's counters start anew with the tunnel, as counters may. */
+function tunnelFamilies({ sent, received, drops, icmpSent, peers }: TunnelCounters): Family[] {
+  const ofPeers = (value: (peer: TunnelCounters["peers"][number]) => number): Family["samples"] =>
+    peers.map((peer) => [`peer="${peer.endpoint}"`, value(peer)]);
+  const direction = (name: string, what: string, all: Traffic, own: "sent" | "received") => [
+    counter(`flanneld_tunnel_${name}_packets_total`, `Inner packets ${what}.`, all.packets),
+    counter(`flanneld_tunnel_${name}_bytes_total`, `Bytes of inner packets ${what}.`, all.bytes),
+    counter(
+      `flanneld_tunnel_peer_${name}_packets_total`,
+      `Inner packets ${what}, by the peer's address.`,
+      ofPeers((peer) => peer[own].packets),
+    ),
+    counter(
+      `flanneld_tunnel_peer_${name}_bytes_total`,
+      `Bytes of inner packets ${what}, by the peer's address.`,
+      ofPeers((peer) => peer[own].bytes),
+    ),
+  ];
+  return [
+    ...direction("sent", "sent to peers", sent, "sent"),
+    ...direction("received", "received from peers", received, "received"),
+    counter(
+      "flanneld_tunnel_dropped_packets_total",
+      "Packets that went no further, by reason.",
+      Object.entries(drops).map(([reason, count]) => [`reason="${reason}"`, count]),
+    ),
+    counter(
+      "flanneld_tunnel_peer_dropped_packets_total",
+      "Packets that came from a peer and went no further.",
+      ofPeers((peer) => peer.dropped),
+    ),
+    counter("flanneld_tunnel_icmp_sent_total", "ICMP errors sent.", icmpSent),
+  ];
+}
 
-const counter = (name: string, help: string, value: number): Metric => ({
-  name,
-  type: "counter",
-  help,
-  value,
-});
+const gauge = (name: string, help: string, value: number | Family["samples"]) =>
+  family("gauge", name, help, value);
 
-function text({ name, type, help, value }: Metric): string {
-  const family = name.split("{")[0];
-  const number = value === Infinity ? "+Inf" : String(value);
-  return `# HELP ${family} ${help}\n# TYPE ${family} ${type}\n${name} ${number}\n`;
+const counter = (name: string, help: string, value: number | Family["samples"]) =>
+  family("counter", name, help, value);
+
+function family(
+  type: Family["type"],
+  name: string,
+  help: string,
+  value: number | Family["samples"],
+): Family {
+  return { name, type, help, samples: typeof value === "number" ? [["", value]] : value };
+}
+
+function text({ name, type, help, samples }: Family): string {
+  const lines = samples.map(([labels, value]) =>
+    `${name}${labels && `{${labels}}`} ${value === Infinity ? "+Inf" : value}\n`
+  );
+  return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join("")}`;
 }

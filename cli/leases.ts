@@ -6,6 +6,7 @@
 import type { Lease } from "../subnet/types.ts";
 import type { Settings } from "./parse.ts";
 import { Store } from "./store.ts";
+import { table } from "./table.ts";
 import { announcesUs, thisNode, warnRefused } from "./this_node.ts";
 
 /** A lease as `--json` prints it. The shape is stable: fields may be added, none go. */
@@ -60,13 +61,10 @@ export function leaseTable(entries: readonly LeaseEntry[]): string {
   const shown = columns.filter(([title, text]) =>
     !/IPV6|VTEP|^$/.test(title) || entries.some((entry) => text(entry))
   );
-  const rows = [
+  return table([
     shown.map(([title]) => title),
     ...entries.map((entry) => shown.map(([, text]) => text(entry) ?? "-")),
-  ];
-  const widths = shown.map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  const line = (row: string[]) => row.map((cell, column) => cell.padEnd(widths[column])).join("  ");
-  return rows.map((row) => line(row).trimEnd()).join("\n");
+  ]);
 }
 
 function vtepMac(data: unknown): string | null {

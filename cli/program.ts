@@ -92,6 +92,16 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
     ),
   );
 
+  program.command("peers")
+    .description(
+      "List the other nodes as the agent that runs on this one sees them, with what the udp backend " +
+        "sent them, received and dropped.",
+    )
+    .option("--json", "Print JSON.")
+    .action(
+      run(async (command) => (await import("./peers.ts")).peers(command.opts().json === true)),
+    );
+
   program.command("docker-opts")
     .description(
       "Write this node's subnet and MTU as options for the Docker daemon, in a file of environment " +

@@ -97,12 +97,15 @@ export class DataPlane implements Disposable {
     }
   }
 
-  /** What the tunnel carried and dropped; undefined where none runs. */
-  // deno-lint-ignore require-await -- as above
+  /**
+   * What the tunnel carried and dropped; undefined where none runs. On another thread, as it waits
+   * for the end of an apply.
+   */
   async counters(): Promise<TunnelCounters | undefined> {
-    this.#requireOpen();
-    const answer = this.#library.symbols.dp_counters(this.#handle);
-    return take<TunnelCounters | null>(this.#library, answer) ?? undefined;
+    const counters = await this.#call<TunnelCounters | null>((symbols) =>
+      symbols.dp_counters(this.#handle)
+    );
+    return counters ?? undefined;
   }
 
   /** Removes all devices and routes of the agent's, also those of an earlier process. */

@@ -51,6 +51,7 @@ const SYMBOLS = {
       "u32", // uint32_t handle
     ],
     result: "pointer", // char *
+    nonblocking: true,
   },
   dp_cleanup: {
     parameters: [

@@ -16,7 +16,7 @@ export interface DevOptions {
 }
 
 /** Backends that carry packets between namespaces of one machine. */
-const BACKENDS = ["vxlan", "host-gw"];
+const BACKENDS = ["vxlan", "host-gw", "udp"];
 const FAMILIES = ["ipv4", "ipv6", "dual"] satisfies Families[];
 const MOST_NODES = 8;
 

@@ -15,7 +15,7 @@ Deno.test("a mistake is one line that names it, with status 2", () => {
   const mistakes: [string[], RegExp][] = [
     [["--nodes=9"], /--nodes.*'9'.*2 to 8/],
     [["--nodes=1.5"], /--nodes.*2 to 8/],
-    [["--backend=vlan"], /--backend.*'vlan'.*vxlan, host-gw/],
+    [["--backend=vlan"], /--backend.*'vlan'.*vxlan, host-gw, udp/],
     [["--family=ipx"], /--family.*dual/],
     [["--nope"], /--nope/],
     [["stray"], /argument/],
