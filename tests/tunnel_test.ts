@@ -2,17 +2,16 @@
  * The tunnel's packet path between real namespaces, by way of the crate's example program.
  */
 import assert from "node:assert/strict";
-import { Buffer } from "node:buffer";
 import { fileURLToPath } from "node:url";
+import { shoot, TUNNEL_PORT as PORT, udpPacket as packet } from "./lib/datagrams.ts";
 import { NetNs, type Process, run, veth, waitFor } from "./lib/netns.ts";
+import { transfer } from "./lib/transfer.ts";
 
 const EXAMPLE = Deno.env.get("TUNNEL_EXAMPLE") ??
   fileURLToPath(new URL("../dataplane-rs/target/release/examples/tunnel", import.meta.url));
-const TRANSFER = fileURLToPath(new URL("./lib/transfer.ts", import.meta.url));
 const ROUGH_PATH = fileURLToPath(new URL("./lib/rough_path.ts", import.meta.url));
 /** Bytes of each transfer; a gigabyte is for a run that is not in a hurry. */
 const BYTES = Number(Deno.env.get("TUNNEL_BYTES") ?? 64 << 20);
-const PORT = 8285;
 
 /** One end: 10.1.N.0/24 and fd00:N::/64 behind a tunnel device. */
 class End implements AsyncDisposable {
@@ -113,16 +112,6 @@ async function pair({ v6 = false, without = [] as string[], queues = 0 } = {}): 
   }
 }
 
-/** Sends `bytes` by TCP and demands that they come as they went. */
-async function transfer(from: NetNs, to: NetNs, address: string, bytes: number): Promise<void> {
-  const deno = [Deno.execPath(), "run", "--allow-net", TRANSFER];
-  await using server = to.spawn(deno[0], [...deno.slice(1), "serve"]);
-  await server.waitForLine(/^listening/);
-  const sent = await from.run(deno[0], ...deno.slice(1), "send", address, String(bytes));
-  const [, digest] = await server.waitForLine(/^digest (\S+)/, 60_000);
-  assert.equal(sent.trim(), `digest ${digest}`);
-}
-
 const VARIANTS: { title: string; without: string[]; v6?: boolean; queues?: number }[] = [
   { title: "all offloads", without: [] },
   { title: "four queues", without: [], queues: 4 },
@@ -154,6 +143,35 @@ Deno.test("offloads carry many packets a call", async () => {
   const [sender, receiver] = [await a.counters(), await b.counters()];
   assert.ok(sender.sent > 10 * sender.socket_sends, JSON.stringify(sender));
   assert.ok(receiver.received > 10 * receiver.tun_writes, JSON.stringify(receiver));
+});
+
+Deno.test("a burst of small UDP datagrams is joined and arrives with right checksums", async () => {
+  await using nodes = await pair();
+  const { a, b } = nodes;
+  for (const address of [b.address, b.address6]) {
+    const before = await b.counters();
+    await using server = b.ns.spawn("iperf3", ["--server", "--one-off", "--forceflush"]);
+    await server.waitForLine(/^Server listening/);
+    const flags = ["--udp", "--length", "64", "--bitrate", "0", "--time", "1"];
+    await a.ns.run("iperf3", "--client", address, ...flags);
+    await server.status;
+    const after = await b.counters();
+    const [packets, writes] = [
+      after.received - before.received,
+      after.tun_writes - before.tun_writes,
+    ];
+    assert.ok(packets > 2 * writes, `${packets} packets in ${writes} writes`);
+  }
+  const snmp = await b.ns.run(
+    "nstat",
+    "-asz",
+    "UdpInCsumErrors",
+    "Udp6InCsumErrors",
+    "UdpInDatagrams",
+  );
+  assert.match(snmp, /UdpInCsumErrors +0 /);
+  assert.match(snmp, /Udp6InCsumErrors +0 /);
+  assert.match(snmp, /UdpInDatagrams +[1-9]/);
 });
 
 Deno.test("TCP crosses a path that loses and reorders", async () => {
@@ -228,32 +246,6 @@ Deno.test("no route and no hop left are told to the sender", async () => {
   await a.ns.run("ping", "-c1", "-W2", "-t3", b.address);
 });
 
-/** A UDP packet over IPv4 without a UDP checksum. */
-function packet(source: number[], destination: number[], more: { ttl?: number } = {}): Uint8Array {
-  const bytes = new Uint8Array(32);
-  const view = new DataView(bytes.buffer);
-  bytes.set([0x45, 0, 0, bytes.length, 0, 0, 0x40, 0, more.ttl ?? 64, 17, 0, 0]);
-  bytes.set([...source, ...destination], 12);
-  let sum = 0;
-  for (let at = 0; at < 20; at += 2) sum += view.getUint16(at);
-  view.setUint16(10, ~((sum & 0xffff) + (sum >> 16)));
-  view.setUint16(20, 9);
-  view.setUint16(22, 9);
-  view.setUint16(24, 12);
-  return bytes;
-}
-
-/** Sends datagrams from a namespace's address, one after the other. */
-async function shoot(ns: NetNs, source: string, port: number, to: string, datagrams: Uint8Array[]) {
-  const program =
-    `const c = Deno.listenDatagram({ transport: "udp", hostname: "${source}", port: ${port} });
-    for (const hex of Deno.args) {
-      await c.send(Uint8Array.fromHex(hex), { transport: "udp", hostname: "${to}", port: ${PORT} });
-    }`;
-  const hex = datagrams.map((datagram) => Buffer.from(datagram).toString("hex"));
-  await ns.run(Deno.execPath(), "eval", "--unstable-net", program, ...hex);
-}
-
 Deno.test("only what a peer may send passes, all else is counted by reason", async () => {
   await using a = await NetNs.create("ta");
   await using b = await NetNs.create("tb");
@@ -263,21 +255,24 @@ Deno.test("only what a peer may send passes, all else is counted by reason", asy
   );
   const peers = [peer("192.0.2.1", 2), peer("192.0.2.9", 4)];
   await using end = await End.start(b, 3, "192.0.2.2", peers, []);
-  const [mine, ours] = [[10, 1, 2, 5], [10, 1, 3, 0]];
+  const [mine, ours] = ["10.1.2.5", "10.1.3.0"];
   const good = packet(mine, ours);
-  await shoot(a, "192.0.2.7", PORT, "192.0.2.2", [good]);
-  await shoot(a, "192.0.2.1", 9999, "192.0.2.2", [good]);
+  await shoot(a, { hostname: "192.0.2.7", port: PORT }, "192.0.2.2", [good]);
+  await shoot(a, { hostname: "192.0.2.1", port: 9999 }, "192.0.2.2", [good]);
   const version = Uint8Array.from(good, (byte, at) => at === 0 ? 0x55 : byte);
   const rows: [string, Uint8Array[]][] = [
-    ["spoofed_source", [packet([10, 1, 4, 5], ours), packet([8, 8, 8, 8], ours)]],
-    ["wrong_destination", [packet(mine, [10, 1, 4, 1]), packet(mine, [192, 0, 2, 2])]],
-    ["multicast", [packet(mine, [224, 0, 0, 1]), packet(mine, [255, 255, 255, 255])]],
+    ["spoofed_source", [packet("10.1.4.5", ours), packet("8.8.8.8", ours)]],
+    ["wrong_destination", [packet(mine, "10.1.4.1"), packet(mine, "192.0.2.2")]],
+    ["multicast", [packet(mine, "224.0.0.1"), packet(mine, "255.255.255.255")]],
     ["truncated", [new Uint8Array(0), good.subarray(0, 1), good.subarray(0, 19)]],
     ["bad_version", [version]],
     ["bad_length", [good.subarray(0, 31), Uint8Array.of(...good, 0)]],
     ["ttl_expired", [packet(mine, ours, { ttl: 1 }), packet(mine, ours, { ttl: 0 })]],
   ];
-  await shoot(a, "192.0.2.1", PORT, "192.0.2.2", [...rows.flatMap(([, bad]) => bad), good]);
+  await shoot(a, { hostname: "192.0.2.1", port: PORT }, "192.0.2.2", [
+    ...rows.flatMap(([, bad]) => bad),
+    good,
+  ]);
   const counters = await waitFor(async () => {
     const counters = await end.counters();
     return counters.received === 1 && counters;

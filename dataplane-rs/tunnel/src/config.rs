@@ -150,6 +150,8 @@ pub enum Event {
         /// What the kernel said.
         reason: String,
     },
+    /// No raw socket for ICMP errors (CAP_NET_RAW is missing): senders are not told why packets are dropped.
+    NoIcmp(String),
     /// The tunnel was closed.
     Closed,
 }

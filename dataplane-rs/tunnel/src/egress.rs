@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use crate::admit::{self, Refusal};
-use crate::config::Offload;
+use crate::config::{Event, Offload};
 use crate::counters::{DropReason, WorkerCounters};
 use crate::icmp;
 use crate::peers::PeerTable;
@@ -41,21 +41,22 @@ pub struct Egress {
 
 impl Egress {
     /// Allocates the buffers and opens the raw sockets.
-    ///
-    /// # Errors
-    /// What socket(2) says.
-    pub fn new(id: usize, io: &Io) -> io::Result<Self> {
+    pub fn new(id: usize, shared: &Shared, io: &Io) -> Self {
+        let (icmp, refused) = icmp::Sender::open();
+        if let Some(error) = refused.filter(|_| id == 0) {
+            shared.tell(Event::NoIcmp(error.to_string()));
+        }
         let gso = |index: usize| io.sockets[index].as_ref().is_some_and(|socket| socket.gso);
-        Ok(Self {
+        Self {
             id,
             arena: vec![0; PACKETS_LEN + HEADERS_LEN].into_boxed_slice(),
             packets_end: 0,
             headers_end: 0,
             sender: Sender::new(),
             gso: [gso(0), gso(1)],
-            icmp: icmp::Sender::open()?,
+            icmp,
             icmp_packet: Box::new([0; icmp::MAX_LEN]),
-        })
+        }
     }
 
     /// Takes what the device has, up to a batch; true where there was something.

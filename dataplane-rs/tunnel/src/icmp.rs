@@ -151,7 +151,7 @@ fn build_v6(
 /// that comes in by a device with a source of the host's own is dropped as martian.
 #[derive(Debug)]
 pub struct Sender {
-    v4: Socket,
+    v4: Option<Socket>,
     v6: Option<Socket>,
     tokens: u32,
     refilled: Instant,
@@ -162,22 +162,28 @@ impl Sender {
     /// over what a node has of workers.
     const RATE: u32 = 250;
 
-    /// Opens the raw sockets (CAP_NET_RAW); a host without IPv6 has only the one.
-    ///
-    /// # Errors
-    /// What socket(2) says for IPv4.
-    pub fn open() -> io::Result<Self> {
+    /// Opens the raw sockets, and gives what socket(2) said where IPv4's was refused (EPERM without
+    /// CAP_NET_RAW): packets cross all the same. A host without IPv6 has only the one.
+    pub fn open() -> (Self, Option<io::Error>) {
         let open = |domain| -> io::Result<Socket> {
             let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
             socket.set_nonblocking(true)?;
             Ok(socket)
         };
-        Ok(Self {
-            v4: open(Domain::IPV4)?,
-            v6: open(Domain::IPV6).ok(),
-            tokens: Self::RATE,
-            refilled: Instant::now(),
-        })
+        let (v4, refused) = match open(Domain::IPV4) {
+            Ok(socket) => (Some(socket), None),
+            Err(error) => (None, Some(error)),
+        };
+        let v6 = open(Domain::IPV6).ok();
+        (
+            Self {
+                v4,
+                v6,
+                tokens: Self::RATE,
+                refilled: Instant::now(),
+            },
+            refused,
+        )
     }
 
     /// Takes a token; false where the rate is used up.
@@ -193,12 +199,8 @@ impl Sender {
 
     /// Sends the packet that [`build`] made to `to`; false where the kernel refused it.
     pub fn send(&self, packet: &[u8], to: IpAddr) -> bool {
-        let socket = if to.is_ipv4() {
-            Some(&self.v4)
-        } else {
-            self.v6.as_ref()
-        };
-        socket.is_some_and(|socket| {
+        let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 };
+        socket.as_ref().is_some_and(|socket| {
             socket
                 .send_to(packet, &SocketAddr::new(to, 0).into())
                 .is_ok()

@@ -14,12 +14,12 @@
 //! # }
 //! ```
 //!
-//! One thread a queue carries packets in both directions ([`worker`]):
+//! One thread a queue (`worker`) carries packets in both directions:
 //!
-//! * TUN to UDP ([`egress`]): read ([`tun`]) → route, MTU, TTL ([`admit`]) → cut super-packets, complete
-//!   checksums ([`segment`]) → gather datagrams ([`send`]).
-//! * UDP to TUN ([`ingress`]): take ([`receive`]) → known sender, inner addresses, TTL ([`admit`]) → join
-//!   packets of one flow ([`coalesce`]) → write ([`tun`]).
+//! * TUN to UDP (`egress`): read (`tun`) → route, MTU, TTL ([`admit`]) → cut super-packets, complete
+//!   checksums ([`segment`]) → gather datagrams (`send`).
+//! * UDP to TUN (`ingress`): take (`receive`) → known sender, inner addresses, TTL ([`admit`]) → join
+//!   packets of one flow ([`coalesce`]) → write (`tun`).
 //!
 //! On that path nothing is allocated and nothing locked.
 

@@ -100,7 +100,7 @@ impl Tunnel {
 
     fn spawn(&mut self, id: usize, io: Io, spin: Duration) -> io::Result<()> {
         let shared = self.shared.clone();
-        let mut worker = Worker::new(id, shared.clone(), io, self.joined, spin)?;
+        let mut worker = Worker::new(id, shared.clone(), io, self.joined, spin);
         let thread = std::thread::Builder::new()
             .name(format!("tunnel-{id}"))
             .spawn(move || {

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 
 use crate::admit::LocalSubnets;
+use crate::coalesce::Joins;
 use crate::config::{Event, Offload};
 use crate::counters::WorkerCounters;
 use crate::egress::Egress;
@@ -89,24 +90,15 @@ pub struct Worker {
 
 impl Worker {
     /// A worker for the queue `id`.
-    ///
-    /// # Errors
-    /// What opening the raw sockets for ICMP says.
-    pub fn new(
-        id: usize,
-        shared: Arc<Shared>,
-        io: Io,
-        joins: crate::coalesce::Joins,
-        spin: Duration,
-    ) -> io::Result<Self> {
-        let egress = Egress::new(id, &io)?;
-        Ok(Self {
+    pub fn new(id: usize, shared: Arc<Shared>, io: Io, joins: Joins, spin: Duration) -> Self {
+        let egress = Egress::new(id, &shared, &io);
+        Self {
             egress,
             ingress: Ingress::new(id, joins),
             shared,
             io,
             spin,
-        })
+        }
     }
 
     /// Carries packets until the tunnel is stopped or the device goes.
