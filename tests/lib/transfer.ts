@@ -1,15 +1,33 @@
 /**
- * A byte-exact TCP transfer between two namespaces, run as a program in each: `serve` takes one
+ * A byte-exact TCP transfer between two namespaces, which runs this file as a program in each: `serve` takes one
  * connection and prints the SHA-256 of what came, `send ADDRESS PORT BYTES` sends that many
  * pseudo-random bytes and prints the SHA-256 of what it sent.
  *
  * @module
  */
+import assert from "node:assert/strict";
 import { createCipheriv, createHash, randomBytes } from "node:crypto";
+import type { NetNs } from "./netns.ts";
 
-/** Port that `serve` listens on. */
-export const PORT = 5300;
+const PORT = 5300;
 const CHUNK = 1 << 20;
+
+/** Sends `bytes` by TCP and demands that they come as they went; gives the seconds it took. */
+export async function transfer(
+  from: NetNs,
+  to: NetNs,
+  address: string,
+  bytes: number,
+): Promise<number> {
+  const program = [Deno.execPath(), "run", "--allow-net", import.meta.filename!] as const;
+  await using server = to.spawn(program[0], [...program.slice(1), "serve"]);
+  await server.waitForLine(/^listening/, 20_000);
+  const started = performance.now();
+  const sent = await from.run(...program, "send", address, String(bytes));
+  const [, digest] = await server.waitForLine(/^digest (\S+)/, 60_000);
+  assert.equal(sent.trim(), `digest ${digest}`);
+  return (performance.now() - started) / 1000;
+}
 
 async function serve(): Promise<void> {
   const listener = Deno.listen({ hostname: "::", port: PORT });
