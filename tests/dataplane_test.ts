@@ -143,7 +143,12 @@ Deno.test("apply makes a vxlan device with its entries, and again changes nothin
 
   const monitor = n.ns.spawn("ip", ["monitor", "link", "address", "route", "neigh"]);
   await n.ip("link", "add", "probe0", "type", "bridge");
-  await monitor.waitForLine(/probe0/);
+  await waitFor(async () => {
+    // What happened before it listened is not shown.
+    await n.ip("link", "set", "probe0", "mtu", "1300");
+    await n.ip("link", "set", "probe0", "mtu", "1350");
+    return monitor.lines.some((line) => line.includes("probe0"));
+  }, { limitMs: 5_000, what: "ip monitor to listen" });
   const again = await apply(n, vxlan(3));
   const { added, changed, removed, kept } = again;
   assert.deepEqual({ added, changed, removed, kept }, {

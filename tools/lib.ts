@@ -25,6 +25,15 @@ export async function buildLibrary(): Promise<string> {
 }
 
 /**
+ * Builds the example program by which the tests drive the tunnel alone.
+ *
+ * @throws {ToolError} where cargo is missing or fails
+ */
+export async function buildTunnelExample(): Promise<void> {
+  await cargo("building the tunnel's example", ["build", "-p", "tunnel", "--example", "tunnel"]);
+}
+
+/**
  * Builds the launcher, linked statically so that it needs nothing of the node, and the program that
  * packs, and returns their paths.
  *

@@ -9,7 +9,7 @@
  */
 import { check } from "./check.ts";
 import { TestCount } from "./count.ts";
-import { hasCargo } from "./lib.ts";
+import { buildTunnelExample, hasCargo } from "./lib.ts";
 import { must, ROOT, run, ToolError } from "./process.ts";
 import { BINARY } from "./runtime.ts";
 import { setup } from "./setup.ts";
@@ -88,8 +88,12 @@ async function all(): Promise<void> {
   if (!ready) return;
   const built = await part(
     "build",
-    () =>
-      must("building", Deno.execPath(), ["run", "-A", "tools/build.ts"], { limit: BUILD_LIMIT }),
+    async () => {
+      await must("building", Deno.execPath(), ["run", "-A", "tools/build.ts"], {
+        limit: BUILD_LIMIT,
+      });
+      await buildTunnelExample();
+    },
   );
   if (!built) return;
   const left = Math.max(60, WHOLE_LIMIT - (performance.now() - started) / 1000);
