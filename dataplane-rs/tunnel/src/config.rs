@@ -78,8 +78,9 @@ pub struct TunnelConfig {
     /// Bytes asked for each socket's receive buffer. It must hold what TCP senders have on the way while the
     /// thread waits for a CPU: with 4 MiB four streams lost super-packets here, with 16 MiB none.
     pub receive_buffer: usize,
-    /// How long a thread asks again, yielding its CPU in between, before it sleeps; saves a wake-up a round
-    /// trip. At 50 µs the median round trip of a ping each 5 ms was 0.08 ms here, without it 0.12.
+    /// How long a thread asks again, yielding its CPU in between, before it sleeps. With 50 µs the median
+    /// round trip of a ping each 5 ms was 0.08 ms instead of 0.12 on busy CPUs; on idle ones, where waking
+    /// them takes most of it, it made no difference.
     pub spin: Duration,
     /// Offloads to use.
     pub offloads: Offloads,
