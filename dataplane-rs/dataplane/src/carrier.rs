@@ -168,6 +168,10 @@ impl Watcher {
                 Some(TunnelEvent::Closed) => return,
                 Some(TunnelEvent::DeviceGone) => ("its device was deleted".to_string(), true),
                 Some(TunnelEvent::Failed(reason)) => (reason, true),
+                Some(TunnelEvent::NoIcmp(reason)) => (
+                    format!("sends no ICMP errors, CAP_NET_RAW is missing: {reason}"),
+                    false,
+                ),
                 Some(TunnelEvent::OffloadOff { offload, reason }) => (
                     format!("works without {}: {reason}", offload.label()),
                     false,
