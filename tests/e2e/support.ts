@@ -5,6 +5,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import type { PeersReport } from "../../agent/peers_report.ts";
 import { type Cluster, type Container, type Node, PREFIX } from "../lib/cluster.ts";
 import { type NetNs, type Process, waitFor } from "../lib/netns.ts";
 import { releaseFolder } from "../../tools/lib.ts";
@@ -407,7 +408,7 @@ export async function killHard(agent: Process): Promise<void> {
 
 /** Runs the agent's program to its end on a node, with arguments of one's own. */
 export async function runFlanneld(
-  node: Node,
+  node: Pick<Node, "ns">,
   ...args: string[]
 ): Promise<{ code: number; stdout: string; stderr: string }> {
   const [command, ...first] = flanneldCommand();
@@ -421,4 +422,11 @@ export function flanneldCommand(): string[] {
   const main = new URL("../../cli/main.ts", import.meta.url).pathname;
   const library = `_FLANNELD_LIB=${releaseFolder()}/libdataplane.so`;
   return ["env", library, Deno.execPath(), "run", "-A", "--unstable-net", main];
+}
+
+/** What `flanneld peers --json` prints on a node. */
+export async function peersOf(node: Node): Promise<PeersReport> {
+  const { code, stdout, stderr } = await runFlanneld(node, "peers", "--json");
+  assert.equal(code, 0, stderr);
+  return JSON.parse(stdout) as PeersReport;
 }
