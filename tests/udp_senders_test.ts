@@ -132,6 +132,15 @@ Deno.test("flanneld peers: a table with totals, and one line where no agent runs
   assert.match(none.stderr, /^flanneld: no flanneld runs on this node[^\n]*\n$/);
 });
 
+Deno.test("flanneld peers tells an agent that waits from none", async () => {
+  await using cluster = await Cluster.create({ label: "peerwait", nodes: 1, network: null });
+  const [node] = cluster.nodes;
+  await node.startAgent().waitForLine(/coreos\.com\/network\/config/, 20_000);
+  const { code, stderr } = await runFlanneld(node, "peers");
+  assert.equal(code, 1);
+  assert.match(stderr, /^flanneld: flanneld is not ready on this node yet[^\n]*\n$/);
+});
+
 Deno.test("flanneld peers lists the peers of a backend that counts nothing", async () => {
   await using cluster = await Cluster.create({ label: "peerlist", families: "dual" });
   const [one, two] = cluster.nodes;
