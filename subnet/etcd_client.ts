@@ -11,8 +11,6 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { isIP } from "node:net";
-import { rootCertificates } from "node:tls";
 import {
   Etcd3,
   EtcdLeaseInvalidError,
@@ -20,13 +18,13 @@ import {
   type IKeyValue,
   type ILeaseKeepAliveRequest,
   type ILeaseKeepAliveResponse,
-  type IOptions,
   type IRangeRequest,
   type ITxnRequest,
   type ITxnResponse,
   type IWatchRequest,
   type IWatchResponse,
 } from "etcd3";
+import { CALL_LIMIT, CHANNEL, credentials, Login, NO_POLICY, targetName } from "./etcd_channel.ts";
 
 export { CompareResult, CompareTarget } from "etcd3";
 export type { ICompare, IKeyValue, IRequestOp, IWatchResponse } from "etcd3";
@@ -61,21 +59,6 @@ export class LeaseEndedError extends Error {
 
 /** Milliseconds that an endpoint may be silent before a read asks the next one, too. */
 const STAGGER = 250;
-
-/** Milliseconds for one call. */
-const CALL_LIMIT = 8_000;
-
-const CHANNEL = {
-  // The default, 4 MB, is less than 10,000 leases.
-  "grpc.max_receive_message_length": 256 * 1024 * 1024,
-  // 64 KiB by default, which makes a large snapshot wait for many round trips.
-  "grpc-node.flow_control_window": 4 * 1024 * 1024,
-  // Notices an etcd that went away without a word; the server takes no pings more often than 5 s.
-  "grpc.keepalive_time_ms": 20_000,
-  "grpc.keepalive_timeout_ms": 5_000,
-  // Spares a DNS query for a TXT record that no etcd has.
-  "grpc.service_config_disable_resolution": 1,
-};
 
 /** A connection to one endpoint. */
 interface Connection {
@@ -321,7 +304,7 @@ export class EtcdClient {
     const login = new Login();
     const etcd = new Etcd3({
       hosts: endpoint,
-      credentials: endpoint.startsWith("https:") ? this.#credentials() : undefined,
+      credentials: endpoint.startsWith("https:") ? credentials(this.#access) : undefined,
       grpcOptions: { ...CHANNEL, ...targetName(endpoint) },
       defaultCallOptions: ({ isStream }) => ({
         ...(isStream ? {} : { deadline: Date.now() + CALL_LIMIT }),
@@ -334,15 +317,6 @@ export class EtcdClient {
     // A connection may be dropped before anyone waits for it.
     ready.catch(() => {});
     return { endpoint, etcd, ready };
-  }
-
-  #credentials() {
-    const { cafile, certfile, keyfile } = this.#access;
-    return {
-      rootCertificate: cafile ? readPem(cafile) : Buffer.from(rootCertificates.join("\n")),
-      privateKey: keyfile ? readPem(keyfile) : undefined,
-      certChain: certfile ? readPem(certfile) : undefined,
-    };
   }
 
   /** The error as one line that says what to do; never with the password, which no cause holds. */
@@ -364,70 +338,6 @@ export class EtcdClient {
         "grant the user a role that may read and write below --etcd-prefix",
     }[kind];
     return new EtcdFault(kind, message, error);
-  }
-}
-
-/**
- * A user's token, which goes along with each call. etcd3's own login opens a channel without our
- * options, {@linkcode targetName} among them.
- */
-class Login {
-  #token: string | undefined;
-
-  /** Gets a token for a user. */
-  async as(etcd: Etcd3, user: { name: string; password: string }): Promise<void> {
-    this.#token = (await etcd.auth.authenticate(user)).token;
-  }
-
-  /** Adds the token to a call. */
-  readonly interceptor: Interceptor = (options, nextCall) => {
-    const call = nextCall(options);
-    const token = this.#token;
-    if (token !== undefined) {
-      const start = call.start.bind(call);
-      call.start = (metadata, listener) => {
-        metadata.set("token", token);
-        start(metadata, listener);
-      };
-    }
-    // gRPC calls no more than the interface; its type asks for a class that cannot be had here.
-    return call as ReturnType<Interceptor>;
-  };
-}
-
-/** Interceptors as gRPC takes them. */
-type Interceptor = NonNullable<
-  ReturnType<Extract<IOptions["defaultCallOptions"], (...args: never[]) => unknown>>["interceptors"]
->[number];
-
-/**
- * For an endpoint that is an IP address: grpc-js gives it to TLS as the server's name, which the
- * runtime refuses. With a final dot it is taken, and the certificate is checked for the address all
- * the same, as the check leaves the dot out.
- */
-function targetName(endpoint: string): { "grpc.ssl_target_name_override"?: string } {
-  const host = new URL(endpoint).hostname.replace(/^\[|\]$/g, "");
-  return isIP(host) ? { "grpc.ssl_target_name_override": `${host}.` } : {};
-}
-
-/** Leaves fault handling to {@linkcode EtcdClient}. The shape is cockatiel's `IPolicy`. */
-const NO_POLICY = {
-  _altReturn: undefined as never,
-  onSuccess: () => ({ dispose: () => {} }),
-  onFailure: () => ({ dispose: () => {} }),
-  execute: async <T>(
-    call: (context: { signal: AbortSignal }) => PromiseLike<T> | T,
-    signal?: AbortSignal,
-  ): Promise<T> => await call({ signal: signal ?? NEVER }),
-};
-
-const NEVER = new AbortController().signal;
-
-function readPem(path: string): Buffer {
-  try {
-    return Buffer.from(Deno.readFileSync(path));
-  } catch (error) {
-    throw new Error(`cannot read the certificate or key ${path}: ${messageOf(error)}`);
   }
 }
 
