@@ -7,7 +7,18 @@ import { Buffer } from "node:buffer";
 import { isIP } from "node:net";
 import { rootCertificates } from "node:tls";
 import type { Etcd3, IOptions } from "etcd3";
-import type { EtcdAccess } from "./etcd_client.ts";
+
+/** Where etcd is and how to get in. */
+export interface EtcdAccess {
+  /** URLs, `http://` or `https://`. */
+  endpoints: string[];
+  /** PEM files: authority, client certificate and its key. */
+  cafile?: string;
+  certfile?: string;
+  keyfile?: string;
+  username?: string;
+  password?: string;
+}
 
 /** Milliseconds for one call. */
 export const CALL_LIMIT = 8_000;

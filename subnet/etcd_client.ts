@@ -24,22 +24,19 @@ import {
   type IWatchRequest,
   type IWatchResponse,
 } from "etcd3";
-import { CALL_LIMIT, CHANNEL, credentials, Login, NO_POLICY, targetName } from "./etcd_channel.ts";
+import {
+  CALL_LIMIT,
+  CHANNEL,
+  credentials,
+  type EtcdAccess,
+  Login,
+  NO_POLICY,
+  targetName,
+} from "./etcd_channel.ts";
 
+export type { EtcdAccess } from "./etcd_channel.ts";
 export { CompareResult, CompareTarget } from "etcd3";
 export type { ICompare, IKeyValue, IRequestOp, IWatchResponse } from "etcd3";
-
-/** Where etcd is and how to get in. */
-export interface EtcdAccess {
-  /** URLs, `http://` or `https://`. */
-  endpoints: string[];
-  /** PEM files: authority, client certificate and its key. */
-  cafile?: string;
-  certfile?: string;
-  keyfile?: string;
-  username?: string;
-  password?: string;
-}
 
 /** What stands in the way, which also tells whom to ask for help. */
 export type FaultKind = "unreachable" | "certificate" | "login" | "permission";
