@@ -9,6 +9,8 @@ import {
   type Contender,
   LARGE_NETWORK,
   median,
+  type Memory,
+  memory,
   putPeers,
   type Row,
   row,
@@ -21,10 +23,7 @@ const LOOKS = 9;
 const PEERS = 1_000;
 
 /** One agent's figures. */
-interface Usage {
-  /** MB of 1,048,576 bytes. */
-  resident: number;
-  privateDirty: number;
+interface Usage extends Memory {
   /** Processor time of the process and its children, in seconds over {@linkcode WATCH_S}. */
   cpu: number;
 }
@@ -68,7 +67,7 @@ async function measure(contender: Contender, peers: number): Promise<Usage> {
   const { pid } = nodes[0].agent!;
   const before = await cpuSeconds(pid);
   // Several looks, since a child that checks traffic rules lives for an instant every 5 s.
-  const looks: Omit<Usage, "cpu">[] = [];
+  const looks: Memory[] = [];
   for (let look = 0; look < LOOKS; look++) {
     await pause(WATCH_S / LOOKS);
     looks.push(await memory(pid));
@@ -95,22 +94,6 @@ async function cpuSeconds(pid: number): Promise<number> {
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ").map(Number);
   const TICKS_A_SECOND = 100;
   return (fields[11] + fields[12] + fields[13] + fields[14]) / TICKS_A_SECOND;
-}
-
-/** Memory of a process and the children that it has now. */
-async function memory(pid: number): Promise<Omit<Usage, "cpu">> {
-  const total = { resident: 0, privateDirty: 0 };
-  const children = await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`).catch(() => "");
-  for (const each of [pid, ...children.split(" ").filter(Boolean).map(Number)]) {
-    const kilobytes = (text: string, key: string) =>
-      Number(new RegExp(`^${key}:\\s+(\\d+) kB`, "m").exec(text)?.[1] ?? 0) / 1024;
-    total.resident += kilobytes(await Deno.readTextFile(`/proc/${each}/status`), "VmRSS");
-    total.privateDirty += kilobytes(
-      await Deno.readTextFile(`/proc/${each}/smaps_rollup`),
-      "Private_Dirty",
-    );
-  }
-  return total;
 }
 
 function pause(seconds: number): Promise<void> {

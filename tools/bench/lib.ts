@@ -6,6 +6,7 @@
  */
 import { type Cluster, GO_FLANNELD, GoNode, networkConfig, Node } from "../../tests/lib/cluster.ts";
 import { type Process, waitFor } from "../../tests/lib/netns.ts";
+import type { Panel } from "./chart.ts";
 import type { StoreJob } from "./store.ts";
 
 /** One line of the report. */
@@ -36,8 +37,14 @@ export interface Contender {
 /** Name of the Go agent in the report. */
 export const GO = "Go flanneld";
 
-/** A benchmark: measures the contenders and gives its rows. */
-export type Benchmark = (contenders: Contender[]) => Promise<Row[]>;
+/** What a benchmark found: its figures, and what of them can be drawn. */
+export interface Report {
+  rows: Row[];
+  panels: Panel[];
+}
+
+/** A benchmark: measures the contenders. */
+export type Benchmark = (contenders: Contender[]) => Promise<Report>;
 
 /** Network with room for 65,000 subnets. */
 export const LARGE_NETWORK = { ...networkConfig(), Network: "10.0.0.0/8", SubnetLen: 24 };
@@ -56,7 +63,7 @@ export async function findContenders(): Promise<Contender[]> {
   const built = `${ROOT}dist/flanneld`;
   const binary = Deno.env.get("FLANNELD_BIN") ?? (await exists(built) ? built : undefined);
   const contenders: Contender[] = [
-    { name: "ours", on: (node) => plainNode(Node, node, binary), what: binary ?? "the sources" },
+    { name: "ours", on: (node) => plainNode(Node, node, binary), what: binary || "the sources" },
   ];
   if (GO_FLANNELD) {
     contenders.push({ name: "go", on: (node) => plainNode(GoNode, node), what: GO_FLANNELD });
@@ -141,8 +148,13 @@ async function ownLease(node: Node): Promise<string | undefined> {
 }
 
 /** Writes the leases of peers number `first` and on into the cluster's etcd. */
-export async function putPeers(cluster: Cluster, first: number, count: number): Promise<void> {
-  const process = startStore(cluster.nodes[0], { job: "put", first, count });
+export async function putPeers(
+  cluster: Cluster,
+  first: number,
+  count: number,
+  backend?: "udp",
+): Promise<void> {
+  const process = startStore(cluster.nodes[0], { job: "put", first, count, backend });
   await process.waitForLine(/^done$/, 60_000);
   await process.status;
 }
@@ -221,4 +233,31 @@ export function row(
     met: most === undefined || ours === undefined ? undefined : ours <= most,
     samples: { ...samples },
   };
+}
+
+/** Memory in MB of 1,048,576 bytes. */
+export interface Memory {
+  resident: number;
+  privateDirty: number;
+}
+
+/** Memory of a process and the children that it has now. */
+export async function memory(pid: number): Promise<Memory> {
+  const children = await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`);
+  const parts = await Promise.all([
+    memoryOf(pid),
+    // One may end while it is looked at.
+    ...children.split(" ").filter(Boolean).map((child) =>
+      memoryOf(Number(child)).catch(() => ({ resident: 0, privateDirty: 0 }))
+    ),
+  ]);
+  const sum = (key: keyof Memory) => parts.reduce((total, part) => total + part[key], 0);
+  return { resident: sum("resident"), privateDirty: sum("privateDirty") };
+}
+
+async function memoryOf(pid: number): Promise<Memory> {
+  const text = await Deno.readTextFile(`/proc/${pid}/smaps_rollup`);
+  const of = (key: string) =>
+    Number(new RegExp(`^${key}:\\s+(\\d+) kB`, "m").exec(text)?.[1]) / 1024;
+  return { resident: of("Rss"), privateDirty: of("Private_Dirty") };
 }

@@ -1,22 +1,40 @@
 /**
- * `deno task bench [NAME…] [--agents ours,go] [--json FILE]`: measures the agent against its goals,
- * and against the Go agent where GO_FLANNELD names one. Needs root and the Debian packages of the
+ * `deno task bench [NAME…] [--agents ours,go] [--json FILE] [--svg FILE]`: measures the agent against
+ * its goals, and against the Go agent where GO_FLANNELD names one. What compares several ways of one
+ * measure (`tunnel`) is a table of its own, and a picture at `--svg`. Needs root and the Debian packages of the
  * tests; all traffic is in namespaces of its own.
  *
  * @module
  */
 import { parseArgs } from "node:util";
 import { requireRoot } from "../../tests/lib/netns.ts";
+import { chart, type Panel, significant } from "./chart.ts";
 import { idle } from "./idle.ts";
 import { latency } from "./latency.ts";
-import { type Benchmark, findContenders, type Row } from "./lib.ts";
+import { type Benchmark, type Contender, findContenders, type Report, type Row } from "./lib.ts";
 import { peers } from "./peers.ts";
 import { start } from "./start.ts";
+import { tunnel } from "./tunnel.ts";
 import { vxlan } from "./vxlan.ts";
 
-const BENCHMARKS: Record<string, Benchmark> = { start, peers, latency, idle, vxlan };
+const BENCHMARKS: Record<string, Benchmark> = {
+  start: rowsOnly(start),
+  peers: rowsOnly(peers),
+  latency: rowsOnly(latency),
+  idle: rowsOnly(idle),
+  vxlan: rowsOnly(vxlan),
+  tunnel,
+};
+
+const CAPTION =
+  `deno task bench tunnel: two namespaces on one veth pair, MTU 1500, one machine of ` +
+  `${navigator.hardwareConcurrency} CPUs, medians`;
 
 const HEAD = ["figure", "ours", "peer", "ratio", "goal"];
+
+function rowsOnly(measure: (contenders: Contender[]) => Promise<Row[]>): Benchmark {
+  return async (contenders) => ({ rows: await measure(contenders), panels: [] });
+}
 
 function number(value: number | undefined): string {
   if (value === undefined) return "-";
@@ -31,20 +49,32 @@ function cells({ figure, ours, peer, peerName, goal, met }: Row): string[] {
 }
 
 /** A table in Markdown, columns aligned. */
-function table(rows: Row[]): string {
-  const lines = [HEAD, ...rows.map(cells)];
-  const widths = HEAD.map((_, column) => Math.max(...lines.map((line) => line[column].length)));
+function table(lines: string[][]): string {
+  const widths = lines[0].map((_, column) => Math.max(...lines.map((line) => line[column].length)));
   const text = (line: string[]) =>
     `| ${line.map((cell, column) => cell.padEnd(widths[column])).join(" | ")} |`;
   const rule = `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`;
   return [text(lines[0]), rule, ...lines.slice(1).map(text)].join("\n");
 }
 
+/** A line a way, a column a measure. */
+function comparison(panels: Panel[]): string[][] {
+  const names = [...new Set(panels.flatMap(({ bars }) => bars.map(({ name }) => name)))];
+  const value = ({ bars }: Panel, name: string) => {
+    const bar = bars.find((candidate) => candidate.name === name);
+    return bar ? significant(bar.value) : "-";
+  };
+  return [
+    ["path", ...panels.map(({ title, unit }) => `${title} (${unit})`)],
+    ...names.map((name) => [name, ...panels.map((panel) => value(panel, name))]),
+  ];
+}
+
 async function main(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { json: { type: "string" }, agents: { type: "string" } },
+    options: { json: { type: "string" }, svg: { type: "string" }, agents: { type: "string" } },
   });
   const names = positionals.length > 0 ? positionals : Object.keys(BENCHMARKS);
   const unknown = names.find((name) => !(name in BENCHMARKS));
@@ -57,16 +87,23 @@ async function main(args: string[]): Promise<number> {
   const contenders = (await findContenders()).filter(({ name }) => wanted?.includes(name) ?? true);
   for (const { name, what } of contenders) console.log(`${name}: ${what}`);
   const rows: Row[] = [];
+  const panels: Panel[] = [];
   for (const name of names) {
     console.error(`bench: ${name} ...`);
-    rows.push(...await BENCHMARKS[name](contenders));
+    const report: Report = await BENCHMARKS[name](contenders);
+    rows.push(...report.rows);
+    panels.push(...report.panels);
   }
-  console.log(table(rows));
+  if (panels.length > 0) console.log(`${table(comparison(panels))}\n`);
+  console.log(table([HEAD, ...rows.map(cells)]));
   if (values.json !== undefined) {
     const report = { date: new Date().toISOString(), contenders, rows };
     await Deno.writeTextFile(values.json, `${JSON.stringify(report, null, 2)}\n`);
   }
-  return rows.some(({ met }) => met === false) ? 1 : 0;
+  if (values.svg !== undefined && panels.length > 0) {
+    await Deno.writeTextFile(values.svg, chart(panels, CAPTION));
+  }
+  return rows.some(({ met, goal }) => met === false && !goal.startsWith("aim")) ? 1 : 0;
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

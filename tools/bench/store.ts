@@ -9,8 +9,8 @@ import { Etcd3, type Lease } from "etcd3";
 
 /** What to do. */
 export type StoreJob =
-  /** Write leases quickly; prints `done`. */
-  | { job: "put"; first: number; count: number }
+  /** Write leases quickly, of vxlan where no backend is named; prints `done`. */
+  | { job: "put"; first: number; count: number; backend?: "udp" }
   /** Write leases one by one and time each; prints a {@linkcode Timing} a line, then `done`. */
   | { job: "time"; first: number; count: number };
 
@@ -38,20 +38,20 @@ function peer(number: number): { subnet: string; ip: string; mac: string } {
   };
 }
 
-function keyValue(number: number): [key: string, value: string] {
+function keyValue(number: number, backend?: "udp"): [key: string, value: string] {
   const { subnet, ip, mac } = peer(number);
+  const data = { BackendType: "vxlan", BackendData: { VNI: 1, VtepMAC: mac } };
   return [
     `/coreos.com/network/subnets/${subnet}-24`,
-    JSON.stringify({
-      PublicIP: ip,
-      PublicIPv6: null,
-      BackendType: "vxlan",
-      BackendData: { VNI: 1, VtepMAC: mac },
-    }),
+    JSON.stringify({ PublicIP: ip, PublicIPv6: null, ...(backend === "udp" ? {} : data) }),
   ];
 }
 
-async function putAll(client: Etcd3, lease: Lease, first: number, count: number): Promise<void> {
+async function putAll(
+  client: Etcd3,
+  lease: Lease,
+  { first, count, backend }: StoreJob & { job: "put" },
+): Promise<void> {
   const id = await lease.grant();
   for (let from = first; from < first + count; from += BATCH) {
     const numbers = Array.from(
@@ -59,7 +59,7 @@ async function putAll(client: Etcd3, lease: Lease, first: number, count: number)
       (_, index) => from + index,
     );
     const puts = numbers.map((number) => {
-      const [key, value] = keyValue(number);
+      const [key, value] = keyValue(number, backend);
       return client.put(key).value(value).lease(id);
     });
     const [key] = keyValue(from);
@@ -160,11 +160,11 @@ async function timeAll(lease: Lease, first: number, count: number): Promise<void
 
 if (import.meta.main) {
   const [endpoint, text] = Deno.args;
-  const { job, first, count } = JSON.parse(text) as StoreJob;
+  const job = JSON.parse(text) as StoreJob;
   const client = new Etcd3({ hosts: endpoint });
   const lease = client.lease(TTL, { autoKeepAlive: false });
-  if (job === "put") await putAll(client, lease, first, count);
-  else await timeAll(lease, first, count);
+  if (job.job === "put") await putAll(client, lease, job);
+  else await timeAll(lease, job.first, job.count);
   console.log("done");
   Deno.exit(0);
 }
