@@ -15,7 +15,7 @@ export interface PeersReport {
   node: PeerAddresses;
   /** Every other valid lease, by address. */
   peers: PeerEntry[];
-  /** What the udp backend's tunnel carried since it started; null for the other backends. */
+  /** What the udp backend's tunnel carried since it started; null where none runs. */
   tunnel: TunnelTotals | null;
 }
 

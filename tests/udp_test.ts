@@ -6,7 +6,9 @@ import {
   deleteLease,
   eventually,
   ips,
+  killHard,
   link,
+  matching,
   nodeLease,
   peersOf,
   ping,
@@ -15,6 +17,7 @@ import {
   routes,
   startEcho,
   tcp,
+  terminate,
 } from "./e2e/support.ts";
 import {
   Cluster,
@@ -189,6 +192,39 @@ Deno.test("a deleted device is rebuilt within two seconds", async () => {
   assert.notEqual(now.ifindex, before.ifindex);
   assert.equal(now.mtu, 1472);
   assert.deepEqual(await routes(a.node.ns, "flannel0"), ["10.1.0.0/16"]);
+});
+
+Deno.test("an agent stops without complaint or by force, and the next carries again", async () => {
+  await using cluster = await udpCluster("ipv4");
+  const [a, b] = await start(cluster);
+  const { node } = a;
+  for (const end of [terminate, killHard]) {
+    const former = node.agent!;
+    await end(former);
+    assert.deepEqual(matching(former, /^[WEF]\d{4}/), []);
+    assert.notEqual((await node.ns.exec("ip", "link", "show", "flannel0")).code, 0);
+    node.startAgent();
+    await waitReach(b.ns, a.ipv4!);
+    assert.deepEqual(await routes(node.ns, "flannel0"), ["10.1.0.0/16"]);
+  }
+});
+
+Deno.test("a port that another has is told, and taken when it is free", async () => {
+  await using cluster = await udpCluster("ipv4");
+  const [a, b] = await start(cluster);
+  const { node } = a;
+  await terminate(node.agent!);
+  const program = `Deno.listenDatagram({ transport: "udp", hostname: "0.0.0.0", port: 8285 });
+    console.log("listening");
+    setInterval(() => {}, 1_000_000);`;
+  const other = node.ns.spawn(Deno.execPath(), ["eval", "--unstable-net", program]);
+  await other.waitForLine(/^listening/, 20_000);
+  const agent = node.startAgent();
+  await agent.waitForLine(/Cannot set tunnel flannel0: .*8285: Address already in use/, 20_000);
+  assert.equal((await peersOf(node)).tunnel, null);
+  await other[Symbol.asyncDispose]();
+  await waitReach(b.ns, a.ipv4!, 20_000);
+  await agent.waitForLine(/No longer: tunnel flannel0/);
 });
 
 Deno.test("TCP is exact over a path that loses and reorders", async () => {

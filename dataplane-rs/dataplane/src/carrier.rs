@@ -135,10 +135,11 @@ impl Carrier {
     /// Stops the monitor and the tunnel, and returns when their threads have ended, so that the
     /// library may be unloaded; what is in the kernel stays.
     pub fn close(&self) {
+        // First, or it would miss the tunnel's device and report it.
+        self.plane.close();
         if let Some(old) = self.running().take() {
             wait_for_end(old);
         }
-        self.plane.close();
     }
 }
 
