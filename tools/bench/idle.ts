@@ -11,6 +11,7 @@ import {
   median,
   type Memory,
   memory,
+  pause,
   putPeers,
   type Row,
   row,
@@ -94,8 +95,4 @@ async function cpuSeconds(pid: number): Promise<number> {
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ").map(Number);
   const TICKS_A_SECOND = 100;
   return (fields[11] + fields[12] + fields[13] + fields[14]) / TICKS_A_SECOND;
-}
-
-function pause(seconds: number): Promise<void> {
-  return new Promise((done) => setTimeout(done, seconds * 1000));
 }

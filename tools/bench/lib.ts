@@ -261,3 +261,8 @@ async function memoryOf(pid: number): Promise<Memory> {
     Number(new RegExp(`^${key}:\\s+(\\d+) kB`, "m").exec(text)?.[1]) / 1024;
   return { resident: of("Rss"), privateDirty: of("Private_Dirty") };
 }
+
+/** Waits. */
+export function pause(seconds: number): Promise<void> {
+  return new Promise((done) => setTimeout(done, seconds * 1000));
+}
