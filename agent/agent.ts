@@ -4,10 +4,12 @@
  * The agent is a loop over sessions. A session has one lease and one backend; it ends when the lease
  * is lost or the public interface changes, and the next begins with what is in the kernel as it
  * stands, so that forwarding goes on meanwhile. Stopping leaves the kernel alone, too, as flannel
- * does: containers keep their network while the agent is exchanged.
+ * does: containers keep their network while the agent is exchanged. Only the udp backend's device
+ * goes with the process that carries its packets.
  *
  * @module
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { getLogger } from "@logtape/logtape";
 import { loadBackend } from "../backends/registry.ts";
 import type { Backend, PublicInterface } from "../backends/types.ts";
@@ -31,6 +33,8 @@ const log = getLogger(["flanneld", "agent"]);
 
 /** Milliseconds in which several changes of the interface are taken as one. */
 const SETTLE = 200;
+/** Milliseconds after which a public interface that was lost is looked for again. */
+const INTERFACE_RETRY = 1_000;
 
 /**
  * Runs the agent until SIGTERM or SIGINT.
@@ -47,7 +51,7 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   }
   const stop = new AbortController();
   using _signals = onSignals((name) => {
-    log.info("Received {name}, stopping; forwarding stays in place", { name });
+    log.info("Received {name}, stopping; what is in the kernel stays", { name });
     stop.abort();
   });
   using dataplane = DataPlane.open(options.libraryPath);
@@ -94,6 +98,7 @@ class Agent {
   #iface: PublicInterface | undefined;
   #rules: TrafficRules | undefined;
   #rawConfig: string | undefined;
+  #rechecking = false;
   #servesStatus = false;
 
   constructor(
@@ -126,7 +131,7 @@ class Agent {
     const events = this.#followEvents(network);
     let lease: Lease | undefined;
     while (!this.#signal.aborted) {
-      this.#iface = await this.#chooseInterface(network);
+      this.#iface = await this.#nextInterface(network);
       const former = lease ?? await this.#manager.formerLease(
         this.#iface.publicIP,
         this.#iface.publicIPv6,
@@ -148,12 +153,26 @@ class Agent {
     await events;
   }
 
-  #chooseInterface(network: NetworkConfig): Promise<PublicInterface> {
-    return choosePublicInterface(
-      this.#options.interface,
-      { ipv4: network.ipv4 !== null, ipv6: network.ipv6 !== null },
-      this.#dataplane,
-    );
+  /** The public interface; once there was one, waits where there is none for now. */
+  async #nextInterface(network: NetworkConfig): Promise<PublicInterface> {
+    const first = this.#iface === undefined;
+    const tell = first ? undefined : (line: string) => log.debug("{line}", { line });
+    const families = { ipv4: network.ipv4 !== null, ipv6: network.ipv6 !== null };
+    for (let told = "";;) {
+      try {
+        return await choosePublicInterface(
+          this.#options.interface,
+          families,
+          this.#dataplane,
+          tell,
+        );
+      } catch (error) {
+        if (first || !(error instanceof UsageError)) throw error;
+        if (error.message !== told) log.warn("{reason}; waiting for it", { reason: error.message });
+        told = error.message;
+      }
+      await delay(INTERFACE_RETRY, undefined, { signal: this.#signal });
+    }
   }
 
   /** Lives with a lease until it is lost, the interface changes or the agent stops. */
@@ -291,15 +310,17 @@ class Agent {
 
   /** Begins a new session if the interface is another now; waits while there is none. */
   async #recheckInterface(network: NetworkConfig): Promise<void> {
-    if (this.#signal.aborted) return;
+    if (this.#signal.aborted || this.#rechecking) return;
+    this.#rechecking = true;
     try {
-      const now = await this.#chooseInterface(network);
+      const now = await this.#nextInterface(network);
       if (this.#iface === undefined || !isSameInterface(now, this.#iface)) {
         this.#endSession(`the interface ${now.name} has changed`);
       }
     } catch (error) {
-      if (!(error instanceof UsageError)) throw error;
-      log.warn("{reason}; waiting for it", { reason: error.message });
+      if (!this.#signal.aborted) log.error("{error}", { error: String(error) });
+    } finally {
+      this.#rechecking = false;
     }
   }
 }

@@ -32,6 +32,9 @@ interface Match {
   address?: string;
 }
 
+/** Takes a line about the choice: for the log, where it is the first. */
+export type Tell = (line: string) => void;
+
 /**
  * Finds the public interface.
  *
@@ -41,10 +44,11 @@ export async function choosePublicInterface(
   options: InterfaceOptions,
   families: Families,
   source: InterfaceSource,
+  tell: Tell = (line) => log.info("{line}", { line }),
 ): Promise<PublicInterface> {
   const interfaces = (await source.interfaces()).filter((iface) => !iface.owned);
-  const match = await find(options, families, interfaces, source);
-  return describe(match, options, families);
+  const match = await find(options, families, interfaces, source, tell);
+  return describe(match, options, families, tell);
 }
 
 /**
@@ -67,20 +71,21 @@ async function find(
   families: Families,
   interfaces: Interface[],
   source: InterfaceSource,
+  tell: Tell,
 ): Promise<Match> {
   const { iface, ifaceRegex, ifaceCanReach } = options;
   if (iface.length === 0 && ifaceRegex.length === 0 && ifaceCanReach === undefined) {
-    return await byDefaultRoute(options, families, interfaces, source);
+    return await byDefaultRoute(options, families, interfaces, source, tell);
   }
   for (const wanted of iface) {
     const match = byNameOrAddress(wanted, interfaces);
     if (match) return match;
-    log.info("Could not find valid interface matching {wanted}", { wanted });
+    tell(`Could not find valid interface matching ${wanted}`);
   }
   for (const regex of ifaceRegex) {
     const match = byRegex(regex, families, interfaces);
     if (match) return match;
-    log.info("Could not find valid interface matching {regex}", { regex: regex.source });
+    tell(`Could not find valid interface matching ${regex.source}`);
   }
   if (ifaceCanReach !== undefined) {
     const route = await source.routeTo(ifaceCanReach);
@@ -95,6 +100,7 @@ async function byDefaultRoute(
   families: Families,
   interfaces: Interface[],
   source: InterfaceSource,
+  tell: Tell,
 ): Promise<Match> {
   const given = options.publicIP ?? options.publicIPv6;
   if (given !== undefined) {
@@ -102,7 +108,7 @@ async function byDefaultRoute(
     const match = byNameOrAddress(given, interfaces);
     if (match) return match;
   }
-  log.info("Determining IP address of default interface");
+  tell("Determining IP address of default interface");
   // Any address outside the host's own networks is routed as the default route says; these are
   // never sent to (RFC 5737, RFC 3849).
   const probe = families.ipv4 ? "192.0.2.1" : "2001:db8::1";
@@ -149,7 +155,12 @@ function noMatch(options: InterfaceOptions, interfaces: Interface[]): string {
   return `no interface matches ${asked}; this node has ${there}`;
 }
 
-function describe(match: Match, options: InterfaceOptions, families: Families): PublicInterface {
+function describe(
+  match: Match,
+  options: InterfaceOptions,
+  families: Families,
+  tell: Tell,
+): PublicInterface {
   const { iface, address } = match;
   const own = (v6: boolean): string | null => {
     if (address !== undefined && address.includes(":") === v6) return address;
@@ -165,12 +176,9 @@ function describe(match: Match, options: InterfaceOptions, families: Families): 
       `interface ${iface.name} has no global IPv6 address: add one, or name another`,
     );
   }
-  log.info("Using interface with name {name} and address {address}", {
-    name: iface.name,
-    address: ip ?? ipv6,
-  });
-  const publicIP = families.ipv4 ? external(options.publicIP, ip) : null;
-  const publicIPv6 = families.ipv6 ? external(options.publicIPv6, ipv6) : null;
+  tell(`Using interface with name ${iface.name} and address ${ip ?? ipv6}`);
+  const publicIP = families.ipv4 ? external(options.publicIP, ip, tell) : null;
+  const publicIPv6 = families.ipv6 ? external(options.publicIPv6, ipv6, tell) : null;
   return {
     name: iface.name,
     mtu: iface.mtu,
@@ -191,11 +199,15 @@ function usable(addresses: InterfaceAddress[], v6: boolean): InterfaceAddress | 
     (v6 ? undefined : family.find((address) => address.scope === "link"));
 }
 
-function external(given: string | undefined, own: string | null): string | null {
+function external(
+  given: string | undefined,
+  own: string | null,
+  tell: Tell,
+): string | null {
   if (given !== undefined) {
-    log.info("Using {given} as external address", { given });
+    tell(`Using ${given} as external address`);
     return given;
   }
-  log.info("Defaulting external address to interface address ({own})", { own });
+  tell(`Defaulting external address to interface address (${own})`);
   return own;
 }
