@@ -316,6 +316,9 @@ class Agent {
       const now = await this.#nextInterface(network);
       if (this.#iface === undefined || !isSameInterface(now, this.#iface)) {
         this.#endSession(`the interface ${now.name} has changed`);
+        if (now.ip !== this.#iface?.ip || now.ipv6 !== this.#iface?.ipv6) {
+          this.#manager.reconnect();
+        }
       }
     } catch (error) {
       if (!this.#signal.aborted) log.error("{error}", { error: String(error) });

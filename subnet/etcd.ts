@@ -289,6 +289,10 @@ export class EtcdSubnetManager implements SubnetManager {
     return "ours";
   }
 
+  reconnect(): void {
+    this.#client.reconnect();
+  }
+
   async close(): Promise<void> {
     await this.#claims.abandon();
     this.#client.close();

@@ -210,7 +210,12 @@ export class EtcdClient {
     return promise;
   }
 
-  /** Drops the connection. */
+  /** Drops the connection; the next call makes a new one. */
+  reconnect(): void {
+    this.#drop(this.#connection);
+  }
+
+  /** Drops the connection for good. */
   close(): void {
     this.#closed = true;
     this.#drop(this.#connection);

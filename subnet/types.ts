@@ -92,5 +92,7 @@ export interface SubnetManager {
   watch(lease: Lease, handlers: WatchHandlers, signal: AbortSignal): Promise<void>;
   /** Milliseconds since the epoch of the last answer from the store; 0 before the first. */
   readonly lastContact: number;
+  /** Talks over new connections from now on: those from an address that is gone would only time out. */
+  reconnect(): void;
   close(): Promise<void>;
 }
