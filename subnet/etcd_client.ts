@@ -321,12 +321,22 @@ export class EtcdClient {
     return { endpoint, etcd, ready };
   }
 
+  /**
+   * Whether the server hung up before its first answer, as one does that does not take our
+   * certificate: with TLS 1.3 the handshake is over by then (RFC 8446, 4.4.2.4), and its alert may
+   * be lost to a write of ours.
+   */
+  #isTurnedAway(text: string): boolean {
+    return this.#lastContact === 0 && /EPIPE|ECONNRESET/.test(text) &&
+      this.#access.endpoints.some((endpoint) => endpoint.startsWith("https:"));
+  }
+
   /** The error as one line that says what to do; never with the password, which no cause holds. */
   #fault(error: unknown): EtcdFault {
     if (error instanceof EtcdFault) return error;
     const { endpoints, username } = this.#access;
     const text = messageOf(error);
-    const kind = kindOf(text);
+    const kind = this.#isTurnedAway(text) ? "certificate" : kindOf(text);
     const where = endpoints.join(", ");
     const message = {
       unreachable: `etcd at ${where} is unreachable: ${text}`,
