@@ -340,7 +340,8 @@ export class EtcdClient {
     const where = endpoints.join(", ");
     const message = {
       unreachable: `etcd at ${where} is unreachable: ${text}`,
-      certificate: `etcd at ${where} cannot be trusted or does not trust us: ${text}; ` +
+      certificate:
+        `etcd at ${where} has a certificate that we do not trust, or does not trust ours: ${text}; ` +
         "check --etcd-cafile, --etcd-certfile and --etcd-keyfile",
       login: username
         ? `etcd at ${where} refuses the user ${username}: ${text}; ` +
