@@ -17,6 +17,7 @@ import { DataPlane } from "../dataplane/mod.ts";
 import type { Cidr } from "../subnet/cidr.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
 import { EtcdSubnetManager } from "../subnet/etcd.ts";
+import { Budget } from "../subnet/reports.ts";
 import type { Lease, SubnetManager } from "../subnet/types.ts";
 import { createTrafficRules, type TrafficRules, trafficRules } from "../traffic/mod.ts";
 import { UsageError } from "./errors.ts";
@@ -98,6 +99,8 @@ class Agent {
   #iface: PublicInterface | undefined;
   #rules: TrafficRules | undefined;
   #rawConfig: string | undefined;
+  /** For lines about the config: ten, then one in ten seconds. */
+  readonly #configLines = new Budget(10, 0.1);
   #rechecking = false;
   #servesStatus = false;
 
@@ -262,6 +265,7 @@ class Agent {
   #configChanged(raw: string | undefined): void {
     if (raw === this.#rawConfig) return;
     this.#rawConfig = raw;
+    if (!this.#configLines.take()) return;
     log.warn(
       raw === undefined
         ? "The network config was deleted from the store; this agent goes on with the one it has"

@@ -91,8 +91,8 @@ Deno.test("what is wrong is told with the key, its value and what to do", () => 
   refused({ ...net, Backend: "vxlan" }, /^Backend: "vxlan" is not an object/);
   refused({ ...net, Backend: { Type: 3 } }, /^Backend\.Type: 3/);
   refused("{", /no JSON/);
-  refused("[]", /must be a JSON object/);
-  refused("null", /must be a JSON object/);
+  refused("[]", /is no JSON object/);
+  refused("null", /is no JSON object/);
 });
 
 Deno.test("keys match without regard to case, unknown ones are warned of", () => {

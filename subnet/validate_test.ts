@@ -31,7 +31,9 @@ function table(config = IPV4, own = lease("10.1.10.0-24", OURS)) {
   const told: string[] = [];
   return {
     told,
-    peers: new PeerTable(config, own, (key, reason) => told.push(`${key}: ${reason}`)),
+    peers: new PeerTable(config, own, (key, reason) => {
+      if (reason !== undefined) told.push(`${key}: ${reason}`);
+    }),
   };
 }
 
