@@ -11,7 +11,7 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { getLogger } from "@logtape/logtape";
-import { loadBackend } from "../backends/registry.ts";
+import { loadBackend, validateBackendConfig } from "../backends/registry.ts";
 import type { Backend, PublicInterface } from "../backends/types.ts";
 import { DataPlane } from "../dataplane/mod.ts";
 import type { Cidr } from "../subnet/cidr.ts";
@@ -61,6 +61,7 @@ export async function runAgent(options: AgentOptions): Promise<number> {
     previous: previousSubnets(options.subnetFile),
     renewMarginMinutes: options.renewMarginMinutes,
     subnetTtlSeconds: options.leaseSeconds,
+    checkConfig: validateBackendConfig,
   });
   log.info("Created subnet manager: {name}", { name: manager.name });
   try {
@@ -129,7 +130,6 @@ class Agent {
     log.info("Found network config - Backend type: {type}", { type: network.backend.type });
     for (const warning of network.warnings) log.warn("Network config: {warning}", { warning });
     const module = await loadBackend(network);
-    module.validate(network);
     this.#status.backend = network.backend.type;
     const events = this.#followEvents(network);
     let lease: Lease | undefined;

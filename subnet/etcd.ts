@@ -33,6 +33,8 @@ export interface EtcdSubnetManagerOptions extends EtcdAccess {
   renewMarginMinutes: number;
   /** Seconds that a lease lasts; a day where absent. */
   subnetTtlSeconds?: number;
+  /** Throws ConfigError for what the config alone does not tell: the backend's name and options. */
+  checkConfig?: (config: NetworkConfig) => Promise<void>;
 }
 
 /** Leases in etcd. */
@@ -85,7 +87,7 @@ export class EtcdSubnetManager implements SubnetManager {
     let bad = 0;
     while (true) {
       const snapshot = await this.#patience.until(signal, () => this.#store.snapshot());
-      const config = this.#parse(snapshot);
+      const config = await this.#parse(snapshot);
       if (typeof config !== "string") {
         this.#snapshot = snapshot;
         this.#claims.prepare();
@@ -102,7 +104,7 @@ export class EtcdSubnetManager implements SubnetManager {
   }
 
   /** The config, or why there is none. */
-  #parse({ config: stored }: Snapshot): NetworkConfig | string {
+  async #parse({ config: stored }: Snapshot): Promise<NetworkConfig | string> {
     const key = this.#store.configKey;
     if (stored === undefined) {
       return `There is no network config in etcd under ${key}: ` +
@@ -110,6 +112,7 @@ export class EtcdSubnetManager implements SubnetManager {
     }
     try {
       const parsed = parseNetworkConfig(stored.text);
+      await this.#options.checkConfig?.(parsed);
       this.#config = { parsed, stored };
       return parsed;
     } catch (error) {

@@ -182,6 +182,8 @@ export class PeerTable {
       gather(stretch, kind, touched);
       if (stretch.leases.length + stretch.addresses.length === 0) this.#bySlot.delete(slot);
     }
+    // It may have met itself in the next stretch.
+    touched.delete(entry);
   }
 
   /** Puts an entry into its stretches, and gathers whom it may stand in the way of. */
