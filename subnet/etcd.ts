@@ -7,9 +7,9 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { blocks, NoFreeSubnetError } from "./allocate.ts";
+import { NoFreeSubnetError } from "./allocate.ts";
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from "./config.ts";
-import { Claims, describe, isOurs, type OwnLease, publicAddress } from "./etcd_claim.ts";
+import { Claims, describe, isOurs, type OwnLease, publicAddress, rivalOf } from "./etcd_claim.ts";
 import { type EtcdAccess, EtcdClient, LeaseEndedError } from "./etcd_client.ts";
 import { LeaseStore, type Snapshot, type StoredConfig, type StoredLease } from "./etcd_store.ts";
 import { follow } from "./etcd_watch.ts";
@@ -325,10 +325,9 @@ export class EtcdSubnetManager implements SubnetManager {
     if (there && adopt(own, there, this.#ttlSeconds)) return "ours";
     if (there && this.#problemOf(there) === "") return takenBy(there);
     const config = this.#config?.parsed;
+    const created = there?.created ?? Infinity;
     const rival = config &&
-      snapshot.leases.find(({ key, subnets }) =>
-        key !== lease.key && subnets && blocks(config, subnets, lease)
-      );
+      rivalOf(config, { key: lease.key, created, subnets: lease }, snapshot.leases);
     if (rival) return `our subnet is part of ${rival.key} now`;
     const claim = there
       ? this.#claims.restore(lease, own.leaseId === "0", there)

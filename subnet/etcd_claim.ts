@@ -333,7 +333,10 @@ function isUnchanged({ key, revision }: StoredLease, former: Lease | undefined):
   return key === former?.key && revision === former.revision;
 }
 
-/** Which of our leases to keep: the one of this process, a reservation, the subnet file's, any. */
+/**
+ * Which of our leases to keep: the one of this process, the subnet file's, the oldest. So a lease
+ * that someone else writes for our address, a reservation, counts once we have no other.
+ */
 function keptLease(
   { config, previous, former }: Wish,
   ours: StoredLease[],
@@ -341,10 +344,10 @@ function keptLease(
 ): UsableLease | undefined {
   const usable = ours
     .filter((stored) => isLeaseOf(config, stored))
-    .filter((stored) => !isOverlapped(config, stored, all));
+    .filter((stored) => rivalOf(config, stored, all) === undefined)
+    .sort((one, other) => one.created - other.created);
   const previousKey = previous.subnet || previous.ipv6Subnet ? leaseKey(previous) : undefined;
   return usable.find((stored) => stored.key === former?.key) ??
-    usable.find((stored) => stored.leaseId === "0") ??
     usable.find((stored) => stored.key === previousKey) ?? usable[0];
 }
 
@@ -352,13 +355,16 @@ function isLeaseOf(config: NetworkConfig, stored: StoredLease): stored is Usable
   return stored.subnets !== null && fits(config, stored.subnets);
 }
 
-/** Whether an older lease of another node has a part of it, which is then that node's. */
-function isOverlapped(
+/** What there is to know of a lease to tell whether it is another's. */
+type Claim = Pick<StoredLease, "key" | "created"> & { subnets: Subnets };
+
+/** An older lease of another node that has a part of these subnets, which is then that node's. */
+export function rivalOf(
   config: NetworkConfig,
-  { key, subnets, created }: UsableLease,
+  { key, created, subnets }: Claim,
   all: StoredLease[],
-): boolean {
-  return all.some((other) =>
+): StoredLease | undefined {
+  return all.find((other) =>
     other.key !== key && other.created < created && other.lease !== null &&
     collide(other.lease, subnets) && leaseFault(config, other.lease) === ""
   );

@@ -51,6 +51,9 @@ export class Random {
   }
 }
 
+/** Third octets that hostile leases in the network have; the rest is left for good ones. */
+const ROOM = 250;
+
 const BYTES = new TextEncoder();
 
 /** Names that mean something to a runtime. */
@@ -95,16 +98,16 @@ export class HostileLeases {
   #key(): Uint8Array {
     const r = this.#random;
     const text = r.pick([
-      () => `10.1.${r.below(256)}.0-24`,
-      () => `10.1.${r.below(256)}.${r.below(8) * 32}-27`,
-      () => `10.1.${r.below(256)}.${r.below(256)}-32`,
+      () => `10.1.${r.below(ROOM)}.0-24`,
+      () => `10.1.${r.below(ROOM)}.${r.below(8) * 32}-27`,
+      () => `10.1.${r.below(ROOM)}.${r.below(256)}-32`,
       () => `${r.below(256)}.${r.below(256)}.${r.below(256)}.0-24`,
       () => `${r.pick([10, 0, 192, 127, 224, 255])}.0.0.0-${r.below(12)}`,
-      () => `10.${r.pick([0, 1, 2])}.${r.below(256)}.0-${r.below(140)}`,
+      () => `10.${r.pick([0, 1, 2])}.${r.below(ROOM)}.0-${r.below(140)}`,
       () => `10.1.${r.below(16) * 16}.0-${r.pick([16, 17, 18, 19, 20, 22, 23])}`,
-      () => `10.1.${r.below(256)}.${r.below(256)}-24`,
+      () => `10.1.${r.below(ROOM)}.${r.below(256)}-24`,
       () => this.#aroundVictim(),
-      () => `10.1.${r.below(256)}.0-24&${this.#ipv6()}`,
+      () => `10.1.${r.below(ROOM)}.0-24&${this.#ipv6()}`,
       () => `0.0.0.0-0&${this.#ipv6()}`,
     ])();
     return BYTES.encode(text);
@@ -158,9 +161,9 @@ export class HostileLeases {
       () => BYTES.encode(`${r.pick(NAMES)}/${r.pick(NAMES)}`),
       () => BYTES.encode(r.pick(["../../config", "../config", "config", "%31%30.1.0.0-24", "*"])),
       () => any(1 + r.below(40)),
-      () => Uint8Array.of(0xff, 0xfe, ...BYTES.encode(`10.1.${r.below(256)}.0-24`)),
-      () => Uint8Array.of(...BYTES.encode(`10.1.${r.below(256)}.0-24`), 0xc0, 0x80),
-      () => BYTES.encode(`10.1.${r.below(256)}.0-24\u001b[31m\u202e\r\nI0000 forged] line`),
+      () => Uint8Array.of(0xff, 0xfe, ...BYTES.encode(`10.1.${r.below(ROOM)}.0-24`)),
+      () => Uint8Array.of(...BYTES.encode(`10.1.${r.below(ROOM)}.0-24`), 0xc0, 0x80),
+      () => BYTES.encode(`10.1.${r.below(ROOM)}.0-24\u001b[31m\u202e\r\nI0000 forged] line`),
       () => BYTES.encode(`１０.1.${r.below(256)}.0-24`),
       () => BYTES.encode("9".repeat(1 + r.below(2_000))),
       () => BYTES.encode("10.1.0.0-24&".repeat(1 + r.below(100))),
@@ -317,7 +320,7 @@ function configMember(r: Random, name: string): string {
     JSON.stringify(
       r.pick([
         `${r.pick(ADDRESSES)}/${r.below(140)}`,
-        `10.1.${r.below(256)}.0/${r.below(33)}`,
+        `10.1.${r.below(ROOM)}.0/${r.below(33)}`,
         `fd00:1::/${r.below(129)}`,
         `0.0.0.0/${r.below(4)}`,
       ]),
@@ -328,7 +331,7 @@ function configMember(r: Random, name: string): string {
   if (/Network$/.test(name)) return network();
   if (/Len$/.test(name)) return String(r.below(140) - 3);
   if (/M(in|ax)$/.test(name)) {
-    return JSON.stringify(r.pick([r.pick(ADDRESSES), `10.1.${r.below(256)}.0`]));
+    return JSON.stringify(r.pick([r.pick(ADDRESSES), `10.1.${r.below(ROOM)}.0`]));
   }
   if (name !== "Backend") return r.pick(["true", "false"]);
   const type = r.pick([
