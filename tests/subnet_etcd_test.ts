@@ -12,6 +12,7 @@ import type { Lease, LeaseAttrs } from "../subnet/types.ts";
 import { certificateAuthority } from "./lib/certificates.ts";
 import { Etcd, type EtcdOptions, freePort } from "./lib/etcd.ts";
 import { waitFor } from "./lib/netns.ts";
+import { Proxy } from "./lib/proxy.ts";
 
 const PREFIX = "/coreos.com/network";
 const NONE = { subnet: null, ipv6Subnet: null };
@@ -164,54 +165,6 @@ function attrs(host: number, more: Partial<LeaseAttrs> = {}): LeaseAttrs {
 /** A peer's value as Go flannel writes it. */
 function value(host: number): object {
   return { PublicIP: `192.0.2.${host}`, PublicIPv6: null, BackendType: "host-gw" };
-}
-
-/** Forwards TCP connections until it is cut, and again after mending. */
-class Proxy implements Disposable {
-  readonly #port = freePort();
-  readonly #target: number;
-  #listener: Deno.TcpListener | undefined;
-  readonly #connections = new Set<Deno.Conn>();
-
-  constructor(address: string) {
-    this.#target = Number(address.split(":")[1]);
-    this.mend();
-  }
-
-  get endpoint(): string {
-    return `http://127.0.0.1:${this.#port}`;
-  }
-
-  mend(): void {
-    this.#listener = Deno.listen({ hostname: "127.0.0.1", port: this.#port });
-    this.#accept(this.#listener).catch(() => {});
-  }
-
-  async #accept(listener: Deno.TcpListener): Promise<void> {
-    for await (const client of listener) {
-      const server = await Deno.connect({ hostname: "127.0.0.1", port: this.#target });
-      for (const end of [client, server]) this.#connections.add(end);
-      client.readable.pipeTo(server.writable).catch(() => {});
-      server.readable.pipeTo(client.writable).catch(() => {});
-    }
-  }
-
-  cut(): void {
-    this.#listener?.close();
-    this.#listener = undefined;
-    for (const connection of this.#connections) {
-      try {
-        connection.close();
-      } catch (error) {
-        if (!(error instanceof Deno.errors.BadResource)) throw error;
-      }
-    }
-    this.#connections.clear();
-  }
-
-  [Symbol.dispose](): void {
-    this.cut();
-  }
 }
 
 for (

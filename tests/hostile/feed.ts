@@ -7,6 +7,7 @@
  */
 import { Buffer } from "node:buffer";
 import { EtcdClient, type IRequestOp } from "../../subnet/etcd_client.ts";
+import { Patience } from "../../subnet/patience.ts";
 import { type HostileLease, HostileLeases, Random, type Victim } from "./generate.ts";
 
 /** Writes in a transaction: etcd takes 128 operations and 1.5 MB. */
@@ -22,6 +23,8 @@ const victims: Victim[] = JSON.parse(victimsJson);
 const random = new Random(Number(seed));
 const generator = new HostileLeases(random, victims);
 const etcd = new EtcdClient({ endpoints: [endpoint] });
+const patience = new Patience();
+const limit = AbortSignal.timeout(150_000);
 const started = performance.now();
 let left = Number(count);
 let bytes = 0;
@@ -51,12 +54,12 @@ async function write(mortal: string): Promise<void> {
         lease: random.chance(MORTAL) ? mortal : "0",
       },
     }));
-    await etcd.txn({ success });
+    await patience.until(limit, () => etcd.txn({ success }));
   }
 }
 
 // The first call finds the connection that all others share.
-const mortal = await etcd.grant(86_400);
+const mortal = await patience.until(limit, () => etcd.grant(86_400));
 await Promise.all(Array.from({ length: PARALLEL }, () => write(mortal)));
 const seconds = (performance.now() - started) / 1000;
 console.log(JSON.stringify({ bytes, seconds }));
