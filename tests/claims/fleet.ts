@@ -6,6 +6,7 @@
  */
 import { collide } from "../../subnet/allocate.ts";
 import { EtcdSubnetManager } from "../../subnet/etcd.ts";
+import type { Subnets } from "../../subnet/lease_codec.ts";
 import type { Lease, LeaseAttrs, PreviousSubnets } from "../../subnet/types.ts";
 import { waitFor } from "../lib/netns.ts";
 import { Proxy } from "../lib/proxy.ts";
@@ -42,15 +43,12 @@ const NONE: PreviousSubnets = { subnet: null, ipv6Subnet: null };
 class Member implements AsyncDisposable {
   /** The lease that it believes to have. */
   belief: Lease | undefined;
-  /** Revision of the belief when an operator last laid hands on it. */
-  disturbed: string | undefined;
   peers: ReadonlyMap<string, Lease> = new Map();
   #previous = NONE;
   #manager: EtcdSubnetManager | undefined;
   #stop = new AbortController();
   #living: Promise<void> | undefined;
   #problem: unknown;
-  #isCut = false;
   readonly #proxy: Proxy;
 
   constructor(readonly attrs: LeaseAttrs, address: string, readonly prefix: string) {
@@ -65,10 +63,9 @@ class Member implements AsyncDisposable {
     return this.#manager !== undefined;
   }
 
-  /** Whether its lease has time left by its own account, and nobody took it by force. */
-  get isSure(): boolean {
-    return this.belief !== undefined && this.belief.revision !== this.disturbed &&
-      (this.belief.expiration ?? 0) > Date.now();
+  /** Whether its lease has time left by its own account. */
+  get hasTime(): boolean {
+    return (this.belief?.expiration ?? 0) > Date.now();
   }
 
   start(): void {
@@ -121,13 +118,11 @@ class Member implements AsyncDisposable {
   }
 
   cut(): void {
-    if (!this.#isCut) this.#proxy.cut();
-    this.#isCut = true;
+    this.#proxy.cut();
   }
 
   mend(): void {
-    if (this.#isCut) this.#proxy.mend();
-    this.#isCut = false;
+    this.#proxy.mend();
   }
 
   reconnect(): void {
@@ -152,6 +147,8 @@ export class Fleet implements AsyncDisposable {
   readonly #history: History;
   readonly #families: FleetOptions["families"];
   #configs = 0;
+  /** Revision at which an operator last laid hands on a key; on all: the empty key. */
+  readonly #disturbed = new Map<string, number>();
 
   private constructor(
     endpoint: string,
@@ -235,51 +232,52 @@ export class Fleet implements AsyncDisposable {
         member.mend();
         break;
       case "delete all":
-        for (const one of this.#members) one.disturbed = one.belief?.revision;
-        await this.#operator.deleteAll();
+        await this.#disturb("", () => this.#operator.deleteAll());
         break;
-      default:
-        if (key !== undefined) await this.#disturb(member, key, kind, who);
+      case "delete":
+      case "revoke":
+        if (key !== undefined) await this.#disturb(key, () => this.#operator[kind](key));
+        break;
+      case "garbage":
+        if (key !== undefined) await this.#disturb(key, () => this.#operator.put(key, "[]"));
+        break;
+      case "overwrite":
+        if (key !== undefined) await this.#disturb(key, () => this.#overwrite(key, who % 200));
+        break;
     }
     await sleep(pause);
     for (const one of this.#members) one.assertAlive();
   }
 
-  /** An operator lays hands on a lease. */
-  async #disturb(
-    member: Member,
-    key: string,
-    kind: "delete" | "revoke" | "overwrite" | "garbage",
-    who: number,
-  ): Promise<void> {
-    // Of all who know the key, since it may have changed hands before the operator comes.
-    const disturb = () => {
-      for (const one of this.#members) {
-        if (one.belief?.key === key) one.disturbed = one.belief.revision;
-      }
-    };
-    disturb();
-    if (kind === "delete") await this.#operator.delete(key);
-    else if (kind === "revoke") await this.#operator.revoke(key);
-    else if (kind === "garbage") await this.#operator.put(key, "[]");
-    else {
-      const value = { PublicIP: `${OPERATOR}${who % 200}`, PublicIPv6: `2001:db8:1::${who % 200}` };
-      await this.#operator.put(key, JSON.stringify(value));
-      // An operator's lease has no end: it would take the place of all nodes.
-      await this.#operator.delete(key);
-    }
-    disturb();
-    member.assertAlive();
+  /** An operator lays hands on a lease, on all where `key` is empty. */
+  async #disturb(key: string, operate: () => Promise<number>): Promise<void> {
+    this.#disturbed.set(key, Infinity);
+    this.#disturbed.set(key, await operate());
+  }
+
+  async #overwrite(key: string, host: number): Promise<number> {
+    const value = { PublicIP: `${OPERATOR}${host}`, PublicIPv6: `2001:db8:1::${host}` };
+    await this.#operator.put(key, JSON.stringify(value));
+    await sleep(host);
+    // An operator's lease has no end: in time, it would take the place of all nodes.
+    return await this.#operator.delete(key);
+  }
+
+  /** Whether a member's lease has time left, and no operator took it since it was claimed. */
+  #isSure({ belief, hasTime }: Member): boolean {
+    if (belief === undefined || !hasTime) return false;
+    const disturbed = [this.#disturbed.get(belief.key) ?? 0, this.#disturbed.get("") ?? 0];
+    return Number(belief.revision) > Math.max(...disturbed);
   }
 
   /** Who has time left has its key in etcd, and nobody else believes in any of it. */
   async assertOwners(): Promise<void> {
-    const sure = this.#members.filter((member) => member.isSure)
+    const sure = this.#members.filter((member) => this.#isSure(member))
       .map((member) => ({ member, lease: member.belief!, revision: member.belief!.revision }));
     const held = await this.#history.now();
     for (const { member, lease, revision } of sure) {
       // Only where it was so before and after the reading.
-      if (!member.isSure || member.belief !== lease || lease.revision !== revision) continue;
+      if (!this.#isSure(member) || member.belief !== lease || lease.revision !== revision) continue;
       const { owner } = held.get(lease.key) ?? {};
       if (owner !== member.address) {
         throw new Error(`${member.address} is sure of ${lease.key}, which ${owner} has`);
@@ -287,7 +285,9 @@ export class Fleet implements AsyncDisposable {
     }
     for (const [at, one] of this.#members.entries()) {
       for (const other of this.#members.slice(at + 1)) {
-        if (!one.isSure || !other.isSure || !collide(one.belief!, other.belief!)) continue;
+        if (!this.#isSure(one) || !this.#isSure(other) || !collide(one.belief!, other.belief!)) {
+          continue;
+        }
         throw new Error(
           `${one.address} is sure of ${one.belief!.key}, ${other.address} of ${other.belief!.key}`,
         );
@@ -305,8 +305,11 @@ export class Fleet implements AsyncDisposable {
         const { owner } = held.get(belief?.key ?? "") ?? {};
         if (owner !== address) throw new Error(`${address} has ${belief?.key}, ${owner} in etcd`);
       }
-      const keys = [...held.keys()].sort().join();
       for (const { belief, peers, address } of running) {
+        // Those of a config with larger subnets are none to who has smaller ones.
+        const length = ({ subnet, ipv6Subnet }: Subnets) => (subnet ?? ipv6Subnet)!.length % 8;
+        const keys = [...held.values()].filter(({ subnets }) => length(subnets) >= length(belief!))
+          .map(({ key }) => key).sort().join();
         const known = [...peers.keys(), belief!.key].sort().join();
         if (known !== keys) throw new Error(`${address} knows ${known}, there are ${keys}`);
       }

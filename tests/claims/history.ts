@@ -6,7 +6,7 @@
  */
 import { Buffer } from "node:buffer";
 import { collide } from "../../subnet/allocate.ts";
-import { EtcdClient, type IKeyValue } from "../../subnet/etcd_client.ts";
+import { EtcdClient, type IKeyValue, type IRequestOp } from "../../subnet/etcd_client.ts";
 import { LeaseStore } from "../../subnet/etcd_store.ts";
 import type { Subnets } from "../../subnet/lease_codec.ts";
 
@@ -119,27 +119,30 @@ export class Operator implements Disposable {
     this.#store = new LeaseStore(this.#client, prefix);
   }
 
-  async put(key: string | undefined, value: string): Promise<void> {
+  /** Writes a value under a lease's key, or under the config's. @returns the revision, as all do */
+  async put(key: string | undefined, value: string): Promise<number> {
     const whole = key === undefined ? this.#store.configKey : this.#store.fullKey(key);
-    await this.#client.txn({
-      success: [{ request_put: { key: whole, value: Buffer.from(value) } }],
-    });
+    return await this.#write({ request_put: { key: whole, value: Buffer.from(value) } });
   }
 
-  async delete(key: string): Promise<void> {
-    const request_delete_range = { key: this.#store.fullKey(key) };
-    await this.#client.txn({ success: [{ request_delete_range }] });
+  async delete(key: string): Promise<number> {
+    return await this.#write({ request_delete_range: { key: this.#store.fullKey(key) } });
   }
 
-  async deleteAll(): Promise<void> {
-    await this.#client.txn({ success: [{ request_delete_range: this.#store.leases }] });
+  async deleteAll(): Promise<number> {
+    return await this.#write({ request_delete_range: this.#store.leases });
+  }
+
+  async #write(request: IRequestOp): Promise<number> {
+    return Number((await this.#client.txn({ success: [request] })).header.revision);
   }
 
   /** Ends the etcd lease that a key hangs on. */
-  async revoke(key: string): Promise<void> {
+  async revoke(key: string): Promise<number> {
     const { leases } = await this.#store.snapshot();
     const stored = leases.find((one) => one.key === key);
     if (stored && stored.leaseId !== "0") await this.#client.revoke(stored.leaseId);
+    return Number((await this.#store.snapshot()).revision);
   }
 
   [Symbol.dispose](): void {
