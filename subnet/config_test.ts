@@ -118,3 +118,24 @@ Deno.test("a key __proto__ changes nothing", () => {
   assert.equal(Object.getPrototypeOf(config.backend.options), Object.prototype);
   assert.equal(({} as Record<string, unknown>).x, undefined);
 });
+
+Deno.test("a config that is huge or nested deeply is refused in one line, many unknown keys are counted", () => {
+  const nested = (depth: number) => `${'{"1":'.repeat(depth)}0${"}".repeat(depth)}`;
+  const bad = {
+    "Network": `{"Network":${nested(10_000)}}`,
+    "Backend": `{"Network":"10.1.0.0/16","Backend":{"Type":${nested(5_000)}}}`,
+    "size": `{"Network":"10.1.0.0/16","more":"${"x".repeat(100_000)}"}`,
+  };
+  for (const [name, text] of Object.entries(bad)) {
+    assert.throws(
+      () => parseNetworkConfig(text),
+      ({ message }: Error) => message.length < 200,
+      name,
+    );
+    assert.throws(() => parseNetworkConfig(text), ConfigError, name);
+  }
+  const keys = Array.from({ length: 1_000 }, (_, at) => `"k${at}":0`).join();
+  const { warnings } = parseNetworkConfig(`{"Network":"10.1.0.0/16","Backend":{},${keys}}`);
+  assert.equal(warnings.length, 11);
+  assert.equal(warnings.at(-1), "990 more keys are unknown");
+});

@@ -7,4 +7,4 @@ export const SEED = Number(Deno.env.get("HOSTILE_SEED") ?? 6);
 export const COUNT = Number(Deno.env.get("HOSTILE_COUNT") ?? 100_000);
 
 /** How many leases are put into etcd. */
-export const AGENT_COUNT = Number(Deno.env.get("HOSTILE_AGENT_COUNT") ?? 20_000);
+export const AGENT_COUNT = Number(Deno.env.get("HOSTILE_AGENT_COUNT") ?? 10_000);
