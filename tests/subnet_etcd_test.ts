@@ -266,8 +266,8 @@ Deno.test("what is no lease under our key is written over, also beside one that 
 Deno.test("leases under our address that cannot be kept do not keep us from one that can", async () => {
   await using bench = await Bench.start({ ...NETWORK, SubnetMax: "10.1.60.0" });
   const first = await bench.node(1, { previous: { ...NONE, subnet: Cidr.parse("10.1.50.0/24") } });
-  const { ID } = JSON.parse(await bench.etcd.ctl("lease", "grant", "600", "-w", "json"));
-  const lease = `--lease=${BigInt(ID).toString(16)}`;
+  const granted = await bench.etcd.ctl("lease", "grant", "600");
+  const lease = `--lease=${/lease ([0-9a-f]+) granted/.exec(granted)![1]}`;
   const keys = Array.from({ length: 60 }, (_, at) => `10.1.100.${4 * at}-30`);
   for (const key of [...keys, "10.0.0.0-8"]) await bench.putLease(key, value(1), lease);
   await bench.etcd.ctl("del", `${PREFIX}/subnets/${first.lease.key}`);
