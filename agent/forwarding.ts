@@ -6,7 +6,7 @@
 import { getLogger } from "@logtape/logtape";
 import type { Backend, Skipped } from "../backends/types.ts";
 import type { ApplyReport, EntryError, KernelState } from "../dataplane/state.ts";
-import { Reports } from "../subnet/reports.ts";
+import { Budget, Reports } from "../subnet/reports.ts";
 import type { Lease } from "../subnet/types.ts";
 import { type NodeOptions, withNodeState } from "./node_state.ts";
 import type { Carried } from "./peers_report.ts";
@@ -44,6 +44,8 @@ export class Forwarding {
   #retryDelay = FIRST_RETRY;
   #refused = new Set<string>();
   #skipped = new Map<string, string>();
+  /** For lines about refused entries, all of which the metrics count. */
+  readonly #errorLines = new Budget(10_000, 1);
   readonly #reports = new Reports({
     line: (key, reason) => log.warn("Ignoring the lease {key}: {reason}", { key, reason }),
     leftOut: (count, key, reason) =>
@@ -142,8 +144,12 @@ export class Forwarding {
   /** Each refused entry is logged once, tried again while it stays, and logged when it is mended. */
   #reportErrors(errors: EntryError[]): void {
     const now = new Set(errors.map(({ entry, message }) => `${entry}: ${message}`));
-    for (const line of now.difference(this.#refused)) log.error("Cannot set {line}", { line });
-    for (const line of this.#refused.difference(now)) log.info("No longer: {line}", { line });
+    for (const line of now.difference(this.#refused)) {
+      if (this.#errorLines.take()) log.error("Cannot set {line}", { line });
+    }
+    for (const line of this.#refused.difference(now)) {
+      if (this.#errorLines.take()) log.info("No longer: {line}", { line });
+    }
     this.#refused = now;
     this.#status.failedEntries = errors.length;
     this.#status.backendErrors += errors.length;

@@ -139,7 +139,10 @@ export class EtcdSubnetManager implements SubnetManager {
   ): Promise<Lease | undefined> {
     this.#snapshot ??= await this.#patience.until(signal, () => this.#store.snapshot());
     const attrs = { publicIP, publicIPv6, backendType: "" };
-    return this.#snapshot.leases.find((stored) => isOurs(stored, attrs))?.lease ?? undefined;
+    const ours = this.#snapshot.leases.filter((stored) => isOurs(stored, attrs));
+    // The oldest is the one that a claim keeps; what someone wrote for us later is not what we had.
+    const [oldest] = ours.sort((one, other) => one.created - other.created);
+    return oldest?.lease ?? undefined;
   }
 
   async acquire(

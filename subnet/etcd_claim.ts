@@ -99,6 +99,9 @@ interface Grant {
 /** Leases that one claim removes at most: etcd takes 128 operations in a transaction. */
 const MOST_REMOVED = 16;
 
+/** Leases under our address that are compared with all others: one is all that a node has. */
+const MOST_LOOKED_AT = 64;
+
 /** Makes claims. */
 export class Claims {
   readonly #client: EtcdClient;
@@ -344,11 +347,13 @@ function keptLease(
 ): UsableLease | undefined {
   const usable = ours
     .filter((stored) => isLeaseOf(config, stored))
-    .filter((stored) => rivalOf(config, stored, all) === undefined)
     .sort((one, other) => one.created - other.created);
   const previousKey = previous.subnet || previous.ipv6Subnet ? leaseKey(previous) : undefined;
-  return usable.find((stored) => stored.key === former?.key) ??
-    usable.find((stored) => stored.key === previousKey) ?? usable[0];
+  const wanted = [former?.key, previousKey].flatMap((key) =>
+    usable.find((stored) => stored.key === key) ?? []
+  );
+  return [...wanted, ...usable.slice(0, MOST_LOOKED_AT)]
+    .find((stored) => rivalOf(config, stored, all) === undefined);
 }
 
 function isLeaseOf(config: NetworkConfig, stored: StoredLease): stored is UsableLease {
