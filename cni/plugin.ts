@@ -10,6 +10,7 @@ import type { CniCommand, Invocation } from "./invocation.ts";
 import { type JsonObject, type NetConf, VALID_ATTACHMENTS } from "./netconf.ts";
 import type { OwnBridge } from "./own_bridge.ts";
 import { findPlugin, requirePlugin, runPlugin } from "./plugins.ts";
+import { withGateways } from "./result.ts";
 import { type Saved, Store } from "./store.ts";
 import { loadSubnetEnv } from "./subnet_env.ts";
 
@@ -112,7 +113,8 @@ export class Plugin {
       );
     }
     if (saved.own) return await (await this.#ownBridge(saved.conf)).check(prevResult);
-    await this.#delegate("CHECK", saved.conf, prevResult === undefined ? {} : { prevResult });
+    const more = prevResult === undefined ? {} : { prevResult: withGateways(prevResult) };
+    await this.#delegate("CHECK", saved.conf, more);
   }
 
   /** Removes what belongs to attachments that are no more; errors are told when all was tried. */

@@ -84,6 +84,25 @@ function isCidr(value: unknown): value is string {
 }
 
 /**
+ * A result in which each route has its gateway, as the routing table has it: a plugin's CHECK may look
+ * for just what the result says, where ADD took the gateway of the address.
+ */
+export function withGateways(result: JsonObject): JsonObject {
+  const { ips, routes } = result;
+  if (!Array.isArray(ips) || !Array.isArray(routes)) return result;
+  const gatewayFor = (dst: unknown) =>
+    ips.filter(isObject).find(({ address, gateway }) =>
+      isIp(gateway) && isCidr(address) && isCidr(dst) && familyOf(address) === familyOf(dst)
+    )?.gateway;
+  const complete = (route: unknown) => {
+    if (!isObject(route) || route.gw !== undefined) return route;
+    const gw = gatewayFor(route.dst);
+    return gw === undefined ? route : { ...route, gw };
+  };
+  return { ...result, routes: routes.map(complete) };
+}
+
+/**
  * The result of ADD by our own bridge.
  *
  * @param netns path as the runtime gave it
