@@ -150,9 +150,14 @@ export class OwnIpam {
 
   #locked<T>(work: () => T): T {
     Deno.mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
-    using lock = Deno.openSync(`${this.#folder}/${LOCK}`, { write: true, create: true });
-    lock.lockSync(true);
-    return work();
+    // No `using`: the bundler's minifier drops it where the variable is named once.
+    const lock = Deno.openSync(`${this.#folder}/${LOCK}`, { write: true, create: true });
+    try {
+      lock.lockSync(true);
+      return work();
+    } finally {
+      lock.close();
+    }
   }
 }
 

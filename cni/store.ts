@@ -41,8 +41,12 @@ export class Store {
     Deno.writeTextFileSync(temporary, text, { mode: 0o600 });
     Deno.renameSync(temporary, file);
     return () => {
-      using written = Deno.openSync(file);
-      written.syncSync();
+      const written = Deno.openSync(file);
+      try {
+        written.syncSync();
+      } finally {
+        written.close();
+      }
     };
   }
 
