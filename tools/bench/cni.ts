@@ -66,6 +66,8 @@ async function timeDelegate(folder: string, containerId: string): Promise<number
       CNI_NETNS: "/run/netns/none",
       CNI_IFNAME: "eth0",
       CNI_PATH: folder,
+      // Of its own: in the shared one another version may take its place meanwhile.
+      FLANNELD_CACHE_DIR: `${folder}/cache`,
     },
   });
   return Number(await Deno.readTextFile(`${folder}/delegate.time`)) - started / 1000;
