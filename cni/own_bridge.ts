@@ -7,7 +7,7 @@ import { attach, type Attached, checkAttachment, detach } from "../dataplane/att
 import type { DelegateConf } from "./delegate.ts";
 import { CniError, CODES, invalid } from "./errors.ts";
 import type { CniCommand, Invocation } from "./invocation.ts";
-import { type JsonObject, VALID_ATTACHMENTS, type ValidAttachment } from "./netconf.ts";
+import { isObject, type JsonObject, VALID_ATTACHMENTS, type ValidAttachment } from "./netconf.ts";
 import { digest, masquerade, unmasquerade } from "./masquerade.ts";
 import { OwnIpam } from "./own_ipam.ts";
 import { makeAttachment, parseOwnOptions, withDefaultRoutes } from "./own_options.ts";
@@ -39,6 +39,7 @@ export class OwnBridge {
     let attached: Attached | undefined;
     try {
       const ipam = withDefaultRoutes(given, options);
+      if (isObject(conf.dns)) ipam.dns = conf.dns;
       attached = attach(libraryPath, makeAttachment(options, ipam, invocation, host));
       if (options.ipMasq) await masquerade(ipam.ips, this.#container());
       return makeResult(String(conf.cniVersion), attached, ipam, invocation.netns);
@@ -49,11 +50,15 @@ export class OwnBridge {
     }
   }
 
-  /** Takes the container's interface, rules and addresses away; what is not there is no error. */
-  async remove(): Promise<void> {
+  /**
+   * Takes the container's interface, rules and addresses away; what is not there is no error.
+   *
+   * @param foreign the plugin `bridge` made it, under a name that is known in the container only
+   */
+  async remove(foreign: boolean): Promise<void> {
     const { conf, invocation: { netns, ifname } } = this;
     const host = await this.#hostName();
-    detach(this.libraryPath, { host, ifname, ...(netns === "" ? {} : { netns }) });
+    detach(this.libraryPath, { host, ifname, ...(foreign && netns !== "" ? { netns } : {}) });
     if (conf.ipMasq === true) await unmasquerade(this.#container());
     await this.#ipam("DEL", (ipam) => ipam.remove(this.invocation));
   }

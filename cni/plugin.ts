@@ -70,13 +70,17 @@ export class Plugin {
       return await bridge.add();
     } catch (error) {
       // One that was there before this call stays, with what it holds.
-      if (before === undefined) await this.#undo();
+      if (before === undefined) await this.#undo(own);
       throw error;
     }
   }
 
-  /** After an ADD that failed, as the specification has it (section 4). */
-  async #undo(): Promise<void> {
+  /** After an ADD that failed: the delegate is asked for DEL (SPEC.md, section 4). */
+  async #undo(own: boolean): Promise<void> {
+    const { containerId, ifname } = this.invocation;
+    const saved = this.#store.load(containerId, ifname);
+    // Our own bridge has taken back what it had made; what else is there is not its own.
+    if (own && saved) return this.#store.remove(saved);
     try {
       await this.#del();
     } catch {
@@ -95,7 +99,7 @@ export class Plugin {
   async #remove(saved: Saved, invocation: Invocation, prevResult?: JsonObject): Promise<void> {
     const { conf } = saved;
     if (saved.own || this.#isOwn(conf)) {
-      await (await this.#ownBridge(conf, invocation)).remove();
+      await (await this.#ownBridge(conf, invocation)).remove(!saved.own);
     } else {
       const more = prevResult === undefined ? {} : { prevResult };
       await this.#delegate("DEL", conf, more, undefined, environmentOf(invocation));

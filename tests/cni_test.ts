@@ -293,8 +293,10 @@ Deno.test("cni: what is wrong is told by its code and in one line", () =>
       100,
       /^the container's network namespace .* is this host's own$/,
     );
-    await pod.run("ip", "link", "add", "eth0", "type", "bridge");
+    await pod.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "far");
     assertError(await add({}), 100, /^the container has an interface eth0 already$/);
+    // The runtime calls DEL after an ADD that failed; what was there before is not ours.
+    assert.equal((await host.call("DEL", host.config("1.0.0"), container)).code, 0);
     await pod.run("ip", "link", "delete", "eth0");
     await host.ns.run("ip", "link", "add", "veth0", "type", "veth", "peer", "name", "veth1");
     assertError(
