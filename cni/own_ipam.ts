@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { Cidr, formatIp, parseIp } from "../subnet/cidr.ts";
+import { Cidr, formatIp, parseIp, tryParseIp } from "../subnet/cidr.ts";
 import type { DelegateConf } from "./delegate.ts";
 import { CniError, CODES, invalid } from "./errors.ts";
 import type { Invocation } from "./invocation.ts";
@@ -114,7 +114,11 @@ export class OwnIpam {
   #reserve(index: number, owner: Owner): ResultIp {
     const subnet = this.#subnets[index];
     const lastFile = `${this.#folder}/${LAST}${index}`;
-    const ip = nextFree(subnet, lastOf(lastFile, subnet), (ip) => exists(this.#file(ip)));
+    const ip = nextFree(
+      subnet,
+      lastOf(lastFile, subnet),
+      (ip) => readText(this.#file(ip)) !== undefined,
+    );
     if (ip === undefined) throw exhausted(subnet);
     // Whole or not at all: an address whose owner is not known would never be given back.
     const temporary = `${this.#folder}/.reserving`;
@@ -125,7 +129,8 @@ export class OwnIpam {
   }
 
   #releaseWhere(unwanted: (text: string) => boolean): void {
-    if (!exists(this.#folder)) return;
+    // The folder is not made for this.
+    if (this.#reservations().length === 0) return;
     this.#locked(() => {
       for (const { ip, text } of this.#reservations()) if (unwanted(text)) this.#release(ip);
     });
@@ -140,9 +145,7 @@ export class OwnIpam {
   }
 
   #reservations(): { ip: string; text: string }[] {
-    if (!exists(this.#folder)) return [];
-    const names = [...Deno.readDirSync(this.#folder)].map(({ name }) => name);
-    return names.filter((name) => isAddress(name)).flatMap((ip) => {
+    return namesIn(this.#folder).filter(isAddress).flatMap((ip) => {
       const text = readText(this.#file(ip));
       return text === undefined ? [] : [{ ip, text: text.trim() }];
     });
@@ -202,10 +205,16 @@ function lastOf(file: string, subnet: Cidr): bigint | undefined {
 }
 
 function isAddress(name: string): boolean {
+  return tryParseIp(name) !== undefined;
+}
+
+/** Empty where the folder is not there. */
+function namesIn(folder: string): string[] {
   try {
-    return parseIp(name) !== undefined;
-  } catch {
-    return false;
+    return [...Deno.readDirSync(folder)].map(({ name }) => name);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
   }
 }
 
@@ -215,14 +224,5 @@ function readText(file: string): string | undefined {
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
-  }
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch {
-    return false;
   }
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { must, ROOT, run, ToolError } from "./process.ts";
+import { exists, must, ROOT, run, ToolError } from "./process.ts";
 
 /** Ignored by git. */
 const FOLDER = `${ROOT}/.tools`;
@@ -64,14 +64,5 @@ export async function hasGo(): Promise<boolean> {
   } catch (error) {
     if (error instanceof ToolError) return false;
     throw error;
-  }
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch {
-    return false;
   }
 }

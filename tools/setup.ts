@@ -6,7 +6,7 @@
  */
 import { hasGo, installGoPrograms } from "./go_tools.ts";
 import { buildLibrary } from "./lib.ts";
-import { must, run, runTool, ToolError } from "./process.ts";
+import { exists, must, run, runTool, ToolError } from "./process.ts";
 
 /** Debian's packages by what they are for. */
 const PACKAGES = {
@@ -93,15 +93,6 @@ async function withoutServices(install: () => Promise<void>): Promise<void> {
   } finally {
     Deno.removeSync(POLICY);
     if (exists(POLICY_KEPT)) Deno.renameSync(POLICY_KEPT, POLICY);
-  }
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch {
-    return false;
   }
 }
 
