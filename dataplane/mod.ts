@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { answered, encode, take } from "./answer.ts";
 import { type Library, openLibrary } from "./symbols.ts";
 import type {
   ApplyReport,
@@ -149,26 +150,4 @@ export class DataPlane implements Disposable {
   #unloadWhenIdle(): void {
     if (this.#closed && this.#pending === 0) this.#library.close();
   }
-}
-
-function answered<T>(value: T | undefined): T {
-  if (value === undefined) throw new Error("the data plane gave no answer");
-  return value;
-}
-
-/** Reads an answer, `{"ok": …}` or `{"error": "…"}`, and frees it. */
-function take<T>(library: Library, answer: Deno.PointerValue): T {
-  let text: string;
-  try {
-    text = Deno.UnsafePointerView.getCString(answered(answer ?? undefined));
-  } finally {
-    library.symbols.dp_free(answer);
-  }
-  const body = JSON.parse(text) as { ok: T } | { error: string };
-  if ("error" in body) throw new Error(body.error);
-  return body.ok;
-}
-
-function encode(text: string): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(text);
 }

@@ -60,6 +60,13 @@ const SYMBOLS = {
     result: "pointer", // char *
     nonblocking: true,
   },
+  dp_attachment: {
+    parameters: [
+      "buffer", // const uint8_t *json
+      "usize", // size_t length
+    ],
+    result: "pointer", // char *
+  },
   dp_close: {
     parameters: [
       "u32", // uint32_t handle

@@ -4,8 +4,9 @@
  *
  * @module
  */
+import { hasGo, installGoPrograms } from "./go_tools.ts";
 import { buildLibrary } from "./lib.ts";
-import { must, run, runTool, ToolError } from "./process.ts";
+import { exists, must, run, runTool, ToolError } from "./process.ts";
 
 /** Debian's packages by what they are for. */
 const PACKAGES = {
@@ -19,6 +20,7 @@ const PACKAGES = {
     "ethtool",
     "netcat-openbsd",
     "procps",
+    "containernetworking-plugins",
   ],
 };
 
@@ -36,11 +38,15 @@ export async function setup(): Promise<void> {
   await must("installing the npm packages", Deno.execPath(), ["install", "--frozen", "--quiet"], {
     limit: 300,
   });
+  await installGoPrograms();
   await buildLibrary();
 }
 
 async function installPackages(): Promise<void> {
-  const missing = await missingPackages(Object.values(PACKAGES).flat());
+  const wanted = Object.values(PACKAGES).flat();
+  // A machine's own Go may be newer than Debian's.
+  if (!await hasGo()) wanted.push("golang-go");
+  const missing = await missingPackages(wanted);
   if (missing.length === 0) return;
   const list = missing.join(" ");
   if (Deno.uid() !== 0) {
@@ -87,15 +93,6 @@ async function withoutServices(install: () => Promise<void>): Promise<void> {
   } finally {
     Deno.removeSync(POLICY);
     if (exists(POLICY_KEPT)) Deno.renameSync(POLICY_KEPT, POLICY);
-  }
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch {
-    return false;
   }
 }
 

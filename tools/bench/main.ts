@@ -9,6 +9,7 @@
 import { parseArgs } from "node:util";
 import { requireRoot } from "../../tests/lib/netns.ts";
 import { chart, type Panel, significant } from "./chart.ts";
+import { cni } from "./cni.ts";
 import { idle } from "./idle.ts";
 import { latency } from "./latency.ts";
 import { type Benchmark, type Contender, findContenders, type Report, type Row } from "./lib.ts";
@@ -23,6 +24,7 @@ const BENCHMARKS: Record<string, Benchmark> = {
   latency: rowsOnly(latency),
   idle: rowsOnly(idle),
   vxlan: rowsOnly(vxlan),
+  cni: rowsOnly(cni),
   tunnel,
 };
 

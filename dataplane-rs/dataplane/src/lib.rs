@@ -6,6 +6,7 @@
 //! [`dp_free`]. A panic comes back as an error.
 
 mod answer;
+mod attachment;
 mod carrier;
 mod counters;
 mod handles;
@@ -123,6 +124,19 @@ pub extern "C" fn dp_cleanup(handle: u32) -> *mut c_char {
     answer::give(|| {
         let report = handles::get(handle)?.cleanup();
         Answer::ok(&report.map_err(|e| format!("netlink failed, try again: {e}"))?)
+    })
+}
+
+/// Makes, checks or removes a container's attachment to a bridge, by an `AttachmentCall` in JSON:
+/// answers with `Attached`, the problems found, or whether it was there. Needs no handle. Blocks.
+///
+/// # Safety
+/// `json` points to `length` bytes that stay as they are until the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_attachment(json: *const u8, length: usize) -> *mut c_char {
+    answer::give(|| {
+        // SAFETY: the caller's promise.
+        attachment::carry_out(unsafe { bytes(json, length) })
     })
 }
 

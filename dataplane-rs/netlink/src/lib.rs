@@ -2,8 +2,11 @@
 //!
 //! Ownership: everything on a device that the agent made is its own; on other devices only routes
 //! with one of [`PROTOCOLS`] are.
+//!
+//! [`attach`] is apart from that: a container's attachment to a bridge, made once by a CNI plugin.
 
 mod actual;
+pub mod attach;
 mod desired;
 mod events;
 mod judge;

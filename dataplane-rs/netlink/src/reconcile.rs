@@ -258,7 +258,7 @@ fn refused(entry: String, refusal: &Refusal) -> EntryError {
 }
 
 /// The text of an errno, without the number that Rust puts behind it.
-fn errno_text(errno: i32) -> String {
+pub fn errno_text(errno: i32) -> String {
     let text = io::Error::from_raw_os_error(errno).to_string();
     match text.find(" (os error") {
         Some(end) => text[..end].to_string(),
