@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { hasGo, installAwsTools } from "./aws_tools.ts";
 import { buildLibrary } from "./lib.ts";
 import { must, run, runTool, ToolError } from "./process.ts";
 
@@ -19,6 +20,8 @@ const PACKAGES = {
     "ethtool",
     "netcat-openbsd",
     "procps",
+    "python3-venv",
+    "socat",
   ],
 };
 
@@ -36,11 +39,15 @@ export async function setup(): Promise<void> {
   await must("installing the npm packages", Deno.execPath(), ["install", "--frozen", "--quiet"], {
     limit: 300,
   });
+  await installAwsTools();
   await buildLibrary();
 }
 
 async function installPackages(): Promise<void> {
-  const missing = await missingPackages(Object.values(PACKAGES).flat());
+  const wanted = Object.values(PACKAGES).flat();
+  // A machine's own Go may be newer than Debian's.
+  if (!await hasGo()) wanted.push("golang-go");
+  const missing = await missingPackages(wanted);
   if (missing.length === 0) return;
   const list = missing.join(" ");
   if (Deno.uid() !== 0) {
