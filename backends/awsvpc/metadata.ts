@@ -34,7 +34,8 @@ export async function whereWeAre(): Promise<Where> {
   const service = new MetadataService({ httpOptions: { timeout: LIMIT }, retries: 1 });
   const ask = async (path: string) => {
     try {
-      return (await service.request(`/latest/meta-data/${path}`, {})).trim();
+      // The service puts this behind the slash of its endpoint's URL.
+      return (await service.request(`latest/meta-data/${path}`, {})).trim();
     } catch (error) {
       const reason = (error instanceof Error ? error.message : String(error)).replaceAll(
         /\s*\n\s*/g,

@@ -94,13 +94,13 @@ Deno.test("two nodes: the lab's lines in the lab's order, a route each, gone wit
 
   nodeA.agent!.kill("SIGKILL");
   await nodeA.agent!.status;
+  const subnetFile = `--subnet-file=${nodeA.subnetFile}`;
   const { code, stderr } = await runFlanneld(
-    nodeB,
+    nodeA,
     "cleanup",
     "--lease",
     ...cluster.etcdArgs(),
-    `--public-ip=${nodeA.ipv4}`,
-    `--subnet-file=${nodeA.folder}/none`,
+    subnetFile,
   );
   assert.equal(code, 0, stderr);
   await eventually(async () => {
