@@ -144,7 +144,7 @@ export class VpcRoutes implements Outside {
   #firstTurn(subnets: readonly string[]): number {
     if (subnets.length > MOST_EVENTS) return 0;
     const others = [...this.#peers.values()].map((peer) => subnetsOf(peer)[0]);
-    return Math.min(...subnets.map((subnet) => turnOf(subnet, `${this.#subnets[0]}`, others)));
+    return turnOf(subnets, `${this.#subnets[0]}`, others);
   }
 
   /** One attempt to make all right. @returns milliseconds until the next */

@@ -7,24 +7,35 @@
  */
 
 /**
- * How many of `others` go before `own` for `subnet`; 0 is first. All are texts that all nodes know
- * alike: subnets.
+ * How many of `others` go before `own`, 0 is first: the least of it among `subnets`, Infinity for
+ * none. All are texts that all nodes know alike.
  */
-export function turnOf(subnet: string, own: string, others: Iterable<string>): number {
-  const ours = score(subnet, own);
-  let before = 0;
-  for (const other of others) if (score(subnet, other) > ours) before++;
-  return before;
+export function turnOf(subnets: Iterable<string>, own: string, others: Iterable<string>): number {
+  const rivals = Uint32Array.from(others, hash);
+  const ours = hash(own);
+  let least = Infinity;
+  for (const subnet of subnets) {
+    const seed = hash(subnet);
+    const score = mix(seed ^ ours);
+    let before = 0;
+    for (const rival of rivals) if (mix(seed ^ rival) > score) before++;
+    least = Math.min(least, before);
+  }
+  return least;
 }
 
-/** FNV-1a, with the mixing of MurmurHash3 behind it, since similar texts must score unlike. */
-function score(subnet: string, node: string): number {
-  let hash = 0x811c9dc5;
-  const text = `${subnet} ${node}`;
+/** FNV-1a, mixed since similar texts must score unlike. */
+function hash(text: string): number {
+  let bits = 0x811c9dc5;
   for (let index = 0; index < text.length; index++) {
-    hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
+    bits = Math.imul(bits ^ text.charCodeAt(index), 0x01000193);
   }
-  hash = Math.imul(hash ^ hash >>> 16, 0x85ebca6b);
-  hash = Math.imul(hash ^ hash >>> 13, 0xc2b2ae35);
-  return (hash ^ hash >>> 16) >>> 0;
+  return mix(bits);
+}
+
+/** MurmurHash3's last step. */
+function mix(bits: number): number {
+  bits = Math.imul(bits ^ bits >>> 16, 0x85ebca6b);
+  bits = Math.imul(bits ^ bits >>> 13, 0xc2b2ae35);
+  return (bits ^ bits >>> 16) >>> 0;
 }
