@@ -19,11 +19,15 @@ const TYPE = "aws-vpc";
  * @throws {ConfigError}
  */
 export function validate(network: NetworkConfig): void {
-  parseTables(network);
+  tableIdsOf(network);
 }
 
-/** The route tables that the config names; none: that of the node's VPC subnet. */
-function parseTables(network: NetworkConfig): string[] {
+/**
+ * The route tables that the config names; none: that of the node's VPC subnet.
+ *
+ * @throws {ConfigError}
+ */
+export function tableIdsOf(network: NetworkConfig): string[] {
   const ids = new Options(network.backend.options).texts("RouteTableID");
   for (const id of ids) {
     if (!/^rtb-[0-9a-f]+$/.test(id)) {
@@ -41,7 +45,7 @@ function parseTables(network: NetworkConfig): string[] {
  * @throws {ConfigError}
  */
 export function create({ network, iface }: BackendInput): Backend {
-  const tableIds = parseTables(network);
+  const tableIds = tableIdsOf(network);
   return {
     type: TYPE,
     summary: `Backend configured as: ${JSON.stringify({ Type: TYPE, ...network.backend.options })}`,
