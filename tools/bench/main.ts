@@ -8,6 +8,7 @@
  */
 import { parseArgs } from "node:util";
 import { requireRoot } from "../../tests/lib/netns.ts";
+import { aws } from "./aws.ts";
 import { chart, type Panel, significant } from "./chart.ts";
 import { idle } from "./idle.ts";
 import { latency } from "./latency.ts";
@@ -24,6 +25,7 @@ const BENCHMARKS: Record<string, Benchmark> = {
   idle: rowsOnly(idle),
   vxlan: rowsOnly(vxlan),
   tunnel,
+  aws: rowsOnly(aws),
 };
 
 const CAPTION =
