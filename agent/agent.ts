@@ -187,13 +187,17 @@ class Agent {
     this.#status.leaseExpiration = lease.expiration ?? 0;
     const { bridge, blackholeRoute } = this.#options;
     const node = { bridge, blackholeRoute, mtu: backend.mtu };
+    const outside = await backend.outside?.(lease);
     let ready: Promise<void> | undefined;
     const began = Promise.withResolvers<void>();
     signal.addEventListener("abort", () => began.resolve());
     const watching = this.#manager.watch(lease, {
       peers: (peers) => {
+        outside?.want(peers);
         const applied = this.#forwarding.want({ backend, lease, peers, node });
-        ready ??= applied.then(() => this.#ready(network, backend, lease)).then(began.resolve);
+        ready ??= Promise.all([applied, outside && Promise.race([outside.ready, began.promise])])
+          .then(() => signal.aborted ? undefined : this.#ready(network, backend, lease))
+          .then(began.resolve);
       },
       lost: (reason) => this.#endSession(reason),
       config: (raw) => this.#configChanged(raw),
@@ -201,7 +205,7 @@ class Agent {
     const keeping = this.#manager.keep(lease, signal);
     // Starting iptables takes longer than all the rest of the start; containers wait for the file.
     const rules = began.promise.then(() => this.#keepTrafficRules(network, lease, signal));
-    await Promise.all([watching, keeping, rules]);
+    await Promise.all([watching, keeping, rules, outside?.keep(signal)]);
     await ready;
   }
 

@@ -24,10 +24,20 @@ const CNI: GoPrograms = {
   packages: ["cnitool", "plugins/test/noop"],
 };
 
-const PROGRAMS = [CNI];
+/** AWS's own mock of the instance metadata service. */
+const METADATA: GoPrograms = {
+  module: "github.com/aws/amazon-ec2-metadata-mock",
+  version: "v1.13.0",
+  packages: ["cmd/ec2-metadata-mock"],
+};
+
+const PROGRAMS = [CNI, METADATA];
 
 /** Folder of the programs `cnitool` and `noop`. */
 export const CNI_TOOLS = folderOf(CNI);
+
+/** Path of the metadata service. */
+export const METADATA_MOCK = `${folderOf(METADATA)}/ec2-metadata-mock`;
 
 /** A folder a version, so that another one is built anew. */
 function folderOf({ module, version }: GoPrograms): string {

@@ -6,6 +6,7 @@
  */
 import { hasGo, installGoPrograms } from "./go_tools.ts";
 import { buildLibrary } from "./lib.ts";
+import { installMoto } from "./moto.ts";
 import { exists, must, run, runTool, ToolError } from "./process.ts";
 
 /** Debian's packages by what they are for. */
@@ -21,6 +22,8 @@ const PACKAGES = {
     "netcat-openbsd",
     "procps",
     "containernetworking-plugins",
+    "python3-venv",
+    "socat",
   ],
 };
 
@@ -39,6 +42,7 @@ export async function setup(): Promise<void> {
     limit: 300,
   });
   await installGoPrograms();
+  await installMoto();
   await buildLibrary();
 }
 

@@ -8,6 +8,7 @@
  */
 import { parseArgs } from "node:util";
 import { requireRoot } from "../../tests/lib/netns.ts";
+import { aws } from "./aws.ts";
 import { chart, type Panel, significant } from "./chart.ts";
 import { cni } from "./cni.ts";
 import { idle } from "./idle.ts";
@@ -26,6 +27,7 @@ const BENCHMARKS: Record<string, Benchmark> = {
   vxlan: rowsOnly(vxlan),
   cni: rowsOnly(cni),
   tunnel,
+  aws: rowsOnly(aws),
 };
 
 const CAPTION =
