@@ -15,6 +15,9 @@ export interface Ended {
   output: string;
 }
 
+/** ECMA-48's control sequences. */
+const CONTROL = new RegExp(`${String.fromCharCode(27)}\\[[0-9;?]*[A-Za-z]`, "g");
+
 /** Milliseconds that a command may take where nothing else is said. */
 const LIMIT = 30_000;
 
@@ -29,6 +32,8 @@ export class Terminal implements AsyncDisposable {
   readonly #prompt: RegExp;
   /** All that was printed since the last command was typed. */
   #text = "";
+  /** How much of the output was taken. */
+  #taken = 0;
   #ended = false;
   #wake: () => void = () => {};
 
@@ -66,7 +71,15 @@ export class Terminal implements AsyncDisposable {
 
   /** What was printed since the last command was typed, without prompts. */
   get output(): string {
-    return this.#text.replace(this.#prompt, "");
+    return withoutControls(this.#text).replace(this.#prompt, "");
+  }
+
+  /** The part of {@linkcode output} that was not taken before. */
+  take(): string {
+    const { output } = this;
+    const fresh = output.slice(this.#taken);
+    this.#taken = output.length;
+    return fresh;
   }
 
   /** Types a command and waits for the next prompt. */
@@ -78,6 +91,7 @@ export class Terminal implements AsyncDisposable {
   /** Types a command that goes on running. */
   async start(command: string): Promise<void> {
     this.#text = "";
+    this.#taken = 0;
     await this.type(`${command}\n`);
   }
 
@@ -143,4 +157,9 @@ export class Terminal implements AsyncDisposable {
     await promise;
     clearTimeout(timer);
   }
+}
+
+/** Text without what steers a terminal: colours and the like. */
+function withoutControls(text: string): string {
+  return text.replaceAll(CONTROL, "");
 }
