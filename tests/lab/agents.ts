@@ -112,10 +112,33 @@ export function* startFlanneld(on: NodeName, facts: Facts): Generator<Entry> {
   };
 }
 
+/** The node's route in the VPC's route table. */
+export function* routeTable(on: NodeName, { vpc, ...facts }: Facts): Generator<Entry> {
+  if (!vpc) return;
+  yield {
+    look: `The VPC's route table ${vpc.tableId}`,
+    see: () => vpc.table(),
+    check: matches(new RegExp(`^${facts[on].subnet} +${vpc.enis[on]} +active$`, "m")),
+  };
+}
+
 /** The lines that the lab shows. */
-function logLines(on: NodeName, { backend }: Facts): RegExp[] {
+function logLines(on: NodeName, { backend, vpc }: Facts): RegExp[] {
   const ip = NODE_IPS[on].replaceAll(".", "\\.");
+  const ofVpc = vpc
+    ? [
+      /\] Backend configured as: \{"Type":"aws-vpc"\}$/m,
+      new RegExp(`\\] Found ${vpc.enis[on]} that has ${ip} IP address\\.$`, "m"),
+      /\] Route table configured: false$/m,
+      new RegExp(`\\] Found route table ${vpc.tableId}\\.$`, "m"),
+      new RegExp(
+        `\\] Route added to table ${vpc.tableId}: 10\\.1\\.\\d+\\.0/24 - ${vpc.enis[on]}\\.$`,
+        "m",
+      ),
+    ]
+    : [];
   return [
+    ...ofVpc,
     /\] Determining IP address of default interface$/m,
     new RegExp(`\\] Using interface with name eth0 and address ${ip}$`, "m"),
     new RegExp(`\\] Defaulting external address to interface address \\(${ip}\\)$`, "m"),

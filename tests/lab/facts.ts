@@ -13,6 +13,16 @@ export interface NodeFacts {
   container: string;
 }
 
+/** The lab's VPC, as one sees it in the AWS console. */
+export interface VpcView {
+  /** Id of the network interface that each node's address is on. */
+  readonly enis: Record<NodeName, string>;
+  /** Id of the route table. */
+  readonly tableId: string;
+  /** The route table, a line a route. */
+  table(): Promise<string>;
+}
+
 /** What is known of the lab. */
 export interface Facts {
   backend: BackendName;
@@ -20,6 +30,8 @@ export interface Facts {
   nodeb: NodeFacts;
   /** Address of the pod on nodea. */
   pod: string;
+  /** With aws-vpc. */
+  vpc?: VpcView;
 }
 
 /** The overlay's address space, and its config in etcd. */
@@ -32,9 +44,9 @@ export const CONFIG_KEY = "/coreos.com/network/config";
 export const SUBNETS_KEY = "/coreos.com/network/subnets";
 
 /** What is known before the first step. */
-export function noFacts(backend: BackendName): Facts {
+export function noFacts(backend: BackendName, vpc?: VpcView): Facts {
   const unknown = { subnet: "", container: "" };
-  return { backend, nodea: { ...unknown }, nodeb: { ...unknown }, pod: "" };
+  return { backend, nodea: { ...unknown }, nodeb: { ...unknown }, pod: "", vpc };
 }
 
 /** The network config as the user types it. */

@@ -107,23 +107,23 @@ export class Place implements AsyncDisposable {
 
   async #setUp(): Promise<void> {
     const { label } = this.options;
-    this.router = this.#keep(await NetNs.create(`${label}-router`));
+    this.router = this.keep(await NetNs.create(`${label}-router`));
     await this.router.sysctl("net.ipv4.ip_forward", 1);
     const folder = await Deno.makeTempDir({ prefix: `fl-${label}-` });
-    this.#keep({
+    this.keep({
       [Symbol.asyncDispose]: () => Deno.remove(folder, { recursive: true }),
     });
     const tar = `${folder}/busybox.tar`;
     await writeImage(tar);
     for (const name of NODES) {
-      const ns = this.#keep(await NetNs.create(`${label}-${name}`));
+      const ns = this.keep(await NetNs.create(`${label}-${name}`));
       await this.#connect(name, ns);
       const files = [
         { from: this.options.binary, to: PROGRAM, mode: "755", only: "nodea" },
         { from: tar, to: IMAGE },
       ].filter(({ only = name }) => only === name);
       const machine = await Machine.start(ns, { hostname: name, hosts: NODE_IPS, files });
-      this.nodes[name] = new LabNode(name, this.#keep(machine));
+      this.nodes[name] = new LabNode(name, this.keep(machine));
     }
   }
 
@@ -146,7 +146,8 @@ export class Place implements AsyncDisposable {
     await router.sysctl(`net.ipv4.conf.${name}.send_redirects`, 0);
   }
 
-  #keep<T extends AsyncDisposable>(part: T): T {
+  /** Removes this part, too, before those that are there. */
+  keep<T extends AsyncDisposable>(part: T): T {
     this.#parts.push(part);
     return part;
   }

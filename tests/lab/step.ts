@@ -58,6 +58,8 @@ export type Entry = Chapter | Step;
 
 /** A step as it was done. */
 export interface Done {
+  /** Undefined for a {@linkcode Look}. */
+  on?: NodeName;
   /** `ubuntu@nodea:~$`; empty where no shell reads. */
   prompt: string;
   typed: string;
@@ -119,7 +121,7 @@ async function begin(step: Step, nodes: Record<NodeName, LabNode>): Promise<Done
   const name = step.terminal ?? "";
   const { folder } = await nodes[step.on].terminal(name);
   const at = "keys" in step ? "" : prompt(step.on, folder);
-  return { prompt: at, typed: typed(step), printed: "", terminal: name };
+  return { on: step.on, prompt: at, typed: typed(step), printed: "", terminal: name };
 }
 
 /** A shell's prompt. */

@@ -85,7 +85,8 @@ export function* chat(facts: Facts): Generator<Entry> {
   yield { on: "nodea", terminal: "chat", keys: "hello!\n", shown: "hello!", until: /$/ };
   yield { on: "nodeb", terminal: "container", keys: "", shown: "", until: /hello!/ };
   yield { on: "nodeb", terminal: "container", keys: "hi\n", shown: "hi", until: /hi/ };
-  yield { on: "nodea", terminal: "chat", keys: "\x1d", shown: "^]", until: /hi[\s\S]*telnet> / };
+  yield { on: "nodea", terminal: "chat", keys: "", shown: "", until: /hello!\n[\s\S]*hi/ };
+  yield { on: "nodea", terminal: "chat", keys: "\x1d", shown: "^]", until: /telnet> / };
   yield {
     on: "nodea",
     terminal: "chat",

@@ -12,8 +12,17 @@
  *
  * @module
  */
-import { type CommandOptions, exec, NetNs, type Output, Process, spawn, waitFor } from "./netns.ts";
-import { run } from "./netns.ts";
+import { basename } from "node:path";
+import {
+  type CommandOptions,
+  exec,
+  type NetNs,
+  type Output,
+  type Process,
+  run,
+  spawn,
+  waitFor,
+} from "./netns.ts";
 import { Terminal } from "./terminal.ts";
 
 /** A file to be on the machine from its start. */
@@ -95,6 +104,11 @@ export class Machine implements AsyncDisposable {
     return run("nsenter", [...this.#inside(), cmd, ...args], environment());
   }
 
+  /** The command by which root gets in from the host. */
+  entrance(command: string): string {
+    return ["nsenter", ...this.#inside(), command].join(" ");
+  }
+
   /** A new terminal with the shell of `ubuntu`, in its home folder. */
   async terminal(): Promise<Terminal> {
     const terminal = await Terminal.open("nsenter", [
@@ -119,7 +133,8 @@ export class Machine implements AsyncDisposable {
       limitMs: LIMIT,
       what: `the end of ${this.hostname}`,
     });
-    await removeMachineTraces(this.folder, this.ns.name);
+    for (const path of [this.folder, `${this.folder}.hosts`]) await Deno.remove(path);
+    await removeCgroups((name) => name === this.ns.name);
   }
 
   #inside(): string[] {
@@ -127,16 +142,13 @@ export class Machine implements AsyncDisposable {
   }
 }
 
-/** Removes the folder and the cgroups of a machine whose processes have ended. */
-export async function removeMachineTraces(folder: string, cgroup: string): Promise<void> {
-  for (const path of [folder, `${folder}.hosts`]) {
-    await Deno.remove(path).catch((error) => {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    });
-  }
-  for (const path of [CGROUPS, ...subfolders(CGROUPS)].map((path) => `${path}/${cgroup}`)) {
-    // A cgroup's processes leave it only after they were reaped.
-    await waitFor(() => removeCgroup(path), { limitMs: LIMIT, what: `the end of ${path}` });
+/** Removes the cgroups, of all hierarchies, whose names fit and whose processes have ended. */
+export async function removeCgroups(fits: (name: string) => boolean): Promise<void> {
+  for (const hierarchy of [CGROUPS, ...subfolders(CGROUPS)]) {
+    for (const path of subfolders(hierarchy).filter((path) => fits(basename(path)))) {
+      // A process leaves its cgroup only when it is reaped.
+      await waitFor(() => removeCgroup(path), { limitMs: LIMIT, what: `the end of ${path}` });
+    }
   }
 }
 
