@@ -103,6 +103,8 @@ export function* startFlanneld(on: NodeName, facts: Facts): Generator<Entry> {
   yield {
     on,
     command: "sudo iptables -S FORWARD; sudo iptables -S FLANNEL-FWD",
+    // The log tells of the rules before they are there.
+    again: true,
     check: matches(
       /^-P FORWARD ACCEPT$/m,
       /^-A FORWARD .*-j FLANNEL-FWD$/m,

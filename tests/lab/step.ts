@@ -28,6 +28,8 @@ interface At {
 /** A command that runs to its end. */
 export interface Command extends At {
   command: string;
+  /** What it shows comes about only after a while: it is typed again until its check holds. */
+  again?: true;
 }
 
 /** A command that goes on running in its terminal. */
@@ -86,7 +88,7 @@ export function listening(port: number, ...prefix: string[]): (machine: Machine)
 }
 
 /** Milliseconds for whatever a step waits for. */
-const LIMIT = 60_000;
+const LIMIT = 45_000;
 
 /** A step that did not do what it should. */
 export class StepError extends Error {
@@ -104,11 +106,9 @@ export class StepError extends Error {
 export async function doStep(step: Step, nodes: Record<NodeName, LabNode>): Promise<Done> {
   const done = await begin(step, nodes);
   try {
-    const printed = await perform(step, nodes);
-    done.printed = "look" in step
-      ? printed
-      : (await nodes[step.on].terminal(step.terminal ?? "")).take();
-    await step.check?.(printed);
+    const perform = () => performOnce(step, nodes, done);
+    if (!("again" in step)) await perform();
+    else await waitFor(() => perform().then(() => true), { limitMs: LIMIT, what: step.command });
   } catch (error) {
     throw new StepError(done, error);
   }
@@ -132,6 +132,18 @@ export function prompt(on: NodeName, folder: string): string {
 /** What is typed in a step, as one writes it down. */
 export function typed(step: Exclude<Step, Look>): string {
   return "command" in step ? step.command : "running" in step ? step.running : step.shown;
+}
+
+async function performOnce(
+  step: Step,
+  nodes: Record<NodeName, LabNode>,
+  done: Done,
+): Promise<void> {
+  const printed = await perform(step, nodes);
+  done.printed = "look" in step
+    ? printed
+    : (await nodes[step.on].terminal(step.terminal ?? "")).take();
+  await step.check?.(printed);
 }
 
 async function perform(step: Step, nodes: Record<NodeName, LabNode>): Promise<string> {
