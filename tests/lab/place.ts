@@ -65,6 +65,8 @@ export interface PlaceOptions {
   label: string;
   /** The built program. */
   binary: string;
+  /** Where it is from the start, rather than on nodea alone. */
+  installed?: readonly NodeName[];
 }
 
 /** See the module. */
@@ -118,10 +120,11 @@ export class Place implements AsyncDisposable {
     for (const name of NODES) {
       const ns = this.keep(await NetNs.create(`${label}-${name}`));
       await this.#connect(name, ns);
+      const { binary, installed = ["nodea"] } = this.options;
       const files = [
-        { from: this.options.binary, to: PROGRAM, mode: "755", only: "nodea" },
         { from: tar, to: IMAGE },
-      ].filter(({ only = name }) => only === name);
+        ...(installed.includes(name) ? [{ from: binary, to: PROGRAM, mode: "755" }] : []),
+      ];
       const machine = await Machine.start(ns, { hostname: name, hosts: NODE_IPS, files });
       this.nodes[name] = new LabNode(name, this.keep(machine));
     }
