@@ -87,10 +87,6 @@ Deno.test("the route of a node that was killed is gone after its lease's end", a
   const b = await vpc.ready("nodeb", "--subnet-lease-ttl=8");
   assert.ok(await vpc.reaches("nodea", b.subnet));
   assert.ok(await vpc.reaches("nodeb", a.subnet));
-  // The lease is renewed for as long as the node lives.
-  await new Promise((done) => setTimeout(done, 10_000));
-  assert.ok(await vpc.reaches("nodea", b.subnet));
-
   await vpc.place.nodes.nodeb.machine[Symbol.asyncDispose]();
   assert.ok((await vpc.destinations()).includes(b.subnet));
   await waitFor(async () => !(await vpc.destinations()).includes(b.subnet), {
