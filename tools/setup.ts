@@ -25,6 +25,14 @@ const PACKAGES = {
     "python3-venv",
     "socat",
   ],
+  lab: [
+    "docker.io",
+    "containernetworking-plugins",
+    "busybox-static",
+    "curl",
+    "inetutils-telnet",
+    "sudo",
+  ],
 };
 
 const APT_LIMIT = 600;
