@@ -11,12 +11,13 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { getLogger } from "@logtape/logtape";
-import { loadBackend } from "../backends/registry.ts";
+import { loadBackend, validateBackendConfig } from "../backends/registry.ts";
 import type { Backend, PublicInterface } from "../backends/types.ts";
 import { DataPlane } from "../dataplane/mod.ts";
 import type { Cidr } from "../subnet/cidr.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
 import { EtcdSubnetManager } from "../subnet/etcd.ts";
+import { Budget } from "../subnet/reports.ts";
 import type { Lease, SubnetManager } from "../subnet/types.ts";
 import { createTrafficRules, type TrafficRules, trafficRules } from "../traffic/mod.ts";
 import { UsageError } from "./errors.ts";
@@ -60,6 +61,7 @@ export async function runAgent(options: AgentOptions): Promise<number> {
     previous: previousSubnets(options.subnetFile),
     renewMarginMinutes: options.renewMarginMinutes,
     subnetTtlSeconds: options.leaseSeconds,
+    checkConfig: validateBackendConfig,
   });
   log.info("Created subnet manager: {name}", { name: manager.name });
   try {
@@ -98,6 +100,8 @@ class Agent {
   #iface: PublicInterface | undefined;
   #rules: TrafficRules | undefined;
   #rawConfig: string | undefined;
+  /** For lines about the config: ten, then one in ten seconds. */
+  readonly #configLines = new Budget(10, 0.1);
   #rechecking = false;
   #servesStatus = false;
 
@@ -126,7 +130,6 @@ class Agent {
     log.info("Found network config - Backend type: {type}", { type: network.backend.type });
     for (const warning of network.warnings) log.warn("Network config: {warning}", { warning });
     const module = await loadBackend(network);
-    module.validate(network);
     this.#status.backend = network.backend.type;
     const events = this.#followEvents(network);
     let lease: Lease | undefined;
@@ -266,6 +269,7 @@ class Agent {
   #configChanged(raw: string | undefined): void {
     if (raw === this.#rawConfig) return;
     this.#rawConfig = raw;
+    if (!this.#configLines.take()) return;
     log.warn(
       raw === undefined
         ? "The network config was deleted from the store; this agent goes on with the one it has"

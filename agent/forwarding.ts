@@ -6,6 +6,7 @@
 import { getLogger } from "@logtape/logtape";
 import type { Backend, Skipped } from "../backends/types.ts";
 import type { ApplyReport, EntryError, KernelState } from "../dataplane/state.ts";
+import { Reports } from "../subnet/reports.ts";
 import type { Lease } from "../subnet/types.ts";
 import { type NodeOptions, withNodeState } from "./node_state.ts";
 import type { Carried } from "./peers_report.ts";
@@ -43,6 +44,11 @@ export class Forwarding {
   #retryDelay = FIRST_RETRY;
   #refused = new Set<string>();
   #skipped = new Map<string, string>();
+  readonly #reports = new Reports({
+    line: (key, reason) => log.warn("Ignoring the lease {key}: {reason}", { key, reason }),
+    leftOut: (count, key, reason) =>
+      log.warn("Ignoring {count} more leases, {key} at last: {reason}", { count, key, reason }),
+  });
   #closed = false;
   #carried: Carried | undefined;
 
@@ -79,6 +85,7 @@ export class Forwarding {
   close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#retry);
+    this.#reports.close();
     return this.#running ?? Promise.resolve();
   }
 
@@ -126,7 +133,7 @@ export class Forwarding {
     const now = new Map(skipped.map(({ key, reason }) => [key, reason]));
     for (const [key, reason] of now) {
       if (this.#skipped.get(key) !== reason) {
-        log.warn("Ignoring the lease {key}: {reason}", { key, reason });
+        this.#reports.add(key, reason);
       }
     }
     this.#skipped = now;

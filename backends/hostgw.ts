@@ -6,6 +6,7 @@
  */
 import type { RouteState } from "../dataplane/state.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
+import { quote } from "../subnet/json.ts";
 import type { Lease } from "../subnet/types.ts";
 import { onLink } from "./onlink.ts";
 import type { Backend, BackendInput, BackendState, Skipped } from "./types.ts";
@@ -54,7 +55,7 @@ function peerRoutes(
   reachable: (ip: string) => boolean,
 ): RouteState[] | string {
   if (attrs.backendType !== "host-gw") {
-    return `its backend is ${JSON.stringify(attrs.backendType || "udp")}, ours is host-gw`;
+    return `its backend is ${quote(attrs.backendType || "udp")}, ours is host-gw`;
   }
   const routes: RouteState[] = [];
   const halves = [

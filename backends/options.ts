@@ -5,6 +5,7 @@
  * @module
  */
 import { ConfigError } from "../subnet/config.ts";
+import { quote } from "../subnet/json.ts";
 
 /** A backend's options as they stand in the config's `Backend` object. */
 export class Options {
@@ -23,7 +24,7 @@ export class Options {
     const value = this.#values.get(key.toLowerCase()) ?? fallback;
     if (typeof value !== "number" || !Number.isInteger(value) || value < min || value > max) {
       throw new ConfigError(
-        `Backend.${key}: ${JSON.stringify(value)} is not a whole number from ${min} to ${max}`,
+        `Backend.${key}: ${quote(value)} is not a whole number from ${min} to ${max}`,
       );
     }
     return value;
@@ -37,7 +38,7 @@ export class Options {
   boolean(key: string, fallback: boolean): boolean {
     const value = this.#values.get(key.toLowerCase()) ?? fallback;
     if (typeof value !== "boolean") {
-      throw new ConfigError(`Backend.${key}: ${JSON.stringify(value)} is not true or false`);
+      throw new ConfigError(`Backend.${key}: ${quote(value)} is not true or false`);
     }
     return value;
   }

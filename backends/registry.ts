@@ -5,6 +5,7 @@
  * @module
  */
 import { ConfigError, type NetworkConfig } from "../subnet/config.ts";
+import { quote } from "../subnet/json.ts";
 import type { BackendModule } from "./types.ts";
 
 const BACKENDS: Record<string, () => Promise<BackendModule>> = {
@@ -26,7 +27,7 @@ export async function loadBackend(network: NetworkConfig): Promise<BackendModule
     : undefined;
   if (load === undefined) {
     throw new ConfigError(
-      `Backend.Type: ${JSON.stringify(network.backend.type)} is not one of ` +
+      `Backend.Type: ${quote(network.backend.type)} is not one of ` +
         `${Object.keys(BACKENDS).join(", ")}`,
     );
   }

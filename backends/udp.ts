@@ -10,6 +10,7 @@
 import type { KernelState, TunnelPeer, TunnelState } from "../dataplane/state.ts";
 import type { Cidr } from "../subnet/cidr.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
+import { quote } from "../subnet/json.ts";
 import type { Lease } from "../subnet/types.ts";
 import { Options } from "./options.ts";
 import type { Backend, BackendInput, BackendState, Skipped } from "./types.ts";
@@ -78,7 +79,7 @@ function state(
     if (attrs.backendType !== "" && attrs.backendType !== "udp") {
       skipped.push({
         key,
-        reason: `its backend is ${JSON.stringify(attrs.backendType)}, ours is udp`,
+        reason: `its backend is ${quote(attrs.backendType)}, ours is udp`,
       });
     } else if (endpoint === null) {
       skipped.push({ key, reason: `it has no public ${overIpv4 ? "IPv4" : "IPv6"} address` });

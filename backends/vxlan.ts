@@ -11,6 +11,7 @@
 import type { KernelState, VxlanLink } from "../dataplane/state.ts";
 import type { Cidr } from "../subnet/cidr.ts";
 import { ConfigError, type NetworkConfig } from "../subnet/config.ts";
+import { quote } from "../subnet/json.ts";
 import type { Lease, LeaseAttrs } from "../subnet/types.ts";
 import { onLink } from "./onlink.ts";
 import { Options } from "./options.ts";
@@ -184,7 +185,7 @@ function state(
   for (const peer of peers) {
     const reason = peer.attrs.backendType === "vxlan"
       ? addPeer(halves, owners, peer, kernel, iface, reachable)
-      : `its backend is ${JSON.stringify(peer.attrs.backendType || "udp")}, ours is vxlan`;
+      : `its backend is ${quote(peer.attrs.backendType || "udp")}, ours is vxlan`;
     if (reason !== undefined) skipped.push({ key: peer.key, reason });
   }
   return { kernel, skipped };
@@ -241,9 +242,9 @@ function parseData(data: unknown): VtepData | string {
   if (typeof data !== "object" || data === null) return "it has no vxlan data";
   const { VNI: vni, VtepMAC: text } = data as { VNI?: unknown; VtepMAC?: unknown };
   const mac = typeof text === "string" ? text.toLowerCase() : "";
-  if (!isUnicastMac(mac)) return `its VtepMAC ${JSON.stringify(text)} is no unicast MAC address`;
+  if (!isUnicastMac(mac)) return `its VtepMAC ${quote(text)} is no unicast MAC address`;
   if (vni !== undefined && vni !== null && typeof vni !== "number") {
-    return `its VNI ${JSON.stringify(vni)} is no number`;
+    return `its VNI ${quote(vni)} is no number`;
   }
   return { vni: vni ?? undefined, mac };
 }

@@ -65,7 +65,12 @@ function timestamp(date: Date): string {
 function formatMessage(parts: readonly unknown[]): string {
   return parts.map((part, index) => index % 2 === 0 ? String(part) : formatValue(part)).join("")
     // deno-lint-ignore no-control-regex
-    .replace(/[\x00-\x08\x0a-\x1f\x7f]/g, (char) => JSON.stringify(char).slice(1, -1));
+    .replace(/[\x00-\x08\x0a-\x1f\x7f]/g, (char) => JSON.stringify(char).slice(1, -1))
+    // C1 controls, and what breaks lines or turns the direction of text.
+    .replace(
+      /[\x80-\x9f\u2028-\u202e\u2066-\u2069]/g,
+      (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
+    );
 }
 
 function formatValue(value: unknown): string {

@@ -34,6 +34,21 @@ export function collide(one: Subnets, other: Subnets): boolean {
   return overlap(one.subnet, other.subnet) || overlap(one.ipv6Subnet, other.ipv6Subnet);
 }
 
+/**
+ * Whether a lease in the store, of whatever kind, keeps a node from taking `subnets`.
+ *
+ * One that covers the whole network does not: nobody can use it, and it would stop all nodes.
+ */
+export function blocks({ ipv4, ipv6 }: NetworkConfig, lease: Subnets, subnets: Subnets): boolean {
+  const inNetwork = (family: FamilyConfig | null, subnet: Cidr | null) =>
+    family && subnet?.contains(family.network) ? null : subnet;
+  const { subnet, ipv6Subnet } = lease;
+  return collide(
+    { subnet: inNetwork(ipv4, subnet), ipv6Subnet: inNetwork(ipv6, ipv6Subnet) },
+    subnets,
+  );
+}
+
 function overlap(one: Cidr | null, other: Cidr | null): boolean {
   return one !== null && other !== null && one.overlaps(other);
 }

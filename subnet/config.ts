@@ -5,6 +5,7 @@
  * @module
  */
 import { Cidr, type Family, isLoopback, isMulticast, tryParseIp } from "./cidr.ts";
+import { parseJsonObject, quote } from "./json.ts";
 
 /** A network config that cannot be used; the message names key, value and what it must be. */
 export class ConfigError extends Error {
@@ -84,6 +85,12 @@ const KEYS = [
   ...["IPv6Network", "IPv6SubnetLen", "IPv6SubnetMin", "IPv6SubnetMax"],
 ];
 
+/** Characters of the largest config that is read; one with all keys takes some 500. */
+const LARGEST_CONFIG = 65_536;
+
+/** Unknown keys that are warned of by name. */
+const MOST_UNKNOWN = 10;
+
 /** What a member of the config may be, by the name that errors use. */
 type Expected = "a text" | "a whole number" | "true or false" | "an object";
 
@@ -133,11 +140,7 @@ class Members {
 }
 
 function wrongType(key: string, value: unknown, expected: Expected): ConfigError {
-  return new ConfigError(`${key}: ${shorten(JSON.stringify(value))} is not ${expected}`);
-}
-
-function shorten(text: string): string {
-  return text.length > 80 ? `${text.slice(0, 80)}…` : text;
+  return new ConfigError(`${key}: ${quote(value)} is not ${expected}`);
 }
 
 /**
@@ -162,21 +165,24 @@ export function parseNetworkConfig(text: string): NetworkConfig {
 }
 
 function parseObject(text: string): object {
-  let value: unknown;
+  if (text.length > LARGEST_CONFIG) {
+    throw new ConfigError(
+      `the network config has ${text.length} characters, more than ${LARGEST_CONFIG}`,
+    );
+  }
   try {
-    value = JSON.parse(text);
+    return parseJsonObject(text);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new ConfigError(`the network config is no JSON: ${shorten(reason)}`);
+    throw new ConfigError(`the network config ${(error as Error).message}`);
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new ConfigError(`the network config must be a JSON object, not ${shorten(text.trim())}`);
-  }
-  return value;
 }
 
 function warnings(members: Members, ipv4: boolean, ipv6: boolean): string[] {
-  const found = members.unknown.map((key) => `${shorten(JSON.stringify(key))} is no known key`);
+  const found = members.unknown.slice(0, MOST_UNKNOWN).map((key) =>
+    `${quote(key)} is no known key`
+  );
+  const more = members.unknown.length - MOST_UNKNOWN;
+  if (more > 0) found.push(`${more} more keys are unknown`);
   if (!ipv6 && members.has("IPv6Network")) {
     found.push("IPv6Network has no effect without EnableIPv6: true");
   }
@@ -197,7 +203,7 @@ function backendConfig(object: object | undefined): BackendConfig {
     else if (typeof value === "string" && value !== "") type = value;
     else if (value !== null) {
       throw new ConfigError(
-        `Backend.Type: ${shorten(JSON.stringify(value))} is not a backend's name like "vxlan"`,
+        `Backend.Type: ${quote(value)} is not a backend's name like "vxlan"`,
       );
     }
   }
@@ -233,7 +239,7 @@ function networkOf(members: Members, { family, prefix, example }: FamilyRules): 
   }
   if (network?.family !== family) {
     throw new ConfigError(
-      `${key}: ${shorten(JSON.stringify(text))} is not a network like "${example}"`,
+      `${key}: ${quote(text)} is not a network like "${example}"`,
     );
   }
   const base = { family, value: network.base };
@@ -280,7 +286,7 @@ function boundary(
   const ip = tryParseIp(text);
   if (ip === undefined || ip.family !== network.family) {
     throw new ConfigError(
-      `${key}: ${shorten(JSON.stringify(text))} is not an IPv${network.family} address`,
+      `${key}: ${quote(text)} is not an IPv${network.family} address`,
     );
   }
   if (ip.value === 0n) return undefined;

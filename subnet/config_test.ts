@@ -91,8 +91,8 @@ Deno.test("what is wrong is told with the key, its value and what to do", () => 
   refused({ ...net, Backend: "vxlan" }, /^Backend: "vxlan" is not an object/);
   refused({ ...net, Backend: { Type: 3 } }, /^Backend\.Type: 3/);
   refused("{", /no JSON/);
-  refused("[]", /must be a JSON object/);
-  refused("null", /must be a JSON object/);
+  refused("[]", /is no JSON object/);
+  refused("null", /is no JSON object/);
 });
 
 Deno.test("keys match without regard to case, unknown ones are warned of", () => {
@@ -117,4 +117,25 @@ Deno.test("a key __proto__ changes nothing", () => {
   assert.equal(config.ipv4?.subnetLength, 24);
   assert.equal(Object.getPrototypeOf(config.backend.options), Object.prototype);
   assert.equal(({} as Record<string, unknown>).x, undefined);
+});
+
+Deno.test("a config that is huge or nested deeply is refused in one line, many unknown keys are counted", () => {
+  const nested = (depth: number) => `${'{"1":'.repeat(depth)}0${"}".repeat(depth)}`;
+  const bad = {
+    "Network": `{"Network":${nested(10_000)}}`,
+    "Backend": `{"Network":"10.1.0.0/16","Backend":{"Type":${nested(5_000)}}}`,
+    "size": `{"Network":"10.1.0.0/16","more":"${"x".repeat(100_000)}"}`,
+  };
+  for (const [name, text] of Object.entries(bad)) {
+    assert.throws(
+      () => parseNetworkConfig(text),
+      ({ message }: Error) => message.length < 200,
+      name,
+    );
+    assert.throws(() => parseNetworkConfig(text), ConfigError, name);
+  }
+  const keys = Array.from({ length: 1_000 }, (_, at) => `"k${at}":0`).join();
+  const { warnings } = parseNetworkConfig(`{"Network":"10.1.0.0/16","Backend":{},${keys}}`);
+  assert.equal(warnings.length, 11);
+  assert.equal(warnings.at(-1), "990 more keys are unknown");
 });

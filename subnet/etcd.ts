@@ -7,18 +7,22 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { collide, NoFreeSubnetError } from "./allocate.ts";
+import { NoFreeSubnetError } from "./allocate.ts";
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from "./config.ts";
-import { Claims, describe, isOurs, type OwnLease, publicAddress } from "./etcd_claim.ts";
+import { Claims, describe, isOurs, type OwnLease, publicAddress, rivalOf } from "./etcd_claim.ts";
 import { type EtcdAccess, EtcdClient, LeaseEndedError } from "./etcd_client.ts";
 import { LeaseStore, type Snapshot, type StoredConfig, type StoredLease } from "./etcd_store.ts";
 import { follow } from "./etcd_watch.ts";
 import { encodeAttrs } from "./lease_codec.ts";
 import { backoff, Patience, sleep } from "./patience.ts";
 import type { Lease, LeaseAttrs, PreviousSubnets, SubnetManager, WatchHandlers } from "./types.ts";
-import { PeerTable } from "./validate.ts";
+import { Reports } from "./reports.ts";
+import { leaseFault, PeerTable } from "./validate.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
+
+/** Leases passed over that are remembered, so as not to tell of them again. */
+const MOST_REMEMBERED = 131_072;
 
 /** How to make an {@linkcode EtcdSubnetManager}. */
 export interface EtcdSubnetManagerOptions extends EtcdAccess {
@@ -29,6 +33,8 @@ export interface EtcdSubnetManagerOptions extends EtcdAccess {
   renewMarginMinutes: number;
   /** Seconds that a lease lasts; a day where absent. */
   subnetTtlSeconds?: number;
+  /** Throws ConfigError for what the config alone does not tell: the backend's name and options. */
+  checkConfig?: (config: NetworkConfig) => Promise<void>;
 }
 
 /** Leases in etcd. */
@@ -45,6 +51,19 @@ export class EtcdSubnetManager implements SubnetManager {
   #own: OwnLease | undefined;
   #lost: (reason: string) => void = () => {};
   #recovering: Promise<void> | undefined;
+  /** Recoveries of late, and the time of the last one. */
+  #recoveries = { count: 0, last: 0 };
+  /** Reasons for which leases were passed over, by key: each is told once, whatever watch sees it. */
+  readonly #passedOver = new Map<string, string>();
+  readonly #reports = new Reports({
+    line: (key, reason) => log.warn("Lease {key} is passed over: {reason}", { key, reason }),
+    leftOut: (count, key, reason) =>
+      log.warn("{count} more leases are passed over, {key} at last: {reason}", {
+        count,
+        key,
+        reason,
+      }),
+  });
 
   constructor(options: EtcdSubnetManagerOptions) {
     this.#options = options;
@@ -65,9 +84,10 @@ export class EtcdSubnetManager implements SubnetManager {
 
   async networkConfig(signal: AbortSignal): Promise<NetworkConfig> {
     let told = "";
+    let bad = 0;
     while (true) {
       const snapshot = await this.#patience.until(signal, () => this.#store.snapshot());
-      const config = this.#parse(snapshot);
+      const config = await this.#parse(snapshot);
       if (typeof config !== "string") {
         this.#snapshot = snapshot;
         this.#claims.prepare();
@@ -75,6 +95,8 @@ export class EtcdSubnetManager implements SubnetManager {
       }
       if (config !== told) {
         log.warn("{reason}; waiting for one that can be used", { reason: config });
+        // An operator who tries is answered at once, a flood every few seconds.
+        if (++bad > 3) await sleep(backoff(bad), signal);
       }
       told = config;
       await this.#configChange(snapshot.revision, signal);
@@ -82,7 +104,7 @@ export class EtcdSubnetManager implements SubnetManager {
   }
 
   /** The config, or why there is none. */
-  #parse({ config: stored }: Snapshot): NetworkConfig | string {
+  async #parse({ config: stored }: Snapshot): Promise<NetworkConfig | string> {
     const key = this.#store.configKey;
     if (stored === undefined) {
       return `There is no network config in etcd under ${key}: ` +
@@ -90,9 +112,8 @@ export class EtcdSubnetManager implements SubnetManager {
     }
     try {
       const parsed = parseNetworkConfig(stored.text);
-      for (const warning of parsed.warnings) log.warn("Network config: {warning}", { warning });
+      await this.#options.checkConfig?.(parsed);
       this.#config = { parsed, stored };
-      this.#claims.configRevision = stored.revision;
       return parsed;
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
@@ -212,7 +233,7 @@ export class EtcdSubnetManager implements SubnetManager {
     const table = new PeerTable(
       config.parsed,
       lease,
-      (key, reason) => log.warn("Lease {key} is passed over: {reason}", { key, reason }),
+      (key, reason) => this.#passOver(key, reason),
     );
     const recovering = (stored: StoredLease | undefined, revision: string) =>
       this.#ownChanged(own, stored, revision, signal).catch((error) => {
@@ -232,6 +253,16 @@ export class EtcdSubnetManager implements SubnetManager {
     }
   }
 
+  #passOver(key: string, reason: string | undefined): void {
+    if (this.#passedOver.get(key) === reason) return;
+    this.#passedOver.delete(key);
+    if (reason === undefined) return;
+    this.#passedOver.set(key, reason);
+    const [oldest] = this.#passedOver.keys();
+    if (this.#passedOver.size > MOST_REMEMBERED) this.#passedOver.delete(oldest);
+    this.#reports.add(key, reason);
+  }
+
   /** Looks at what was written under our own key, if it was not us. */
   async #ownChanged(
     own: OwnLease,
@@ -242,7 +273,20 @@ export class EtcdSubnetManager implements SubnetManager {
     await this.#recovering;
     if (signal.aborted || BigInt(revision) <= BigInt(own.lease.revision)) return;
     if (stored === undefined) await this.#recover(own, "it was deleted or has expired", signal);
-    else if (!adopt(own, stored, this.#ttlSeconds)) this.#lost(takenBy(stored));
+    else if (!adopt(own, stored, this.#ttlSeconds)) await this.#overwritten(own, stored, signal);
+  }
+
+  /** What is no lease has no owner, so that ours goes over it. */
+  async #overwritten(own: OwnLease, stored: StoredLease, signal: AbortSignal): Promise<void> {
+    const problem = this.#problemOf(stored);
+    if (problem === "") this.#lost(takenBy(stored));
+    else await this.#recover(own, `it was overwritten, and ${problem}`, signal);
+  }
+
+  /** Why what is stored is no lease of anyone; empty where it is one. */
+  #problemOf({ lease, problem }: StoredLease): string {
+    const config = this.#config?.parsed;
+    return lease && config ? leaseFault(config, lease) : problem;
   }
 
   /** Claims our lease again; all who find it gone wait for the same claim. @returns whether it is ours */
@@ -257,6 +301,10 @@ export class EtcdSubnetManager implements SubnetManager {
 
   async #reclaim(own: OwnLease, why: string, signal: AbortSignal): Promise<void> {
     const { lease } = own;
+    // Someone who keeps on deleting it gets an answer every few seconds.
+    const { count, last } = this.#recoveries;
+    this.#recoveries = { count: Date.now() - last < 60_000 ? count + 1 : 0, last: Date.now() };
+    if (this.#recoveries.count > 2) await sleep(backoff(this.#recoveries.count), signal);
     log.warn("Our lease {key} is gone from etcd: {why}; claiming it again", {
       key: lease.key,
       why,
@@ -274,10 +322,17 @@ export class EtcdSubnetManager implements SubnetManager {
     const { lease } = own;
     const snapshot = await this.#store.snapshot();
     const there = snapshot.leases.find((stored) => stored.key === lease.key);
-    if (there) return adopt(own, there, this.#ttlSeconds) ? "ours" : takenBy(there);
-    const rival = snapshot.leases.find(({ subnets }) => subnets && collide(subnets, lease));
+    if (there && adopt(own, there, this.#ttlSeconds)) return "ours";
+    if (there && this.#problemOf(there) === "") return takenBy(there);
+    const config = this.#config?.parsed;
+    const created = there?.created ?? Infinity;
+    const rival = config &&
+      rivalOf(config, { key: lease.key, created, subnets: lease }, snapshot.leases);
     if (rival) return `our subnet is part of ${rival.key} now`;
-    const claimed = await this.#claims.create(lease, lease.attrs, snapshot).catch((error) => {
+    const claim = there
+      ? this.#claims.restore(lease, own.leaseId === "0", there)
+      : this.#claims.create(lease, lease.attrs, snapshot);
+    const claimed = await claim.catch((error) => {
       if (error instanceof LeaseEndedError) return undefined;
       throw error;
     });
@@ -294,6 +349,7 @@ export class EtcdSubnetManager implements SubnetManager {
   }
 
   async close(): Promise<void> {
+    this.#reports.close();
     await this.#claims.abandon();
     this.#client.close();
   }

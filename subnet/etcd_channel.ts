@@ -25,8 +25,9 @@ export const CALL_LIMIT = 8_000;
 
 /** Options of the gRPC channel. */
 export const CHANNEL = {
-  // The default, 4 MB, is less than 10,000 leases.
-  "grpc.max_receive_message_length": 256 * 1024 * 1024,
+  // The default, 4 MB, is less than 10,000 leases. What is more is read in pages, so that a store
+  // full of large values, up to 8 GB, takes no more memory than this at a time.
+  "grpc.max_receive_message_length": 32 * 1024 * 1024,
   // 64 KiB by default, which makes a large snapshot wait for many round trips.
   "grpc-node.flow_control_window": 4 * 1024 * 1024,
   // Notices an etcd that went away without a word; the server takes no pings more often than 5 s.

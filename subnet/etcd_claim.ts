@@ -1,31 +1,57 @@
 /**
  * Claiming a subnet in etcd so that no two nodes ever own the same.
  *
- * A claim is one transaction, which etcd carries out as a whole at one revision: it puts the key only
- * if a set of comparisons holds at that revision. Let S be the snapshot by which a node chose its
- * subnets; nothing in S overlaps them. What remains is what was created since S:
+ * **Owner.** The owner of a subnet is whose public address is in the value of the key that names it.
+ * A claim is one transaction, which etcd carries out as a whole at one revision, on which a majority
+ * of its members agrees (it is linearizable): either the key is there with its value and hangs on its
+ * etcd lease, or nothing has happened. There is no moment in which the key is there and would not end
+ * with its node, and none in which two claims both find it absent.
  *
- * - The comparison `create revision == 0` over all keys that begin with the IPv4 part
- *   (`10.1.34.0-24`, with and without an IPv6 part) rules out another claim of the same IPv4 subnet,
- *   Go flannel's included, which compares that key alone.
- * - Subnets of other lengths overlap without having the same key. All claims under one config have one
- *   length, and the comparison of the config's revision with the one in S makes sure that there was no
- *   other config in between.
- * - An IPv6 part is not where the order of keys would find it, and a node may still hold a config older
- *   than S has. In these cases the transaction compares that *no* lease was created since S.
+ * **Why comparisons make the choice safe.** Let S be the snapshot by which a node chose its subnets;
+ * nothing in S overlaps them. What remains is what was created since S, so the transaction compares
+ * that nothing which overlaps them was (create revision <= S, which an absent key fulfils, too):
  *
- * The latter makes rivals of all who claim at once. Each round one of them wins, and the others have
- * its lease in their next snapshot, so that all get through; the first comparisons make rivals only of
- * those who chose the same subnet.
+ * - An IPv4 subnet is overlapped by those that hold it, of which there is one for each prefix length,
+ *   and by those that lie in it, whose keys begin with the octets that they have in common. Both are
+ *   ranges of keys (`overlappingKeys`), so that subnets of other lengths are seen, as nodes claim
+ *   them that started under another network config, and keys with an IPv6 part, too.
+ * - An IPv6 part is not where the order of keys would find it. A claim with one compares that *no*
+ *   lease at all was created since S. This makes rivals of all who claim at once; each round one of
+ *   them wins, and the others have its lease in their next snapshot, so that all get through.
+ *
+ * Of two claims that overlap, the later one in etcd's order finds the earlier one's key, created after
+ * its S: only one is carried out. It does not matter which configs the two have, how old their
+ * snapshots are, or how long a transaction takes to arrive.
+ *
+ * An existing key changes hands in no transaction of ours: a node writes into one only where the value
+ * is its own, or none (see `leaseFault`), and compares that it has not changed since S. Go flannel
+ * compares the one key that it claims, which rules out the same subnet, whoever is first; that it has
+ * another length while ours is claimed is for it to see, and if it does not, the older of the two
+ * counts for all our nodes (`validate.ts`).
  *
  * An answer that is lost leaves open whether the claim was carried out. The next snapshot tells: the
  * lease is there under our public address, and is taken over as a former one.
+ *
+ * **What a node may believe.** Its belief begins with the answer to its claim. Until
+ * `lease.expiration`, counted from before the request was sent, so that it is never later than etcd's
+ * own, nobody else's claim can succeed: etcd keeps the key, and renewals only move the end. Three
+ * things end an ownership before or behind the node's back:
+ *
+ * - The node renews at the margin before the end; where etcd answers that the lease has ended, it
+ *   claims the same subnet again by the transaction above, and where that fails it is told `lost`.
+ * - An operator deletes or overwrites the key. The watch brings that: what is gone or is no lease is
+ *   claimed again, what is another's now is `lost`.
+ * - etcd cannot be reached until after the end. The node goes on forwarding, since an etcd that is
+ *   away for all is the likelier case and must not stop the network; its belief is then no more than
+ *   that nobody is known to have taken over. If etcd has let the lease end, and another has claimed
+ *   the subnet, the others know the new owner alone, and the node is told `lost` by its first answer
+ *   from etcd, which is the snapshot that each new watch begins with.
  *
  * @module
  */
 import { Buffer } from "node:buffer";
 import { getLogger } from "@logtape/logtape";
-import { collide, fits, pickSubnets } from "./allocate.ts";
+import { blocks, collide, fits, pickSubnets } from "./allocate.ts";
 import type { NetworkConfig } from "./config.ts";
 import {
   CompareResult,
@@ -37,8 +63,9 @@ import {
   prefixEnd,
 } from "./etcd_client.ts";
 import type { LeaseStore, Snapshot, StoredLease } from "./etcd_store.ts";
-import { encodeAttrs, leaseKey, type Subnets } from "./lease_codec.ts";
+import { encodeAttrs, leaseKey, overlappingKeys, type Subnets } from "./lease_codec.ts";
 import type { Lease, LeaseAttrs, PreviousSubnets } from "./types.ts";
+import { leaseFault } from "./validate.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
 
@@ -69,13 +96,14 @@ interface Grant {
   since: number;
 }
 
+/** Leases that one claim removes at most: etcd takes 128 operations in a transaction. */
+const MOST_REMOVED = 16;
+
 /** Makes claims. */
 export class Claims {
   readonly #client: EtcdClient;
   readonly #store: LeaseStore;
   readonly #ttlSeconds: number;
-  /** Revision of the config that this node has. */
-  configRevision: string | undefined;
   #grant: Promise<Grant> | undefined;
   #pickingLogged = false;
 
@@ -120,14 +148,16 @@ export class Claims {
         subnets: describe(kept.subnets),
         ip: publicAddress(attrs),
       });
-      return await this.#update(kept, attrs);
+      return await this.#update(kept, attrs, kept.leaseId === "0");
     }
-    const unfit = ours.filter((stored) => stored.leaseId !== "0" && !isLeaseOf(config, stored));
+    const unfit = ours
+      .filter((stored) => stored.leaseId !== "0" && !isLeaseOf(config, stored))
+      .slice(0, MOST_REMOVED);
     const taken = snapshot.leases
       .filter((stored) => !unfit.includes(stored))
       .map((stored) => stored.subnets)
       .filter((subnets) => subnets !== null);
-    const free = (subnets: Subnets) => !taken.some((one) => collide(one, subnets));
+    const free = (subnets: Subnets) => !taken.some((one) => blocks(config, one, subnets));
     let subnets: Subnets;
     if (fits(config, previous) && free(previous)) {
       log.info("Found previously leased subnet ({subnets}), reusing", {
@@ -195,35 +225,40 @@ export class Claims {
   }
 
   /** That nothing which overlaps `subnets` came since the snapshot; see the module's comment. */
-  #stillFree({ subnet, ipv6Subnet }: Subnets, snapshot: Snapshot): ICompare[] {
-    const { config, revision } = snapshot;
-    const alone = leaseKey({ subnet, ipv6Subnet: subnet ? null : ipv6Subnet });
-    const absent: ICompare = {
-      key: this.#store.fullKey(alone),
-      range_end: prefixEnd(this.#store.fullKey(alone).toString()),
-      target: CompareTarget.Create,
-      result: CompareResult.Equal,
-      create_revision: "0",
-    };
-    if (subnet && !ipv6Subnet && config && config.revision === this.configRevision) {
-      return [absent, {
-        key: this.#store.configKey,
-        target: CompareTarget.Mod,
-        result: CompareResult.Equal,
-        mod_revision: config.revision,
-      }];
-    }
-    return [absent, {
-      ...this.#store.leases,
-      target: CompareTarget.Create,
-      result: CompareResult.Less,
-      create_revision: String(BigInt(revision) + 1n),
-    }];
+  #stillFree({ subnet, ipv6Subnet }: Subnets, { revision }: Snapshot): ICompare[] {
+    const beginnings = subnet && !ipv6Subnet ? overlappingKeys(subnet) : [""];
+    return beginnings.map((beginning) => {
+      const key = this.#store.fullKey(beginning);
+      return {
+        key,
+        range_end: prefixEnd(key.toString()),
+        target: CompareTarget.Create,
+        result: CompareResult.Less,
+        create_revision: String(BigInt(revision) + 1n),
+      };
+    });
+  }
+
+  /**
+   * Writes our lease over what is under its key and is no lease.
+   *
+   * @returns undefined where that has changed
+   * @throws {EtcdFault | LeaseEndedError}
+   */
+  async restore(
+    lease: Lease,
+    reserved: boolean,
+    stored: StoredLease,
+  ): Promise<OwnLease | undefined> {
+    return await this.#update({ ...stored, subnets: lease }, lease.attrs, reserved);
   }
 
   /** Writes our attributes into a lease that is there, unless it has changed since the snapshot. */
-  async #update(stored: UsableLease, attrs: LeaseAttrs): Promise<OwnLease | undefined> {
-    const reserved = stored.leaseId === "0";
+  async #update(
+    stored: UsableLease,
+    attrs: LeaseAttrs,
+    reserved: boolean,
+  ): Promise<OwnLease | undefined> {
     const { leaseId, since } = reserved ? { leaseId: "0", since: Infinity } : await this.#granted();
     const updated = await this.#client.txn({
       compare: [this.#unchanged(stored)],
@@ -234,7 +269,8 @@ export class Claims {
     return {
       lease: {
         key: stored.key,
-        ...stored.subnets,
+        subnet: stored.subnets.subnet,
+        ipv6Subnet: stored.subnets.ipv6Subnet,
         attrs,
         expiration: since + this.#ttlSeconds * 1000,
         revision: updated.header.revision,
@@ -297,7 +333,10 @@ function isUnchanged({ key, revision }: StoredLease, former: Lease | undefined):
   return key === former?.key && revision === former.revision;
 }
 
-/** Which of our leases to keep: the one of this process, a reservation, the subnet file's, any. */
+/**
+ * Which of our leases to keep: the one of this process, the subnet file's, the oldest. So a lease
+ * that someone else writes for our address, a reservation, counts once we have no other.
+ */
 function keptLease(
   { config, previous, former }: Wish,
   ours: StoredLease[],
@@ -305,10 +344,10 @@ function keptLease(
 ): UsableLease | undefined {
   const usable = ours
     .filter((stored) => isLeaseOf(config, stored))
-    .filter((stored) => !isOverlapped(stored, all));
+    .filter((stored) => rivalOf(config, stored, all) === undefined)
+    .sort((one, other) => one.created - other.created);
   const previousKey = previous.subnet || previous.ipv6Subnet ? leaseKey(previous) : undefined;
   return usable.find((stored) => stored.key === former?.key) ??
-    usable.find((stored) => stored.leaseId === "0") ??
     usable.find((stored) => stored.key === previousKey) ?? usable[0];
 }
 
@@ -316,11 +355,18 @@ function isLeaseOf(config: NetworkConfig, stored: StoredLease): stored is Usable
   return stored.subnets !== null && fits(config, stored.subnets);
 }
 
-/** Whether an older lease of another node has a part of it, which is then that node's. */
-function isOverlapped({ key, subnets, created }: UsableLease, all: StoredLease[]): boolean {
-  return all.some((other) =>
+/** What there is to know of a lease to tell whether it is another's. */
+type Claim = Pick<StoredLease, "key" | "created"> & { subnets: Subnets };
+
+/** An older lease of another node that has a part of these subnets, which is then that node's. */
+export function rivalOf(
+  config: NetworkConfig,
+  { key, created, subnets }: Claim,
+  all: StoredLease[],
+): StoredLease | undefined {
+  return all.find((other) =>
     other.key !== key && other.created < created && other.lease !== null &&
-    other.subnets !== null && collide(other.subnets, subnets)
+    collide(other.lease, subnets) && leaseFault(config, other.lease) === ""
   );
 }
 

@@ -49,6 +49,11 @@ export class EtcdFault extends Error {
   }
 }
 
+/** What was to be read is larger than one answer may be: read less at a time. */
+export class AnswerTooLargeError extends EtcdFault {
+  override name = "AnswerTooLargeError";
+}
+
 /** The etcd lease of a key that was to be put has ended. */
 export class LeaseEndedError extends Error {
   override name = "LeaseEndedError";
@@ -88,7 +93,7 @@ export class EtcdClient {
   /**
    * Reads ranges in one transaction, so that they are of one revision.
    *
-   * @throws {EtcdFault}
+   * @throws {EtcdFault | AnswerTooLargeError}
    */
   async read(ranges: IRangeRequest[]): Promise<{ revision: string; ranges: IKeyValue[][] }> {
     const success = ranges.map((request_range) => ({ request_range }));
@@ -178,7 +183,13 @@ export class EtcdClient {
         const ended = this.#follow(stream, receive);
         for (const range of ranges) {
           stream.write({
-            create_request: { ...range, start_revision: revision, progress_notify: true },
+            // Fragments: many large values changed at once would be more than a message may have.
+            create_request: {
+              ...range,
+              start_revision: revision,
+              progress_notify: true,
+              fragment: true,
+            },
           });
         }
         await ended;
@@ -239,6 +250,7 @@ export class EtcdClient {
       return answer;
     } catch (error) {
       if (isAnswer(error)) throw error;
+      if (isTooLarge(error)) throw this.#fault(error);
       this.#drop(connection);
       const index = this.#endpoints.indexOf(connection.endpoint);
       this.#endpoints.push(...this.#endpoints.splice(index, 1));
@@ -336,6 +348,9 @@ export class EtcdClient {
     if (error instanceof EtcdFault) return error;
     const { endpoints, username } = this.#access;
     const text = messageOf(error);
+    if (isTooLarge(error)) {
+      return new AnswerTooLargeError("unreachable", `etcd's answer is too large: ${text}`, error);
+    }
     const kind = this.#isTurnedAway(text) ? "certificate" : kindOf(text);
     const where = endpoints.join(", ");
     const message = {
@@ -369,6 +384,11 @@ async function firstAnswer(
 /** Whether etcd answers, with no, so that another endpoint would say the same. */
 function isAnswer(error: unknown): boolean {
   return error instanceof EtcdLeaseInvalidError;
+}
+
+/** Whether gRPC refused an answer for its size, which is an answer all the same. */
+function isTooLarge(error: unknown): boolean {
+  return /Received message larger than max/.test(messageOf(error));
 }
 
 /** The error that says most: one that waiting does not mend before an endpoint that is away. */

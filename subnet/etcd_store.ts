@@ -1,11 +1,11 @@
 /**
- * The layout of flannel's keys in etcd, and reading them: everything in one transaction.
+ * The layout of flannel's keys in etcd, and reading them: everything as of one revision.
  *
  * @module
  */
 import { Buffer } from "node:buffer";
-import { type EtcdClient, type IKeyValue, prefixEnd } from "./etcd_client.ts";
-import { decodeAttrs, LeaseError, parseLeaseKey, type Subnets } from "./lease_codec.ts";
+import { AnswerTooLargeError, type EtcdClient, type IKeyValue, prefixEnd } from "./etcd_client.ts";
+import { decodeAttrs, keyName, LeaseError, parseLeaseKey, type Subnets } from "./lease_codec.ts";
 import type { Candidate } from "./validate.ts";
 
 /** A lease's key as it is stored, whether or not the rest can be used. */
@@ -29,6 +29,9 @@ export interface Snapshot {
   leases: StoredLease[];
 }
 
+/** Leases read at a time, of some 300 bytes each. */
+const PAGE = 50_000;
+
 /** flannel's keys below a prefix. */
 export class LeaseStore {
   readonly configKey: Buffer;
@@ -50,14 +53,40 @@ export class LeaseStore {
     return Buffer.from(this.#subnets + key);
   }
 
-  /** Reads all there is. @throws {EtcdFault} */
+  /**
+   * Reads all there is: in one transaction, or in pages of its revision where that would be too much.
+   *
+   * @throws {EtcdFault}
+   */
   async snapshot(): Promise<Snapshot> {
-    const { revision, ranges } = await this.#client.read([{ key: this.configKey }, this.leases]);
-    const [[config], leases] = ranges;
+    const config = { key: this.configKey };
+    const leases: StoredLease[] = [];
+    let [from, limit, revision, first] = [
+      this.leases.key,
+      PAGE,
+      "0",
+      undefined as IKeyValue[] | undefined,
+    ];
+    while (true) {
+      const page = { key: from, range_end: this.leases.range_end, limit, revision };
+      try {
+        const read = await this.#client.read(first ? [page] : [page, config]);
+        const [kvs] = read.ranges;
+        if (first === undefined) [first, revision] = [read.ranges[1], read.revision];
+        for (const kv of kvs) leases.push(this.read(kv));
+        const last = kvs.at(-1);
+        if (last === undefined || kvs.length < limit) break;
+        from = Buffer.concat([last.key, Buffer.of(0)]);
+      } catch (error) {
+        if (!(error instanceof AnswerTooLargeError) || limit === 1) throw error;
+        limit = Math.ceil(limit / 8);
+      }
+    }
+    const [kv] = first;
     return {
       revision,
-      config: config && { text: config.value.toString(), revision: config.mod_revision },
-      leases: leases.map((kv) => this.read(kv)),
+      config: kv && { text: kv.value.toString(), revision: kv.mod_revision },
+      leases,
     };
   }
 
@@ -66,9 +95,9 @@ export class LeaseStore {
     return kv.key.equals(this.configKey);
   }
 
-  /** A lease's key below `subnets/`. */
+  /** A lease's key below `subnets/`, by its name where it cannot be one. */
   keyOf(kv: IKeyValue): string {
-    return kv.key.toString("utf8", this.leases.key.length);
+    return keyName(kv.key.subarray(this.leases.key.length));
   }
 
   /** What is stored for a lease, with the reason where it cannot be used. */

@@ -4,7 +4,9 @@
  *
  * @module
  */
+import { createHash } from "node:crypto";
 import { Cidr, formatIp, parseIp, tryParseIp } from "./cidr.ts";
+import { parseJsonObject, quote, shorten } from "./json.ts";
 import type { Lease, LeaseAttrs } from "./types.ts";
 
 /** A stored lease that cannot be used; the message says why. */
@@ -14,6 +16,11 @@ export class LeaseError extends Error {
 
 /** Bytes of the largest value that is read. Those of flannel's backends take some 300. */
 export const LARGEST_VALUE = 16_384;
+
+/** Bytes of a key beyond which it is named by its beginning; both subnets in full take 68. */
+const LONGEST_KEY = 128;
+/** Characters of the beginning. */
+const KEY_BEGINNING = 64;
 
 const UTF8 = new TextDecoder();
 
@@ -31,6 +38,46 @@ export type Subnets = Pick<Lease, "subnet" | "ipv6Subnet">;
 export function leaseKey({ subnet, ipv6Subnet }: Subnets): string {
   const ipv4 = subnet ? `${subnet.address}-${subnet.length}` : NO_IPV4;
   return ipv6Subnet ? `${ipv4}&${ipv6Subnet.address}-${ipv6Subnet.length}` : ipv4;
+}
+
+/**
+ * A stored key as it is named: the key itself where it is printable ASCII, as all keys of leases are.
+ * Other bytes are escaped (`\\xff`), so that different keys have different names and none garbles a
+ * terminal; a key that is too long for any lease is named by its beginning and its hash.
+ */
+export function keyName(key: Uint8Array): string {
+  let name = "";
+  for (const byte of key.subarray(0, LONGEST_KEY)) name += keyByte(byte);
+  if (key.length <= LONGEST_KEY) return name;
+  const hash = createHash("sha256").update(key).digest("hex").slice(0, 16);
+  return `${shorten(name, KEY_BEGINNING)} (${key.length} bytes, sha256 ${hash})`;
+}
+
+function keyByte(byte: number): string {
+  const isPrintable = byte >= 0x20 && byte < 0x7f && byte !== 0x5c;
+  return isPrintable ? String.fromCharCode(byte) : `\\x${byte.toString(16).padStart(2, "0")}`;
+}
+
+/**
+ * Beginnings of all keys that name an IPv4 subnet which overlaps `subnet`, and of a few that do not:
+ * - those which hold it, one for each prefix length up to its own: `10.1.34.0-24`, `10.1.34.0-23`, …
+ * - those which lie in it, by the octets that they have in common: `10.1.34.`
+ */
+export function overlappingKeys({ base, length }: Cidr): string[] {
+  const holding = Array.from({ length: length + 1 }, (_, shorter) => {
+    return `${Cidr.of(4, base, shorter).address}-${shorter}`;
+  });
+  return [...holding, ...octetsOf(base, length)];
+}
+
+/** Beginnings of the texts of the addresses in a subnet, 16 at most, which may take in others. */
+function octetsOf(base: bigint, length: number): string[] {
+  const octets = formatIp(4, base).split(".").map(Number);
+  const whole = Math.min(length >> 3, 3);
+  const begin = octets.slice(0, whole).map((octet) => `${octet}.`).join("");
+  const values = 2 ** (8 - length % 8);
+  if (whole === 3 || values > 16) return [begin];
+  return Array.from({ length: values }, (_, at) => `${begin}${octets[whole] + at}.`);
 }
 
 /**
@@ -115,24 +162,18 @@ export function parseAttrs(text: string): LeaseAttrs {
 }
 
 function parseObject(text: string): object {
-  let value: unknown;
   try {
-    value = JSON.parse(text);
-  } catch {
-    throw new LeaseError("its value is no JSON");
+    return parseJsonObject(text);
+  } catch (error) {
+    throw new LeaseError(`its value ${(error as Error).message}`);
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new LeaseError("its value is no JSON object");
-  }
-  return value;
 }
 
 /** An address in canonical text; null for the unspecified one, which Go writes for none. */
 function address(name: string, value: unknown, family: 4 | 6): string | null {
   const ip = typeof value === "string" ? tryParseIp(value) : undefined;
   if (ip === undefined || ip.family !== family) {
-    const shown = JSON.stringify(value).slice(0, 60);
-    throw new LeaseError(`its ${name}, ${shown}, is no IPv${family} address`);
+    throw new LeaseError(`its ${name}, ${quote(value, 60)}, is no IPv${family} address`);
   }
   if (ip.value === 0n) return null;
   // IPv4 that could be read has one form only.

@@ -3,9 +3,11 @@ import { Cidr } from "./cidr.ts";
 import {
   decodeAttrs,
   encodeAttrs,
+  keyName,
   LARGEST_VALUE,
   LeaseError,
   leaseKey,
+  overlappingKeys,
   parseAttrs,
   parseLeaseKey,
 } from "./lease_codec.ts";
@@ -113,4 +115,50 @@ Deno.test("a member __proto__ changes nothing", () => {
   );
   assert.equal(Object.getPrototypeOf(attrs), Object.prototype);
   assert.equal(({} as Record<string, unknown>).polluted, undefined);
+});
+
+Deno.test("keys are named as they are, or so that a line of the log can hold them", () => {
+  const name = (...bytes: (string | number)[]) =>
+    keyName(
+      Uint8Array.from(
+        bytes.flatMap((one) => typeof one === "number" ? one : [...new TextEncoder().encode(one)]),
+      ),
+    );
+  for (const key of ["10.1.34.0-24", "10.1.99.0-24&fd00:1:0:5c::-64", "__proto__", ""]) {
+    assert.equal(name(key), key);
+  }
+  assert.equal(name("10.1.34.0-24", 0xff, 0), "10.1.34.0-24\\xff\\x00");
+  assert.equal(name("\\xff"), "\\x5cxff", "is not what the byte is named");
+  const long = (end: string) => name("x".repeat(1_000_000), end);
+  assert(long("a").length < 120 && long("a") !== long("b"), long("a"));
+});
+
+Deno.test("data that are nested deeply, or whose name is a trap, are refused or harmless", () => {
+  for (const [open, close] of [["[", "]"], ['{"1":', "}"], ['{"toJSON":', "}"]]) {
+    const nested = (depth: number) => `${open.repeat(depth)}0${close.repeat(depth)}`;
+    assert.throws(() => parseAttrs(`{"BackendData":${nested(2_000)}}`), LeaseError);
+    assert.throws(() => parseAttrs(`{"PublicIP":${nested(100_000)}}`), LeaseError);
+    encodeAttrs(parseAttrs(`{"BackendData":${nested(20)}}`));
+  }
+});
+
+Deno.test("every key that overlaps an IPv4 subnet begins with one of its beginnings", () => {
+  const value = (text: string) => Cidr.parse(`${text}/32`).base;
+  for (const base of ["10.1.34.77", "10.255.255.255", "128.0.0.0", "9.130.16.0"].map(value)) {
+    for (let length = 0; length <= 32; length++) {
+      const subnet = Cidr.of(4, base, length);
+      const beginnings = overlappingKeys(subnet);
+      assert(beginnings.length <= 33 + 16, "of 128 comparisons that etcd takes");
+      for (let other = 0; other <= 32; other++) {
+        for (const address of [subnet.base, base, subnet.last]) {
+          const key = leaseKey({ subnet: Cidr.of(4, address, other), ipv6Subnet: null });
+          assert(beginnings.some((one) => key.startsWith(one)), `${subnet}: ${key}`);
+        }
+      }
+    }
+  }
+  assert.equal(overlappingKeys(Cidr.parse("10.1.34.0/24")).at(-1), "10.1.34.");
+  assert(
+    !overlappingKeys(Cidr.parse("10.1.34.0/24")).some((one) => "10.1.35.0-24".startsWith(one)),
+  );
 });

@@ -5,9 +5,18 @@
  * - lie in the network, in each family that is on, and have a subnet in one of them at least;
  * - have a subnet of the config's length or a part of one (a longer prefix). A larger one is refused,
  *   since it would take the packets of several nodes;
- * - overlap neither ours nor an older lease (by the revision that created it);
  * - carry, for each of these subnets, a public address of its family that is unicast, not loopback
- *   and not ours.
+ *   and not ours;
+ * - overlap neither ours nor an older lease (by the revision that created it), whether or not that one
+ *   overlaps a third;
+ * - keep public addresses and subnets apart, which meet where the hosts' own addresses lie in the
+ *   network: packets to an address in a subnet go to that subnet's node. Its addresses lie neither in
+ *   its own subnets nor in ours nor in an older lease's, and its subnets hold neither our address nor
+ *   that of an older lease;
+ * - be one of the {@linkcode CROWD} oldest in its stretch of the network, one subnet long. More are
+ *   there only if someone floods the store, and each would cost as much as all of them.
+ *
+ * So what a lease is depends on the older ones alone, and it is the same on all nodes.
  *
  * @module
  */
@@ -28,21 +37,35 @@ export interface Candidate {
   problem: string;
 }
 
+/** Leases that are looked at in one stretch of the network. */
+export const CROWD = 64;
+/** Public addresses that are, the oldest leases'; of hosts whose link is a /24 all. */
+const ADDRESSES = 512;
+
 /** A stretch of a network: a number for IPv4, a bigint for IPv6, which are never equal as map keys. */
 type Slot = number | bigint;
 
 /** A candidate and its place among the others. */
 interface Entry {
+  /** Without the lease where that is faulty, whatever its size was. */
   candidate: Candidate;
-  /** Why it is refused by itself, whatever else there is; empty where it is not. */
-  fault: string;
   /** The stretches of the networks, one subnet long each, in which it lies: none for a faulty one. */
   slots: Slot[];
+  /** Those in which its public addresses lie, where they lie in the networks. */
+  addressSlots: Slot[];
   accepted: boolean;
+  /** The reason that was told last. */
+  told: string;
 }
 
-/** Told of each refused lease, once for each reason. */
-export type Refused = (key: string, reason: string) => void;
+/** What is in a stretch, the oldest first. */
+interface Stretch {
+  leases: Entry[];
+  addresses: Entry[];
+}
+
+/** Told of each refused lease, once for each reason; undefined where it is valid after that. */
+export type Refused = (key: string, reason: string | undefined) => void;
 
 /**
  * All peers in the store, and which of them are valid. A change costs what it touches, not the size
@@ -54,10 +77,11 @@ export class PeerTable {
   readonly #own: Lease;
   readonly #refused: Refused;
   readonly #entries = new Map<string, Entry>();
-  readonly #bySlot = new Map<Slot, Entry[]>();
-  /** Reasons that were told, by key. */
-  readonly #told = new Map<string, string>();
-  readonly #accepted = new Map<string, Lease>();
+  readonly #bySlot = new Map<Slot, Stretch>();
+  /** In the order of age unless {@linkcode #disordered}. */
+  #accepted = new Map<string, Lease>();
+  #youngest = 0;
+  #disordered = false;
 
   constructor(network: NetworkConfig, own: Lease, refused: Refused) {
     this.#network = network;
@@ -65,8 +89,14 @@ export class PeerTable {
     this.#refused = refused;
   }
 
-  /** The valid peers by key; a copy. */
+  /** The valid peers by key, the oldest first; a copy. */
   peers(): Map<string, Lease> {
+    if (this.#disordered) {
+      const created = (key: string) => this.#entries.get(key)?.candidate.created ?? 0;
+      const byAge = [...this.#accepted].sort(([one], [other]) => created(one) - created(other));
+      this.#accepted = new Map(byAge);
+      this.#disordered = false;
+    }
     return new Map(this.#accepted);
   }
 
@@ -78,7 +108,8 @@ export class PeerTable {
   replace(candidates: Iterable<Candidate>): boolean {
     const gone = new Set(this.#entries.keys());
     let changed = false;
-    for (const candidate of candidates) {
+    // The oldest first, so that each is judged once.
+    for (const candidate of [...candidates].sort(compareAge)) {
       gone.delete(candidate.key);
       changed = this.set(candidate) || changed;
     }
@@ -99,115 +130,212 @@ export class PeerTable {
       former.candidate.revision = candidate.revision;
       return false;
     }
-    const touched = former ? this.#take(former) : [];
-    const fault = candidate.lease ? this.#fault(candidate.lease) : candidate.problem;
-    const slots = fault === "" && candidate.lease ? this.#slots(candidate.lease) : [];
-    const entry: Entry = { candidate, fault, slots, accepted: false };
+    const entry = this.#entry(candidate, former);
+    const touched = new Set<Entry>();
+    if (former) this.#take(former, touched);
+    if (former?.accepted && former.candidate.created !== candidate.created) this.#disordered = true;
     this.#entries.set(key, entry);
-    for (const slot of slots) {
-      const there = this.#bySlot.get(slot);
-      this.#bySlot.set(slot, there ? [...there, entry] : [entry]);
-      if (there) touched.push(...there);
-    }
-    if (touched.length === 0) return this.#judge(entry, fault) || former?.accepted === true;
-    return this.#settle([...touched, entry]) || former?.accepted === true;
+    this.#put(entry, touched);
+    return this.#judge([entry, ...touched]) || former?.accepted === true;
   }
 
   /** Removes a lease. @returns whether the valid peers are others than before */
   delete(key: string): boolean {
     const entry = this.#entries.get(key);
     if (entry === undefined) return false;
-    const touched = this.#take(entry);
-    this.#told.delete(key);
-    return this.#settle(touched) || entry.accepted;
-  }
-
-  /** Takes an entry out. @returns those in its slots */
-  #take(entry: Entry): Entry[] {
-    const { candidate: { key }, slots } = entry;
-    const touched: Entry[] = [];
+    const touched = new Set<Entry>();
+    this.#take(entry, touched);
     this.#entries.delete(key);
     this.#accepted.delete(key);
-    for (const slot of slots) {
-      const others = this.#bySlot.get(slot)?.filter((other) => other !== entry) ?? [];
-      if (others.length > 0) this.#bySlot.set(slot, others);
-      else this.#bySlot.delete(slot);
-      touched.push(...others);
-    }
-    return touched;
+    return this.#judge(touched) || entry.accepted;
   }
 
-  /** Judges entries anew together with all that they may overlap, the oldest first. */
-  #settle(entries: Entry[]): boolean {
-    const touched = new Set(entries);
-    // A set's loop also visits what is added on the way: neighbours of neighbours.
-    for (const entry of touched) {
-      for (const slot of entry.slots) {
-        for (const other of this.#bySlot.get(slot) ?? []) touched.add(other);
-      }
+  #entry(candidate: Candidate, former: Entry | undefined): Entry {
+    const { key, created, revision, lease } = candidate;
+    const problem = lease ? this.#fault(lease) : candidate.problem;
+    const told = former?.told ?? "";
+    if (problem !== "" || lease === null) {
+      const faulty = { key, created, revision, lease: null, problem };
+      return { candidate: faulty, slots: [], addressSlots: [], accepted: false, told };
     }
-    const group = [...touched].sort((a, b) =>
-      a.candidate.created - b.candidate.created || (a.candidate.key < b.candidate.key ? -1 : 1)
-    );
-    const accepted: Entry[] = [];
+    const { ipv4, ipv6 } = this.#network;
+    const { subnet, ipv6Subnet, attrs: { publicIP, publicIPv6 } } = lease;
+    const slots = [slotOf(ipv4, subnet?.base), slotOf(ipv6, ipv6Subnet?.base)];
+    const addressSlots = [
+      slotOf(ipv4, addressIn(ipv4, publicIP)),
+      slotOf(ipv6, addressIn(ipv6, publicIPv6)),
+    ];
+    return {
+      // Not the caller's object: the revision is written to.
+      candidate: { key, created, revision, lease, problem: "" },
+      slots: slots.filter((slot) => slot !== undefined),
+      addressSlots: addressSlots.filter((slot) => slot !== undefined),
+      accepted: false,
+      told,
+    };
+  }
+
+  /** Takes an entry out of its stretches, and gathers whom that may let in. */
+  #take(entry: Entry, touched: Set<Entry>): void {
+    for (const [slot, stretch, kind] of this.#stretches(entry)) {
+      stretch[kind].splice(positionOf(stretch[kind], entry), 1);
+      gather(stretch, kind, touched);
+      if (stretch.leases.length + stretch.addresses.length === 0) this.#bySlot.delete(slot);
+    }
+    // It may have met itself in the next stretch.
+    touched.delete(entry);
+  }
+
+  /** Puts an entry into its stretches, and gathers whom it may stand in the way of. */
+  #put(entry: Entry, touched: Set<Entry>): void {
+    for (const [slot, stretch, kind] of this.#stretches(entry)) {
+      this.#bySlot.set(slot, stretch);
+      const at = positionOf(stretch[kind], entry);
+      stretch[kind].splice(at, 0, entry);
+      // It touches younger ones alone, and none where there are too many older ones.
+      if (at < (kind === "leases" ? CROWD : ADDRESSES)) gather(stretch, kind, touched);
+    }
+    touched.delete(entry);
+  }
+
+  *#stretches(entry: Entry): Generator<[Slot, Stretch, keyof Stretch]> {
+    const empty = () => ({ leases: [], addresses: [] });
+    for (const slot of entry.slots) yield [slot, this.#bySlot.get(slot) ?? empty(), "leases"];
+    for (const slot of entry.addressSlots) {
+      yield [slot, this.#bySlot.get(slot) ?? empty(), "addresses"];
+    }
+  }
+
+  /** Accepts entries, or refuses them for a reason. @returns whether that is new for any */
+  #judge(entries: Iterable<Entry>): boolean {
     let changed = false;
-    for (const entry of group) {
-      const { lease } = entry.candidate;
-      const older = lease && entry.fault === "" &&
-        accepted.find((one) => one.candidate.lease && collide(one.candidate.lease, lease));
-      const reason = older ? `it overlaps ${older.candidate.key}, which is older` : entry.fault;
-      changed = this.#judge(entry, reason) || changed;
-      if (entry.accepted) accepted.push(entry);
+    for (const entry of entries) {
+      const { accepted, candidate: { key, created, lease, problem } } = entry;
+      const reason = problem || this.#conflict(entry);
+      entry.accepted = reason === "" && lease !== null;
+      if (entry.accepted && lease !== null) {
+        if (!this.#accepted.has(key) && created < this.#youngest) this.#disordered = true;
+        this.#youngest = Math.max(this.#youngest, created);
+        this.#accepted.set(key, lease);
+      } else {
+        this.#accepted.delete(key);
+      }
+      this.#tell(entry, reason);
+      changed ||= entry.accepted !== accepted;
     }
     return changed;
   }
 
-  /** Accepts an entry, or refuses it for a reason. @returns whether that is new */
-  #judge(entry: Entry, reason: string): boolean {
-    const { candidate: { key, lease }, accepted } = entry;
-    entry.accepted = reason === "" && lease !== null;
-    if (reason === "" && lease !== null) {
-      this.#accepted.set(key, lease);
-      this.#told.delete(key);
-    } else {
-      this.#accepted.delete(key);
-      this.#tell(key, reason);
-    }
-    return entry.accepted !== accepted;
+  #tell(entry: Entry, reason: string): void {
+    if (entry.told === reason) return;
+    entry.told = reason;
+    this.#refused(entry.candidate.key, reason || undefined);
   }
 
-  #tell(key: string, reason: string): void {
-    if (this.#told.get(key) === reason) return;
-    this.#told.set(key, reason);
-    this.#refused(key, reason);
-  }
-
-  /** What is wrong with a lease by itself. */
+  /** What is wrong with a lease by itself, or beside ours. */
   #fault(lease: Lease): string {
+    const fault = leaseFault(this.#network, lease);
+    if (fault !== "") return fault;
+    const { attrs: { publicIP, publicIPv6 }, key } = this.#own;
+    const { attrs } = lease;
     const { ipv4, ipv6 } = this.#network;
-    const { subnet, ipv6Subnet, attrs } = lease;
-    const halves = [
-      { family: ipv4, subnet, ip: attrs.publicIP, ours: this.#own.attrs.publicIP },
-      { family: ipv6, subnet: ipv6Subnet, ip: attrs.publicIPv6, ours: this.#own.attrs.publicIPv6 },
-    ];
-    let subnets = 0;
-    for (const { family, subnet, ip, ours } of halves) {
-      if (family === null || subnet === null) continue;
-      subnets++;
-      const fault = subnetFault(family, subnet) || addressFault(subnet, ip, ours);
-      if (fault !== "") return fault;
+    for (
+      const [family, subnet, ip, ours] of [
+        [ipv4, lease.subnet, attrs.publicIP, publicIP],
+        [ipv6, lease.ipv6Subnet, attrs.publicIPv6, publicIPv6],
+      ] as const
+    ) {
+      if (family && subnet && ip === ours) return `its public address ${ip} is ours`;
     }
-    if (subnets === 0) return "it has no subnet of the network's address family";
-    return collide(lease, this.#own) ? `it overlaps ours, ${this.#own.key}` : "";
+    if (collide(lease, this.#own)) return `it overlaps ours, ${key}`;
+    if (holdsAddress(lease, this.#own)) return "it holds our public address";
+    return holdsAddress(this.#own, lease) ? "its public address lies in our subnet" : "";
   }
 
-  #slots({ subnet, ipv6Subnet }: Lease): Slot[] {
-    const { ipv4, ipv6 } = this.#network;
-    const slots: Slot[] = [];
-    if (ipv4 && subnet) slots.push(Number(subnet.base >> BigInt(32 - ipv4.subnetLength)));
-    if (ipv6 && ipv6Subnet) slots.push(ipv6Subnet.base >> BigInt(128 - ipv6.subnetLength));
-    return slots;
+  /** The older lease that stands in an entry's way; empty where none does. */
+  #conflict(entry: Entry): string {
+    for (const slot of entry.slots) {
+      const stretch = this.#bySlot.get(slot);
+      if (stretch === undefined) continue;
+      if (positionOf(stretch.leases, entry) >= CROWD) {
+        return `${CROWD} older leases crowd the same stretch of the network`;
+      }
+      const other = older(stretch.leases.slice(0, CROWD), entry, (lease, it) => collide(lease, it));
+      if (other) return `it overlaps ${other}, which is older`;
+      const host = older(
+        stretch.addresses.slice(0, ADDRESSES),
+        entry,
+        (lease, it) => holdsAddress(it, lease),
+      );
+      if (host) return `it holds the public address of ${host}, which is older`;
+    }
+    for (const slot of entry.addressSlots) {
+      const { leases = [], addresses = [] } = this.#bySlot.get(slot) ?? {};
+      if (leases.length === 0 || positionOf(addresses, entry) >= ADDRESSES) continue;
+      const holder = older(leases.slice(0, CROWD), entry, (lease, it) => holdsAddress(lease, it));
+      if (holder) return `its public address lies in ${holder}, which is older`;
+    }
+    return "";
   }
+}
+
+/** Key of an older entry of a list for which `stands` holds. */
+function older(
+  list: Entry[],
+  entry: Entry,
+  stands: (older: Lease, lease: Lease) => boolean,
+): string | undefined {
+  const { lease } = entry.candidate;
+  for (const other of list) {
+    if (compareAge(other.candidate, entry.candidate) >= 0) return undefined;
+    if (lease && other.candidate.lease && stands(other.candidate.lease, lease)) {
+      return other.candidate.key;
+    }
+  }
+  return undefined;
+}
+
+/** Those in a stretch whom a change of its leases, or of the addresses in it, may concern. */
+function gather({ leases, addresses }: Stretch, kind: keyof Stretch, touched: Set<Entry>): void {
+  // One more: who is next in where one goes, and who is out where one comes.
+  for (const other of leases.slice(0, CROWD + 1)) touched.add(other);
+  if (kind === "addresses" && leases.length === 0) return;
+  for (const other of addresses.slice(0, ADDRESSES + 1)) touched.add(other);
+}
+
+/** The older first; keys decide between what one transaction created. */
+function compareAge(one: Candidate, other: Candidate): number {
+  return one.created - other.created || (one.key < other.key ? -1 : one.key > other.key ? 1 : 0);
+}
+
+/** Where an entry is in a list by age, or would be. */
+function positionOf(list: Entry[], { candidate }: Entry): number {
+  let [from, to] = [0, list.length];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (compareAge(list[middle].candidate, candidate) < 0) from = middle + 1;
+    else to = middle;
+  }
+  return from;
+}
+
+function slotOf(family: FamilyConfig | null, address: bigint | undefined): Slot | undefined {
+  if (family === null || address === undefined) return undefined;
+  const { network, subnetLength } = family;
+  const slot = address >> BigInt((network.family === 4 ? 32 : 128) - subnetLength);
+  return network.family === 4 ? Number(slot) : slot;
+}
+
+/** The bits of an address that lies in the network. */
+function addressIn(family: FamilyConfig | null, ip: string | null): bigint | undefined {
+  const parsed = family && ip !== null ? parseIp(ip) : undefined;
+  return parsed && family?.network.containsIp(parsed) ? parsed.value : undefined;
+}
+
+/** Whether a public address of `node` lies in a lease's subnets. */
+function holdsAddress({ subnet, ipv6Subnet }: Lease, { attrs }: Lease): boolean {
+  return (attrs.publicIP !== null && subnet?.containsIp(attrs.publicIP) === true) ||
+    (attrs.publicIPv6 !== null && ipv6Subnet?.containsIp(attrs.publicIPv6) === true);
 }
 
 /** Whether a write left a lease as it was, as Go flannel's renewals do. */
@@ -215,6 +343,25 @@ function isSame(one: Candidate, other: Candidate): boolean {
   if (one.created !== other.created || one.problem !== other.problem) return false;
   return one.revision === other.revision ||
     JSON.stringify(one.lease?.attrs) === JSON.stringify(other.lease?.attrs);
+}
+
+/** What is wrong with a lease by itself, whoever looks at it; empty where nothing is. */
+export function leaseFault({ ipv4, ipv6 }: NetworkConfig, lease: Lease): string {
+  const { subnet, ipv6Subnet, attrs } = lease;
+  let subnets = 0;
+  for (
+    const [family, one, ip] of [
+      [ipv4, subnet, attrs.publicIP],
+      [ipv6, ipv6Subnet, attrs.publicIPv6],
+    ] as const
+  ) {
+    if (family === null || one === null) continue;
+    subnets++;
+    const fault = subnetFault(family, one) || addressFault(one, ip);
+    if (fault !== "") return fault;
+  }
+  if (subnets === 0) return "it has no subnet of the network's address family";
+  return holdsAddress(lease, lease) ? "its public address lies in its own subnet" : "";
 }
 
 function subnetFault({ network, subnetLength }: FamilyConfig, subnet: Cidr): string {
@@ -225,9 +372,8 @@ function subnetFault({ network, subnetLength }: FamilyConfig, subnet: Cidr): str
   return "";
 }
 
-function addressFault(subnet: Cidr, ip: string | null, ours: string | null): string {
+function addressFault(subnet: Cidr, ip: string | null): string {
   if (ip === null) return `it has the subnet ${subnet} and no public address for it`;
-  if (ip === ours) return `its public address ${ip} is ours`;
   const parsed = parseIp(ip);
   if (isLoopback(parsed)) return `its public address ${ip} is a loopback address`;
   return isUnicast(parsed) ? "" : `its public address ${ip} is not unicast`;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { parseNetworkConfig } from "./config.ts";
 import { parseLeaseKey } from "./lease_codec.ts";
 import type { Lease, LeaseAttrs } from "./types.ts";
-import { type Candidate, PeerTable } from "./validate.ts";
+import { type Candidate, CROWD, PeerTable } from "./validate.ts";
 
 const IPV4 = parseNetworkConfig('{"Network":"10.1.0.0/16"}');
 const DUAL = parseNetworkConfig(
@@ -31,7 +31,9 @@ function table(config = IPV4, own = lease("10.1.10.0-24", OURS)) {
   const told: string[] = [];
   return {
     told,
-    peers: new PeerTable(config, own, (key, reason) => told.push(`${key}: ${reason}`)),
+    peers: new PeerTable(config, own, (key, reason) => {
+      if (reason !== undefined) told.push(`${key}: ${reason}`);
+    }),
   };
 }
 
@@ -125,4 +127,52 @@ Deno.test("our own key is no peer", () => {
   const { peers, told } = table();
   assert(!peers.set(peer("10.1.10.0-24", 1)));
   assert.deepEqual([peers.peers().size, told.length], [0, 0]);
+});
+
+Deno.test("peers come the oldest first, also after one was written anew", () => {
+  const { peers } = table();
+  peers.set(peer("10.1.30.0-24", 3));
+  peers.set(peer("10.1.20.0-24", 2));
+  const keys = () => [...peers.peers().keys()];
+  assert.deepEqual(keys(), ["10.1.20.0-24", "10.1.30.0-24"]);
+  peers.set({ ...peer("10.1.20.0-24", 2, { backendType: "host-gw" }), revision: "9" });
+  assert.deepEqual(keys(), ["10.1.20.0-24", "10.1.30.0-24"]);
+  peers.set(peer("10.1.20.0-24", 10));
+  assert.deepEqual(keys(), ["10.1.30.0-24", "10.1.20.0-24"], "deleted and created again");
+});
+
+Deno.test("public addresses and subnets are kept apart where hosts live in the network", () => {
+  const inside = { publicIP: "10.1.200.10", publicIPv6: null };
+  const { peers, told } = table(IPV4, lease("10.1.10.0-24", inside));
+  const keys = () => [...peers.peers().keys()].sort();
+  peers.set(peer("10.1.20.0-24", 1, { publicIP: "10.1.200.20" }));
+  assert.deepEqual(keys(), ["10.1.20.0-24"]);
+  const refused: [string, number, string, RegExp][] = [
+    ["10.1.200.0-24", 2, "192.0.2.1", /holds our public address/],
+    ["10.1.200.20-32", 3, "192.0.2.2", /holds the public address of 10\.1\.20\.0-24/],
+    ["10.1.30.0-24", 4, "10.1.30.7", /lies in its own subnet/],
+    ["10.1.31.0-24", 5, "10.1.10.7", /lies in our subnet/],
+    ["10.1.32.0-24", 6, "10.1.20.7", /lies in 10\.1\.20\.0-24, which is older/],
+  ];
+  for (const [key, created, publicIP, reason] of refused) {
+    assert(!peers.set(peer(key, created, { publicIP })), key);
+    assert.match(told.at(-1)!, reason);
+  }
+  assert(peers.delete("10.1.20.0-24"));
+  assert.deepEqual(keys(), ["10.1.200.20-32", "10.1.32.0-24"], "nothing is in their way now");
+});
+
+Deno.test("a flood in one stretch of the network costs it no more than its crowd", () => {
+  const { peers, told } = table(DUAL, lease("10.1.10.0-24&fd00:1:0:a::-64", OURS));
+  const count = 20_000;
+  const key = (at: number) => `0.0.0.0-0&fd00:1:0:14::${at.toString(16)}-128`;
+  const began = performance.now();
+  for (let at = 1; at <= count; at++) peers.set(peer(key(at), at));
+  assert.equal(peers.peers().size, CROWD);
+  assert.match(told.at(-1)!, /64 older leases crowd the same stretch/);
+  for (let at = 1; at <= count; at++) peers.delete(key(at));
+  assert.equal(peers.peers().size, 0);
+  // It was some minutes when each looked at all others.
+  const took = performance.now() - began;
+  assert(took < 30_000, `${took} ms`);
 });

@@ -12,6 +12,7 @@ import type { Lease, LeaseAttrs } from "../subnet/types.ts";
 import { certificateAuthority } from "./lib/certificates.ts";
 import { Etcd, type EtcdOptions, freePort } from "./lib/etcd.ts";
 import { waitFor } from "./lib/netns.ts";
+import { Proxy } from "./lib/proxy.ts";
 
 const PREFIX = "/coreos.com/network";
 const NONE = { subnet: null, ipv6Subnet: null };
@@ -166,54 +167,6 @@ function value(host: number): object {
   return { PublicIP: `192.0.2.${host}`, PublicIPv6: null, BackendType: "host-gw" };
 }
 
-/** Forwards TCP connections until it is cut, and again after mending. */
-class Proxy implements Disposable {
-  readonly #port = freePort();
-  readonly #target: number;
-  #listener: Deno.TcpListener | undefined;
-  readonly #connections = new Set<Deno.Conn>();
-
-  constructor(address: string) {
-    this.#target = Number(address.split(":")[1]);
-    this.mend();
-  }
-
-  get endpoint(): string {
-    return `http://127.0.0.1:${this.#port}`;
-  }
-
-  mend(): void {
-    this.#listener = Deno.listen({ hostname: "127.0.0.1", port: this.#port });
-    this.#accept(this.#listener).catch(() => {});
-  }
-
-  async #accept(listener: Deno.TcpListener): Promise<void> {
-    for await (const client of listener) {
-      const server = await Deno.connect({ hostname: "127.0.0.1", port: this.#target });
-      for (const end of [client, server]) this.#connections.add(end);
-      client.readable.pipeTo(server.writable).catch(() => {});
-      server.readable.pipeTo(client.writable).catch(() => {});
-    }
-  }
-
-  cut(): void {
-    this.#listener?.close();
-    this.#listener = undefined;
-    for (const connection of this.#connections) {
-      try {
-        connection.close();
-      } catch (error) {
-        if (!(error instanceof Deno.errors.BadResource)) throw error;
-      }
-    }
-    this.#connections.clear();
-  }
-
-  [Symbol.dispose](): void {
-    this.cut();
-  }
-}
-
 for (
   const [name, network] of Object.entries({
     "IPv4": { ...NETWORK, SubnetMax: "10.1.60.0" },
@@ -277,6 +230,67 @@ Deno.test("the subnet file's subnet is taken when it is free and fits, else anot
   assert.notEqual((await bench.node(2, previous("10.1.40.1/24"))).lease.key, "10.1.40.0-24");
   assert.notEqual((await bench.node(3, previous("10.1.40.129/25"))).lease.key, "10.1.40.128-25");
   assert.notEqual((await bench.node(4, previous("10.9.1.1/24"))).lease.key, "10.9.1.0-24");
+});
+
+Deno.test("a subnet of another length, claimed since the snapshot, is seen", async () => {
+  await using bench = await Bench.start({ ...NETWORK, SubnetLen: 25 });
+  const previous = (subnet: string) => ({ previous: { ...NONE, subnet: Cidr.parse(subnet) } });
+  const former = bench.manager(previous("10.1.40.128/25"));
+  const before = await former.networkConfig(bench.signal);
+  await bench.putConfig(NETWORK);
+  const manager = bench.manager(previous("10.1.40.0/24"));
+  const after = await manager.networkConfig(bench.signal);
+  // Both know etcd as it is now, in which all is free, and each has its own config.
+  assert.equal((await former.acquire(before, attrs(1), bench.signal)).key, "10.1.40.128-25");
+  const { key } = await manager.acquire(after, attrs(2), bench.signal);
+  assert.match(key, /^10\.1\.\d+\.0-24$/);
+  assert.notEqual(key, "10.1.40.0-24");
+});
+
+Deno.test("what is no lease under our key is written over, also beside one that overlaps", async () => {
+  await using bench = await Bench.start(NETWORK);
+  const node = await bench.node(1);
+  const followed = bench.run(node);
+  await followed.until();
+  const { key } = node.lease;
+  const stored = (await bench.leases()).get(key);
+  await bench.putLease(key.replace("-24", "-25"), value(9));
+  for (const garbage of ["[]", '{"PublicIP":"127.0.0.1"}']) {
+    await bench.putLease(key, garbage);
+    await waitFor(async () => (await bench.leases()).get(key) === stored, { limitMs: 10_000 });
+  }
+  assert.notEqual(await bench.leaseId(key), 0, "and ends with its node");
+  assert.deepEqual(followed.lost, []);
+});
+
+Deno.test("leases under our address that cannot be kept do not keep us from one that can", async () => {
+  await using bench = await Bench.start({ ...NETWORK, SubnetMax: "10.1.60.0" });
+  const first = await bench.node(1, { previous: { ...NONE, subnet: Cidr.parse("10.1.50.0/24") } });
+  const { ID } = JSON.parse(await bench.etcd.ctl("lease", "grant", "600", "-w", "json"));
+  const lease = `--lease=${BigInt(ID).toString(16)}`;
+  const keys = Array.from({ length: 60 }, (_, at) => `10.1.100.${4 * at}-30`);
+  for (const key of [...keys, "10.0.0.0-8"]) await bench.putLease(key, value(1), lease);
+  await bench.etcd.ctl("del", `${PREFIX}/subnets/${first.lease.key}`);
+  // More than etcd takes in a transaction would have to go, and the whole network is said to be taken.
+  const again = await bench.node(1, { previous: { ...NONE, subnet: Cidr.parse("10.1.50.0/24") } });
+  assert.equal(again.lease.key, "10.1.50.0-24");
+});
+
+Deno.test("a store of values larger than one answer may be is read all the same", async () => {
+  await using bench = await Bench.start(NETWORK);
+  const file = `${bench.etcd.folder}/large`;
+  await Deno.writeTextFile(file, "x".repeat(1_400_000));
+  for (let at = 0; at < 30; at++) {
+    await bench.etcd.put(`${PREFIX}/subnets/10.1.${100 + at}.0-24`, file);
+  }
+  await bench.putLease("10.1.5.0-24", value(5));
+  const followed = bench.run(await bench.node(1));
+  await followed.until("10.1.5.0-24");
+  assert.equal(bench.count(/is passed over: its value has 1400000 bytes/), 30);
+  await bench.etcd.put(`${PREFIX}/subnets/10.1.99.0-24`, file);
+  await bench.putLease("10.1.6.0-24", value(6));
+  await followed.until("10.1.5.0-24", "10.1.6.0-24");
+  assert.equal(bench.count(/unreachable|too large/), 0);
 });
 
 Deno.test("a former lease that the config no longer allows is replaced", async () => {

@@ -155,10 +155,10 @@ export class Cluster implements AsyncDisposable {
   async leases(): Promise<Map<string, string>> {
     const { kvs = [] } = JSON.parse(
       await this.etcd.ctl("get", "--prefix", `${PREFIX}/subnets/`, "-w", "json"),
-    ) as { kvs?: { key: string; value: string }[] };
+    ) as { kvs?: { key: string; value?: string }[] };
     return new Map(kvs.map(({ key, value }) => [
       atob(key).slice(`${PREFIX}/subnets/`.length),
-      atob(value),
+      atob(value ?? ""),
     ]));
   }
 

@@ -141,6 +141,15 @@ export class Etcd implements AsyncDisposable {
     return await run(command, rest, { env: { ETCDCTL_API: "3" } });
   }
 
+  /** Puts a file's content under a key: more than a command line may have. */
+  async put(key: string, file: string): Promise<void> {
+    const [command, ...rest] = this.#inNamespace(["etcdctl", "--endpoints", this.endpoint]);
+    const script = 'value=$1; shift; exec "$@" <"$value"';
+    await run("sh", ["-c", script, "sh", file, command, ...rest, "put", key], {
+      env: { ETCDCTL_API: "3" },
+    });
+  }
+
   #inNamespace(command: string[]): string[] {
     const { netns } = this.options;
     return netns === undefined ? command : ["ip", "netns", "exec", netns, ...command];

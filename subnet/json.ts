@@ -1,0 +1,51 @@
+/**
+ * JSON from the store, which anyone may have written: an object that is not nested so deep that to
+ * walk it, as `JSON.stringify` does by calling itself, would overflow the stack.
+ *
+ * @module
+ */
+
+/** Levels of objects and arrays that are read. Go's decoder takes 10,000, flannel's data need 3. */
+export const DEEPEST = 32;
+
+/**
+ * Parses a JSON object.
+ *
+ * @throws {SyntaxError} whose message says what the text is instead, to follow a subject: `is no
+ * JSON: …`
+ */
+export function parseJsonObject(text: string): object {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new SyntaxError(`is no JSON: ${shorten((error as Error).message)}`);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new SyntaxError(`is no JSON object: ${shorten(text.trim())}`);
+  }
+  if (isTooDeep(value)) throw new SyntaxError(`is nested more than ${DEEPEST} levels deep`);
+  return value;
+}
+
+/** Level by level: a walk that called itself would overflow on what it is to find. */
+function isTooDeep(value: object): boolean {
+  let level: object[] = [value];
+  for (let depth = 1; level.length > 0; depth++) {
+    if (depth > DEEPEST) return true;
+    level = level.flatMap((one) =>
+      Object.values(one).filter((member) => typeof member === "object" && member !== null)
+    );
+  }
+  return false;
+}
+
+/** A text cut to what a line of the log may quote of it. */
+export function shorten(text: string, length = 80): string {
+  return text.length > length ? `${text.slice(0, length)}…` : text;
+}
+
+/** A value as a line may quote it. */
+export function quote(value: unknown, length = 80): string {
+  return shorten(JSON.stringify(value) ?? String(value), length);
+}
