@@ -24,6 +24,8 @@ export interface StoredConfig {
 
 /** All of flannel's keys at one revision. */
 export interface Snapshot {
+  /** Id of the etcd cluster that has it. */
+  cluster: string;
   revision: string;
   config: StoredConfig | undefined;
   leases: StoredLease[];
@@ -52,9 +54,10 @@ export class LeaseStore {
 
   /** Reads all there is. @throws {EtcdFault} */
   async snapshot(): Promise<Snapshot> {
-    const { revision, ranges } = await this.#client.read([{ key: this.configKey }, this.leases]);
-    const [[config], leases] = ranges;
+    const read = await this.#client.read([{ key: this.configKey }, this.leases]);
+    const { cluster, revision, ranges: [[config], leases] } = read;
     return {
+      cluster,
       revision,
       config: config && { text: config.value.toString(), revision: config.mod_revision },
       leases: leases.map((kv) => this.read(kv)),
