@@ -43,6 +43,9 @@ export interface Report {
   panels: Panel[];
 }
 
+/** What one of something costs, with the unit in its name. */
+export type Cost = [figure: string, value: number];
+
 /** A benchmark: measures the contenders. */
 export type Benchmark = (contenders: Contender[]) => Promise<Report>;
 
@@ -271,6 +274,11 @@ export async function cpuSeconds(pid: number): Promise<number> {
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ").map(Number);
   const TICKS_A_SECOND = 100;
   return (fields[11] + fields[12] + fields[13] + fields[14]) / TICKS_A_SECOND;
+}
+
+/** A number for people: `10,000`. */
+export function counted(count: number): string {
+  return count.toLocaleString("en");
 }
 
 /** Waits. */

@@ -4,17 +4,19 @@
  * measure (`tunnel`) is a table of its own, and a picture at `--svg`. Needs root and the Debian packages of the
  * tests; all traffic is in namespaces of its own.
  *
- * `soak [--minutes 30] [--nodes 1000] [--rate 20]` and `herd` run only where they are named.
+ * `soak [--minutes 30] [--nodes 1000] [--rate 20]`, `herd` and `costs` run only where they are named.
  *
  * @module
  */
 import { parseArgs } from "node:util";
 import { requireRoot } from "../../tests/lib/netns.ts";
 import { chart, type Panel, significant } from "./chart.ts";
+import { costs } from "./costs.ts";
 import { herd } from "./herd.ts";
 import { idle } from "./idle.ts";
 import { latency } from "./latency.ts";
 import { type Benchmark, type Contender, findContenders, type Report, type Row } from "./lib.ts";
+import { manyPeers } from "./many_peers.ts";
 import { peers } from "./peers.ts";
 import { soak } from "./soak.ts";
 import { start } from "./start.ts";
@@ -29,6 +31,7 @@ const BENCHMARKS: Record<string, Benchmark> = {
   idle: rowsOnly(idle),
   vxlan: rowsOnly(vxlan),
   tunnel,
+  memory: rowsOnly(manyPeers),
 };
 
 const CAPTION =
@@ -40,6 +43,7 @@ const HEAD = ["figure", "ours", "peer", "ratio", "goal"];
 /** Those that take long, by their options. */
 function longBenchmarks(options: { minutes: number; nodes: number; rate: number }) {
   return {
+    costs: rowsOnly(costs),
     herd: rowsOnly(herd),
     soak: rowsOnly((contenders) => soak(contenders, options)),
   } satisfies Record<string, Benchmark>;
