@@ -26,20 +26,20 @@ const AT_ONCE = 32;
 const WATCHES = 2;
 
 /** See the module. */
-export async function etcdCosts(): Promise<Cost[]> {
+export async function* etcdCosts(): AsyncGenerator<Cost, void, void> {
   await using etcd = await Etcd.start({ args: ["--quota-backend-bytes=4294967296"] });
-  const costs: Cost[] = [];
   const client = new Etcd3({ hosts: etcd.endpoint });
   try {
     const leases: string[] = [];
     for (const size of SIZES) {
-      costs.push(...await fill(etcd, client, leases, size), ...await list(etcd, size));
+      yield* await fill(etcd, client, leases, size);
+      yield* await list(etcd, size);
     }
-    costs.push(...await renewals(etcd, leases), ...await watches(etcd, client));
+    yield* await renewals(etcd, leases);
+    yield* await watches(etcd, client);
   } finally {
     client.close();
   }
-  return costs;
 }
 
 /** Adds leases as agents make them, an etcd lease each, until there are `size`. */
