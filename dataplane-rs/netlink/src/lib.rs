@@ -4,6 +4,7 @@
 //! with one of [`PROTOCOLS`] are.
 
 mod actual;
+mod change;
 mod desired;
 mod events;
 mod judge;
@@ -21,6 +22,7 @@ mod state;
 mod testing;
 mod values;
 
+pub use change::{Change, Entries};
 pub use plane::Plane;
 pub use report::{ApplyReport, CleanupReport, EntryError, Event, Interface, RouteLookup};
 pub use state::{Address, Fdb, KernelState, Link, Neighbour, Route, TunLink};
