@@ -11,6 +11,7 @@ import type {
   CleanupReport,
   DataPlaneEvent,
   Interface,
+  KernelChange,
   KernelState,
   RouteLookup,
   TunnelCounters,
@@ -85,6 +86,23 @@ export class DataPlane implements Disposable {
         symbols.dp_apply(this.#handle, json, BigInt(json.length))
       ),
     );
+  }
+
+  /**
+   * Changes the state that was applied last, and the kernel with it: much cheaper than applying all, as
+   * it looks at nothing else.
+   *
+   * @returns undefined where the data plane cannot tell what to do from the change alone: no state was
+   * applied before, the kernel refused a part of it, or the change does not follow on from it. Then
+   * {@linkcode DataPlane.apply} is to be called.
+   * @throws Error when netlink itself fails; then {@linkcode DataPlane.apply} is to be called, too
+   */
+  async change(change: KernelChange): Promise<ApplyReport | undefined> {
+    const json = encode(JSON.stringify(change));
+    const report = await this.#call<ApplyReport | null>((symbols) =>
+      symbols.dp_change(this.#handle, json, BigInt(json.length))
+    );
+    return report ?? undefined;
   }
 
   /** What happens to the kernel's state, until {@linkcode DataPlane.close}. One reader at a time. */

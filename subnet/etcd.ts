@@ -99,7 +99,7 @@ export class EtcdSubnetManager implements SubnetManager {
         if (++bad > 3) await sleep(backoff(bad), signal);
       }
       told = config;
-      await this.#configChange(snapshot.revision, signal);
+      await this.#configChange(snapshot, signal);
     }
   }
 
@@ -121,14 +121,15 @@ export class EtcdSubnetManager implements SubnetManager {
     }
   }
 
-  /** Resolves when the config was written after `revision`, or when it should be read to see. */
-  async #configChange(revision: string, signal: AbortSignal): Promise<void> {
+  /** Resolves when the config was written after a snapshot, or when it should be read to see. */
+  async #configChange({ cluster, revision }: Snapshot, signal: AbortSignal): Promise<void> {
     const seen = new AbortController();
-    const range = { key: this.#store.configKey };
-    const next = String(BigInt(revision) + 1n);
+    const range = { key: this.#store.configKey, revision: String(BigInt(revision) + 1n) };
     const watching = AbortSignal.any([signal, seen.signal]);
-    await this.#client.watch([range], next, ({ events }) => {
-      if (events.length > 0) seen.abort();
+    await this.#client.watch(cluster, [range], {
+      receive: ({ events }) => {
+        if (events.length > 0) seen.abort();
+      },
     }, watching).catch(() => sleep(backoff(3), signal));
   }
 
@@ -245,6 +246,7 @@ export class EtcdSubnetManager implements SubnetManager {
         handlers,
         ownKey: lease.key,
         own: recovering,
+        setBack: () => lease.revision = "0",
         config: config.stored,
         snapshot: snapshot && withOwn(snapshot, lease),
       }, signal);

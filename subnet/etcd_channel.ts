@@ -23,6 +23,12 @@ export interface EtcdAccess {
 /** Milliseconds for one call. */
 export const CALL_LIMIT = 8_000;
 
+/**
+ * Milliseconds for reading all leases. An etcd that many ask at once is slow; giving up and asking again
+ * makes it slower. One that is away is noticed by the channel's own pings.
+ */
+export const READ_LIMIT = 30_000;
+
 /** Options of the gRPC channel. */
 export const CHANNEL = {
   // The default, 4 MB, is less than 10,000 leases. What is more is read in pages, so that a store

@@ -75,6 +75,13 @@ class Bench implements AsyncDisposable {
     return JSON.parse(text).kvs[0].lease ?? 0;
   }
 
+  /** Transactions that etcd was asked for since its start; leases are read and claimed by them. */
+  async transactions(): Promise<number> {
+    const response = await fetch(`${this.etcd.endpoint}/metrics`);
+    const text = await response.text();
+    return Number(/^grpc_server_started_total\{grpc_method="Txn".*\} (\d+)$/m.exec(text)![1]);
+  }
+
   manager(options: Partial<EtcdSubnetManagerOptions> = {}): EtcdSubnetManager {
     const { tls, options: { auth } } = this.etcd;
     const manager = new EtcdSubnetManager({
@@ -426,6 +433,40 @@ Deno.test("a watch from a compacted revision begins with a snapshot", async () =
   const followed = bench.run(node);
   await followed.until("10.1.8.0-24");
   assert.equal(bench.count(/compacted/), 1);
+});
+
+Deno.test("a watch that broke goes on where it was, without reading all leases", async () => {
+  await using bench = await Bench.start(NETWORK);
+  using proxy = new Proxy(bench.etcd.address);
+  await bench.putLease("10.1.5.0-24", value(5));
+  await bench.putLease("10.1.6.0-24", value(6));
+  const followed = bench.run(await bench.node(1, { endpoints: [proxy.endpoint] }));
+  await followed.until("10.1.5.0-24", "10.1.6.0-24");
+  const before = await bench.transactions();
+  for (const at of [7, 8]) {
+    proxy.cut();
+    await bench.etcd.ctl("del", "--prefix", `${PREFIX}/subnets/10.1.${at - 1}.`);
+    await bench.putLease(`10.1.${at}.0-24`, value(at));
+    proxy.mend();
+    await followed.until("10.1.5.0-24", `10.1.${at}.0-24`);
+  }
+  assert.equal(await bench.transactions(), before);
+});
+
+Deno.test("an etcd that was set back to an earlier state is read anew", async () => {
+  await using bench = await Bench.start(NETWORK);
+  await bench.putLease("10.1.5.0-24", value(5));
+  const node = await bench.node(1);
+  const followed = bench.run(node);
+  await followed.until("10.1.5.0-24");
+  for (let at = 0; at < 20; at++) await bench.putLease("10.1.6.0-24", value(6));
+  await bench.etcd.stop();
+  await Deno.remove(`${bench.etcd.folder}/data`, { recursive: true });
+  await bench.etcd.restart();
+  await bench.putConfig(NETWORK);
+  await bench.putLease("10.1.7.0-24", value(7));
+  await followed.until("10.1.7.0-24");
+  await waitFor(async () => (await bench.leases()).has(node.lease.key), { limitMs: 10_000 });
 });
 
 Deno.test("etcd restarts: peers stay, one line each way, and changes come again", async () => {

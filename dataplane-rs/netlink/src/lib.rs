@@ -7,6 +7,7 @@
 
 mod actual;
 pub mod attach;
+mod change;
 mod desired;
 mod events;
 mod judge;
@@ -24,6 +25,7 @@ mod state;
 mod testing;
 mod values;
 
+pub use change::{Change, Entries};
 pub use plane::Plane;
 pub use report::{ApplyReport, CleanupReport, EntryError, Event, Interface, RouteLookup};
 pub use state::{Address, Fdb, KernelState, Link, Neighbour, Route, TunLink};
