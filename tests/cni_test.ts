@@ -28,10 +28,12 @@ async function withHost(
     await using ns = await NetNs.create("cni");
     await using one = await NetNs.create("cni-pod1");
     await using two = await NetNs.create("cni-pod2");
+    await using three = await NetNs.create("cni-pod3");
+    await using four = await NetNs.create("cni-pod4");
     const subnetFile = `${folder}/subnet.env`;
     await Deno.writeTextFile(subnetFile, SUBNET_FILE);
     await using host = await CniHost.create(ns, { folder, subnetFile, plugins });
-    await body(host, [one, two]);
+    await body(host, [one, two, three, four]);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
@@ -333,4 +335,17 @@ Deno.test("cni: VERSION, and a call without a command", () =>
       stderr,
       /^flanneld v\S+ as CNI plugin, for versions 0\.3\.0, .*: a container runtime/,
     );
+  }));
+
+Deno.test("cni: containers added at once to a host without a bridge", () =>
+  withHost([], async (host, pods) => {
+    await host.configure("1.0.0", { delegate: { ipMasq: true } });
+    const results = await Promise.all(pods.map((pod) => host.must("add", pod)));
+    const addresses = results.map((result) => ipOf(result, 4)).sort();
+    assert.deepEqual(addresses, ["10.1.40.2", "10.1.40.3", "10.1.40.4", "10.1.40.5"]);
+    for (const [index, pod] of pods.entries()) {
+      await pod.run("ping", "-c1", "-W5", ipOf(results[(index + 1) % pods.length], 4));
+    }
+    await Promise.all(pods.map((pod) => host.must("del", pod)));
+    assert.deepEqual(await host.leftovers(), []);
   }));
