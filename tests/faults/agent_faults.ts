@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { type BackendName } from "./lab.ts";
 import { ALL, type Fault, NONE, pairsOf, pause } from "./fault.ts";
-import type { Lab } from "./lab.ts";
+import type { BackendName, Lab } from "./lab.ts";
 import type { Pair } from "./ledger.ts";
 
 const FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";

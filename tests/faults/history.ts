@@ -8,6 +8,9 @@ import { Buffer } from "node:buffer";
 import { PREFIX } from "../lib/cluster.ts";
 import { type NetNs, type Process, waitFor } from "../lib/netns.ts";
 
+/** The subnet that no node gets, in which tests write leases of their own. */
+const UNUSED = "10.1.0.0-24";
+
 /** One change as etcd tells of it. */
 export interface LeaseEvent {
   revision: number;
@@ -92,6 +95,13 @@ export class History implements AsyncDisposable {
     await waitFor(() => this.#next > revision, { limitMs, what });
   }
 
+  /** Leases of nodes that were deleted or ended since `since`. */
+  ends(since: number): LeaseEvent[] {
+    return this.events.filter(({ key, value, seen }) =>
+      value === undefined && seen >= since && !overlap(key, UNUSED)
+    );
+  }
+
   /** Milliseconds since the epoch at which a key was last deleted, after `since`. */
   deletedAt(key: string, since: number): number | undefined {
     return this.events.findLast((event) =>
@@ -122,12 +132,15 @@ export class History implements AsyncDisposable {
 
   #take(lines: string[]): void {
     for (const line of lines) {
-      if (line.includes("compacted")) this.gap = line;
       if (!line.startsWith("{")) continue;
-      const { Events = [] } = JSON.parse(line) as {
-        Events?: { type?: number; kv: { key: string; value?: string; mod_revision: number } }[];
+      const { Events, CompactRevision } = JSON.parse(line) as {
+        Events:
+          | { type?: number; kv: { key: string; value?: string; mod_revision: number } }[]
+          | null;
+        CompactRevision: number;
       };
-      for (const { type, kv } of Events) this.#enter(type === 1, kv);
+      if (CompactRevision >= this.#next) this.gap = `compacted at ${CompactRevision}`;
+      for (const { type, kv } of Events ?? []) this.#enter(type === 1, kv);
     }
   }
 

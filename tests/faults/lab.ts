@@ -64,6 +64,7 @@ export class Lab implements AsyncDisposable {
   readonly #probes: Process[] = [];
   readonly #before: string[][] = [];
   readonly #mounts: string[] = [];
+  #disposing: Promise<void> | undefined;
   #reader: ReturnType<typeof setInterval> | undefined;
   /** Node by the MAC of its vxlan device. */
   readonly #macs = new Map<string, number>();
@@ -138,8 +139,7 @@ export class Lab implements AsyncDisposable {
   #startProbes(): void {
     const ips = this.containers.map(({ ipv4 }) => ipv4!);
     for (const [index, { ns }] of this.containers.entries()) {
-      const peers = ips.filter((_, peer) => peer !== index);
-      const args = [PROGRAM, ips[index], String(PROBE_INTERVAL), ...peers];
+      const args = [PROGRAM, String(index), String(PROBE_INTERVAL), ...ips];
       this.#probes.push(ns.spawn(Deno.execPath(), ["run", "-A", "--no-check", ...args]));
     }
     this.#reader = setInterval(() => this.#readProbes(ips), 100);
@@ -361,6 +361,17 @@ export class Lab implements AsyncDisposable {
     return keys.filter((key, index) => keys.indexOf(key) !== index);
   }
 
+  /** Starts all agents on clean devices: what a person does where nothing else helps. */
+  async reset(): Promise<void> {
+    for (const { index } of this.nodes) await this.stopAgent(index);
+    for (const { ns } of this.nodes) await ns.exec("ip", "link", "del", DEVICE);
+    for (const { index, subnetFile } of this.nodes) {
+      this.startAgent(index);
+      await waitFor(() => Deno.stat(subnetFile), { limitMs: 20_000, what: subnetFile });
+    }
+    await waitFor(() => this.#learn().then(() => true), { limitMs: 20_000, what: DEVICE });
+  }
+
   /** Notes which node has which MAC, so that the history knows a lease's owner. */
   async #learn(): Promise<void> {
     if (this.options.backend !== "vxlan") return;
@@ -399,7 +410,11 @@ export class Lab implements AsyncDisposable {
     clearInterval(this.#reader);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#disposing ??= this.#dispose();
+  }
+
+  async #dispose(): Promise<void> {
     this.#stopProbes();
     await this.history?.[Symbol.asyncDispose]();
     const agents = this.nodes.map(({ agent }) => agent?.[Symbol.asyncDispose]());

@@ -33,7 +33,7 @@ const samePublicIP: Fault = {
   expectation: "the second one is told so and gets no lease; the first keeps its own",
   nodes: 2,
   make: (lab, [first, second]) => ({
-    touches: pairsOf(second),
+    touches: pairsOf(first, second),
     inject: async () => {
       const since = Date.now();
       await lab.restartAgent(second, { args: [`--public-ip=${lab.nodes[first].ipv4}`] });

@@ -63,6 +63,7 @@ async function main(args: string[]): Promise<number> {
     outage: Number(values.outage),
     alone: chosen,
     mix: chosen,
+    made: disposeOnSignal,
   }, (step) => console.log(`${new Date().toISOString().slice(11, 19)} ${stepLine(step)}`));
   for (const line of report.leftovers) console.log(`left behind: ${line}`);
   console.log(
@@ -72,6 +73,16 @@ async function main(args: string[]): Promise<number> {
   );
   if (values.json) await Deno.writeTextFile(values.json, JSON.stringify(report, null, 2) + "\n");
   return isClean(report) ? 0 : 1;
+}
+
+/** Takes the lab away before a signal ends the program. */
+function disposeOnSignal(lab: AsyncDisposable): void {
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    Deno.addSignalListener(signal, async () => {
+      await lab[Symbol.asyncDispose]();
+      Deno.exit(130);
+    });
+  }
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

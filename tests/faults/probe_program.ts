@@ -1,6 +1,7 @@
 /**
- * A probe's end, run as a program in a container: `probe_program.ts OWN INTERVAL PEER…` sends a
- * numbered datagram to each peer every INTERVAL milliseconds and takes those of the others. Four
+ * A probe's end, run as a program in a container: `probe_program.ts OWN INTERVAL ADDRESS…`
+ * sends a numbered datagram from address number OWN to each other one every INTERVAL milliseconds,
+ * and takes theirs. Four
  * times a second it prints, as one line of JSON, when each number was sent and when each arrived,
  * in milliseconds since the epoch: a {@linkcode ProbeReport}.
  *
@@ -15,33 +16,35 @@ export interface ProbeReport {
   received: [string, number, number][];
 }
 
+/** The first of the ports; each probe sends to the one of its own number. */
 const PORT = 7009;
 const REPORT_EVERY = 250;
-/** Bytes of the socket's buffer: several seconds of probes, so that a busy machine loses none. */
-const BUFFER = 4 << 20;
 
-if (import.meta.main) await run(Deno.args[0], Number(Deno.args[1]), Deno.args.slice(2));
+if (import.meta.main) await run(Number(Deno.args[0]), Number(Deno.args[1]), Deno.args.slice(2));
 
-async function run(own: string, interval: number, peers: string[]): Promise<void> {
-  const socket = createSocket("udp4");
-  await new Promise<void>((done) => socket.bind(PORT, own, done));
-  socket.setRecvBufferSize(BUFFER);
-  socket.setSendBufferSize(BUFFER);
+/** @param all addresses of all containers, `own` is the position of this one's */
+async function run(own: number, interval: number, all: string[]): Promise<void> {
+  const peers = all.filter((_, index) => index !== own);
   const sent = new Map(peers.map((peer) => [peer, [] as number[]]));
   let received: ProbeReport["received"] = [];
   let number = 0;
   let reported = 0;
-  socket.on("message", (data, { address }) => {
-    received.push([address, data.readUInt32BE(0), Date.now()]);
-  });
-  // A datagram that cannot be sent is one that is lost.
-  socket.on("error", () => {});
+  // A socket a peer: the buffer that each has by default lasts for ten seconds of its probes, so
+  // that a busy machine loses none. The runtime cannot enlarge it.
+  for (const [index, address] of all.entries()) {
+    if (index === own) continue;
+    const socket = await bind(all[own], PORT + index);
+    socket.on("message", (data) => {
+      received.push([address, data.readUInt32BE(0), Date.now()]);
+    });
+  }
+  const socket = await bind(all[own], PORT + own);
   setInterval(() => {
     const data = new Uint8Array(8);
     new DataView(data.buffer).setUint32(0, number++);
     for (const [peer, times] of sent) {
       times.push(Date.now());
-      socket.send(data, PORT, peer, () => {});
+      socket.send(data, PORT + own, peer, () => {});
     }
   }, interval);
   setInterval(() => {
@@ -54,4 +57,12 @@ async function run(own: string, interval: number, peers: string[]): Promise<void
     received = [];
     for (const times of sent.values()) times.length = 0;
   }, REPORT_EVERY);
+}
+
+async function bind(address: string, port: number) {
+  const socket = createSocket("udp4");
+  // A datagram that cannot be sent is one that is lost.
+  socket.on("error", () => {});
+  await new Promise<void>((done) => socket.bind(port, address, done));
+  return socket;
 }

@@ -55,6 +55,8 @@ export function stepLine(step: StepResult): string {
     `lost ${step.lostUntouched.length} of ${step.sentUntouched} untouched, ` +
     `${step.lostTouched} touched, gap ${seconds(step.longestGap)}`,
     ...(step.probeDrops > 0 ? [`probes dropped ${step.probeDrops} by themselves`] : []),
+    ...(step.backlogDrops > 0 ? [`processors dropped ${step.backlogDrops}`] : []),
+    ...(failures.length > 0 && step.leaseEnds.length > 0 ? [`ended: ${step.leaseEnds}`] : []),
     ...(failures.length > 0 ? [failures.slice(0, 6).join("; ")] : []),
   ].join(", ");
 }

@@ -20,6 +20,8 @@ export interface RunOptions extends LabOptions {
   alone: readonly Fault[];
   /** Faults that the mix is made of. */
   mix: readonly Fault[];
+  /** Told of the lab, which a signal's handler has to dispose of. */
+  made?: (lab: AsyncDisposable) => void;
 }
 
 /** Makes the lab, the faults and the report, and takes all away. */
@@ -29,6 +31,7 @@ export async function runFaults(
 ): Promise<RunReport> {
   const { agent, backend, ttl, outage, nodes, seed, minutes } = options;
   await using lab = await Lab.create({ agent, backend, ttl, outage, nodes });
+  options.made?.(lab);
   const began = Date.now();
   const report: RunReport = {
     command: options.command,

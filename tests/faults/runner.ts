@@ -38,6 +38,10 @@ export interface StepResult {
   problems: string[];
   /** Probes dropped by their own sockets. */
   probeDrops: number;
+  /** Packets that the machine's processors dropped before they looked at them: overload. */
+  backlogDrops: number;
+  /** Leases that were deleted or ended meanwhile: `10.1.34.0-24 at 12.3 s`. */
+  leaseEnds: string[];
 }
 
 /** Milliseconds within which all must be well again. */
@@ -123,8 +127,11 @@ async function step(lab: Lab, strikes: Strike[], random: Random): Promise<StepRe
     stale: [],
     problems: [],
     probeDrops: 0,
+    backlogDrops: 0,
+    leaseEnds: [],
   };
   const drops = sum(await lab.probeDrops());
+  const backlog = await backlogDrops();
   const conflicts = lab.history.owners.conflicts.length;
   const note = (index: number, text: string | void) => {
     if (text) result.details[index] = [result.details[index], text].filter(Boolean).join("; ");
@@ -145,6 +152,10 @@ async function step(lab: Lab, strikes: Strike[], random: Random): Promise<StepRe
     ...await lab.sharedSubnets(),
   );
   result.probeDrops = sum(await lab.probeDrops()) - drops;
+  result.backlogDrops = await backlogDrops() - backlog;
+  result.leaseEnds = lab.history.ends(began).map(({ key, seen }) =>
+    `${key} at ${((seen - began) / 1000).toFixed(1)} s`
+  );
   result.took = (Date.now() - began) / 1000;
   return result;
 }
@@ -208,15 +219,15 @@ function lastPair(lab: Lab, from: number): number | undefined {
   return last;
 }
 
-/** Restarts the agents by hand where a fault left something broken, so that the next can be made. */
+/** Sets the agents up anew where a fault left something broken, so that the next can be made. */
 async function repair(lab: Lab, result: StepResult): Promise<void> {
-  for (const { index } of lab.nodes) await lab.restartAgent(index);
+  await lab.reset();
   const problems: string[] = [];
   await settle(lab, Date.now(), {}, problems);
   result.problems.push(
     problems.length === 0
-      ? "well after all agents were restarted"
-      : `not well after all agents were restarted: ${problems[0]}`,
+      ? "well after all agents were set up anew"
+      : `not well after all agents were set up anew: ${problems[0]}`,
   );
 }
 
@@ -239,6 +250,12 @@ function count(
       ...lost.map((time) => `${name(pair)} at ${((time - began) / 1000).toFixed(2)} s`),
     );
   }
+}
+
+/** Packets that all processors dropped since the machine's start, as their queues were full. */
+async function backlogDrops(): Promise<number> {
+  const text = await Deno.readTextFile("/proc/net/softnet_stat");
+  return sum(text.trim().split("\n").map((line) => parseInt(line.split(" ")[1], 16)));
 }
 
 function name({ from, to }: Pair): string {
