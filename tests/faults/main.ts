@@ -54,7 +54,7 @@ async function main(args: string[]): Promise<number> {
   }
   requireRoot();
   const report = await runFaults({
-    command: ["deno task faults", ...args].join(" "),
+    command: ["deno task faults", ...withoutFile(args)].join(" "),
     agent,
     backend,
     seed: Number(values.seed),
@@ -73,6 +73,12 @@ async function main(args: string[]): Promise<number> {
   );
   if (values.json) await Deno.writeTextFile(values.json, JSON.stringify(report, null, 2) + "\n");
   return isClean(report) ? 0 : 1;
+}
+
+/** Arguments without where the report goes. */
+function withoutFile(args: string[]): string[] {
+  const at = args.indexOf("--json");
+  return at < 0 ? args : args.toSpliced(at, 2);
 }
 
 /** Takes the lab away before a signal ends the program. */
