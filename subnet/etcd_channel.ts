@@ -68,17 +68,19 @@ export class Login {
     this.#token = (await etcd.auth.authenticate(user)).token;
   }
 
-  /** Adds the token to a call. */
+  /**
+   * Adds the token to a call, and that the member must have a leader: one that is cut off from its
+   * cluster then ends the watch rather than being silent (etcd's `clientv3.WithRequireLeader`).
+   */
   readonly interceptor: Interceptor = (options, nextCall) => {
     const call = nextCall(options);
     const token = this.#token;
-    if (token !== undefined) {
-      const start = call.start.bind(call);
-      call.start = (metadata, listener) => {
-        metadata.set("token", token);
-        start(metadata, listener);
-      };
-    }
+    const start = call.start.bind(call);
+    call.start = (metadata, listener) => {
+      metadata.set("hasleader", "true");
+      if (token !== undefined) metadata.set("token", token);
+      start(metadata, listener);
+    };
     // gRPC calls no more than the interface; its type asks for a class that cannot be had here.
     return call as ReturnType<Interceptor>;
   };

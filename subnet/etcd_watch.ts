@@ -20,6 +20,12 @@ const GATHER = 10;
 /** Milliseconds that a watch must live to count as one that works. */
 const STEADY = 2_000;
 
+/**
+ * Milliseconds for which the peers that are gone after a time without etcd are still carried: so
+ * long as nodes that find their leases ended may take to be back and claim them again.
+ */
+const HOLD = 20_000;
+
 /** Told what became of our own lease; undefined where it is not there (any more). */
 export type OwnChange = (stored: StoredLease | undefined, revision: string) => void;
 
@@ -89,7 +95,7 @@ export async function follow(
       await wait.catch(() => {});
     }
   }
-  follower.stop();
+  follower.close();
 }
 
 /** How far the changes were followed. */
@@ -122,6 +128,7 @@ class Follower {
   #told = false;
   #lastDelivery = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #holding: ReturnType<typeof setTimeout> | undefined;
 
   constructor(store: LeaseStore, following: Following, patience: Patience) {
     this.#store = store;
@@ -135,7 +142,22 @@ class Follower {
     const own = snapshot.leases.find((stored) => stored.key === ownKey);
     this.#following.own(own, own?.revision ?? snapshot.revision);
     this.#takeConfig(snapshot.config);
-    if (table.replace(snapshot.leases) || !this.#told) this.#deliver();
+    // After a long outage all leases may have ended; forwarding to their nodes still works.
+    const changed = table.replace(snapshot.leases, this.#told);
+    this.#hold();
+    if (changed || !this.#told) this.#deliver();
+  }
+
+  #hold(): void {
+    clearTimeout(this.#holding);
+    const { table } = this.#following;
+    const { held } = table;
+    if (held.length === 0) return;
+    log.info("Leases are gone: {keys}; their nodes have {seconds} s to claim them again", {
+      keys: held.length > 3 ? `${held.slice(0, 3).join(", ")} and ${held.length - 3} more` : held,
+      seconds: HOLD / 1000,
+    });
+    this.#holding = setTimeout(() => table.release() && this.#deliver(), HOLD);
   }
 
   apply({ events }: IWatchResponse): void {
@@ -173,7 +195,8 @@ class Follower {
   }
 
   #deliver(): void {
-    this.stop();
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
     this.#told = true;
     this.#lastDelivery = performance.now();
     const peers = this.#following.table.peers();
@@ -182,8 +205,8 @@ class Follower {
   }
 
   /** Drops what is gathered. */
-  stop(): void {
+  close(): void {
     clearTimeout(this.#timer);
-    this.#timer = undefined;
+    clearTimeout(this.#holding);
   }
 }

@@ -16,6 +16,7 @@ const PACKAGES = {
   test: [
     "etcd-server",
     "etcd-client",
+    "faketime",
     "iperf3",
     "iputils-ping",
     "ethtool",
