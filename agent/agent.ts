@@ -36,6 +36,8 @@ const log = getLogger(["flanneld", "agent"]);
 const SETTLE = 200;
 /** Milliseconds after which a public interface that was lost is looked for again. */
 const INTERFACE_RETRY = 1_000;
+/** Milliseconds after which writing the subnet file is tried again. */
+const FILE_RETRY = 2_000;
 
 /**
  * Runs the agent until SIGTERM or SIGINT.
@@ -190,13 +192,17 @@ class Agent {
     this.#status.leaseExpiration = lease.expiration ?? 0;
     const { bridge, blackholeRoute } = this.#options;
     const node = { bridge, blackholeRoute, mtu: backend.mtu };
+    const outside = await backend.outside?.(lease);
     let ready: Promise<void> | undefined;
     const began = Promise.withResolvers<void>();
     signal.addEventListener("abort", () => began.resolve());
     const watching = this.#manager.watch(lease, {
       peers: (peers) => {
+        outside?.want(peers);
         const applied = this.#forwarding.want({ backend, lease, peers, node });
-        ready ??= applied.then(() => this.#ready(network, backend, lease)).then(began.resolve);
+        ready ??= Promise.all([applied, outside && Promise.race([outside.ready, began.promise])])
+          .then(() => signal.aborted ? undefined : this.#ready(network, backend, lease, signal))
+          .then(began.resolve);
       },
       lost: (reason) => this.#endSession(reason),
       config: (raw) => this.#configChanged(raw),
@@ -204,7 +210,7 @@ class Agent {
     const keeping = this.#manager.keep(lease, signal);
     // Starting iptables takes longer than all the rest of the start; containers wait for the file.
     const rules = began.promise.then(() => this.#keepTrafficRules(network, lease, signal));
-    await Promise.all([watching, keeping, rules]);
+    await Promise.all([watching, keeping, rules, outside?.keep(signal)]);
     await ready;
   }
 
@@ -228,24 +234,45 @@ class Agent {
   }
 
   /** The kernel matches the first snapshot: tell container runtimes and the service manager. */
-  async #ready(network: NetworkConfig, backend: Backend, lease: Lease): Promise<void> {
+  async #ready(
+    network: NetworkConfig,
+    backend: Backend,
+    lease: Lease,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { subnetFile, traffic } = this.#options;
+    const text = subnetFileText(network, lease, backend.mtu, traffic.ipMasq);
     try {
-      await writeSubnetFile(
-        subnetFile,
-        subnetFileText(network, lease, backend.mtu, traffic.ipMasq),
-      );
-      log.info("Wrote subnet file to {subnetFile}", { subnetFile });
-      this.#status.ready = true;
+      await this.#writeSubnetFile(text);
     } catch (error) {
-      log.error("Cannot write the subnet file {subnetFile}: {error}", {
+      log.error("Cannot write the subnet file {subnetFile}: {error}; trying again until it works", {
         subnetFile,
         error: String(error),
       });
+      this.#keepWriting(text, signal).catch(() => {});
     }
     log.info("Running backend.");
     await notify("READY=1");
     await this.#serveStatus();
+  }
+
+  async #writeSubnetFile(text: string): Promise<void> {
+    const { subnetFile } = this.#options;
+    await writeSubnetFile(subnetFile, text);
+    log.info("Wrote subnet file to {subnetFile}", { subnetFile });
+    this.#status.ready = true;
+  }
+
+  /** Writes the subnet file once that works. @throws the signal's reason when it aborts */
+  async #keepWriting(text: string, signal: AbortSignal): Promise<void> {
+    while (true) {
+      await delay(FILE_RETRY, undefined, { signal });
+      try {
+        return await this.#writeSubnetFile(text);
+      } catch {
+        // The first failure was told.
+      }
+    }
   }
 
   /** Only once the node works: containers need not wait for it. */

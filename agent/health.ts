@@ -38,10 +38,22 @@ export async function answer(path: string, status: Status, version: string): Pro
         ? new Response("flanneld is ready\n")
         : new Response("flanneld is not ready yet\n", { status: 503 });
     case "/metrics":
-      return new Response(metricsText(status, version, await status.tunnel()), {
+      return new Response(stream(metricsText(status, version, await status.tunnel())), {
         headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
       });
     default:
       return new Response("flanneld serves /healthz, /readyz and /metrics\n", { status: 404 });
   }
+}
+
+/** Texts as a body that is made as fast as it is taken. */
+function stream(texts: Iterator<string>): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const encoder = new TextEncoder();
+  return new ReadableStream({
+    pull(controller) {
+      const { value, done } = texts.next();
+      if (done) controller.close();
+      else controller.enqueue(encoder.encode(value));
+    },
+  });
 }

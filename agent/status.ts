@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Traffic, TunnelCounters } from "../dataplane/state.ts";
+import type { Traffic, TunnelCounters, TunnelPeerCounters } from "../dataplane/state.ts";
 
 /** The agent's state in numbers. Times are milliseconds since the epoch. */
 export class Status {
@@ -43,18 +43,40 @@ interface Family {
   name: string;
   type: "gauge" | "counter";
   help: string;
-  /** Labels, `backend="udp"` or none, and values. */
-  samples: [labels: string, value: number][];
+  /** Made as they are read, as there may be many. */
+  samples: Iterable<Sample>;
 }
 
+/** Labels, `backend="udp"` or none, and a value. */
+type Sample = [labels: string, value: number];
+
+/** Characters of a piece of the text, about. */
+const PIECE = 16_384;
+
 /**
- * The status in Prometheus' text format 0.0.4.
+ * The status in Prometheus' text format 0.0.4, in pieces: with thousands of peers it has megabytes,
+ * which an agent that is short of memory should not hold at once.
  *
  * @param tunnel the counters of the udp backend's tunnel, where one runs
  */
-export function metricsText(status: Status, version: string, tunnel?: TunnelCounters): string {
-  const families = [...agentFamilies(status, version), ...tunnel ? tunnelFamilies(tunnel) : []];
-  return families.map(text).join("");
+export function* metricsText(
+  status: Status,
+  version: string,
+  tunnel?: TunnelCounters,
+): Generator<string, void, void> {
+  let piece = "";
+  for (const line of lines(status, version, tunnel)) {
+    piece += line;
+    if (piece.length < PIECE) continue;
+    yield piece;
+    piece = "";
+  }
+  yield piece;
+}
+
+function* lines(status: Status, version: string, tunnel?: TunnelCounters) {
+  for (const family of agentFamilies(status, version)) yield* linesOf(family);
+  for (const family of tunnel ? tunnelFamilies(tunnel) : []) yield* linesOf(family);
 }
 
 function agentFamilies(status: Status, version: string): Family[] {
@@ -114,8 +136,9 @@ function agentFamilies(status: Status, version: string): Family[] {
 
 /** The tunnel's counters start anew with the tunnel, as counters may. */
 function tunnelFamilies({ sent, received, drops, icmpSent, peers }: TunnelCounters): Family[] {
-  const ofPeers = (value: (peer: TunnelCounters["peers"][number]) => number): Family["samples"] =>
-    peers.map((peer) => [`peer="${peer.endpoint}"`, value(peer)]);
+  const ofPeers = function* (value: (peer: TunnelPeerCounters) => number): Iterable<Sample> {
+    for (const peer of peers) yield [`peer="${peer.endpoint}"`, value(peer)];
+  };
   const direction = (name: string, what: string, all: Traffic, own: "sent" | "received") => [
     counter(`flanneld_tunnel_${name}_packets_total`, `Inner packets ${what}.`, all.packets),
     counter(`flanneld_tunnel_${name}_bytes_total`, `Bytes of inner packets ${what}.`, all.bytes),
@@ -147,24 +170,24 @@ function tunnelFamilies({ sent, received, drops, icmpSent, peers }: TunnelCounte
   ];
 }
 
-const gauge = (name: string, help: string, value: number | Family["samples"]) =>
+const gauge = (name: string, help: string, value: number | Iterable<Sample>) =>
   family("gauge", name, help, value);
 
-const counter = (name: string, help: string, value: number | Family["samples"]) =>
+const counter = (name: string, help: string, value: number | Iterable<Sample>) =>
   family("counter", name, help, value);
 
 function family(
   type: Family["type"],
   name: string,
   help: string,
-  value: number | Family["samples"],
+  value: number | Iterable<Sample>,
 ): Family {
   return { name, type, help, samples: typeof value === "number" ? [["", value]] : value };
 }
 
-function text({ name, type, help, samples }: Family): string {
-  const lines = samples.map(([labels, value]) =>
-    `${name}${labels && `{${labels}}`} ${value === Infinity ? "+Inf" : value}\n`
-  );
-  return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join("")}`;
+function* linesOf({ name, type, help, samples }: Family): Generator<string, void, void> {
+  yield `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n`;
+  for (const [labels, value] of samples) {
+    yield `${name}${labels && `{${labels}}`} ${value === Infinity ? "+Inf" : value}\n`;
+  }
 }

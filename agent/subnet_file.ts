@@ -4,7 +4,6 @@
  *
  * @module
  */
-import { dirname } from "node:path";
 import { Cidr } from "../subnet/cidr.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
 import type { Lease, PreviousSubnets } from "../subnet/types.ts";
@@ -40,7 +39,9 @@ export function gateway(subnet: Cidr): string {
  * @throws {Deno.errors.PermissionDenied | Error} where the folder cannot be made or written
  */
 export async function writeSubnetFile(path: string, text: string): Promise<void> {
-  await Deno.mkdir(dirname(path), { recursive: true, mode: 0o755 });
+  // Not by node:path, which the CNI plugin, that reads the file, has no time to load.
+  const folder = path.slice(0, path.lastIndexOf("/") + 1) || ".";
+  await Deno.mkdir(folder, { recursive: true, mode: 0o755 });
   const temporary = `${path}.${Deno.pid}.tmp`;
   try {
     using file = await Deno.open(temporary, {

@@ -42,4 +42,20 @@ export class Options {
     }
     return value;
   }
+  /**
+   * Texts, none of them empty, written as one text or as an array; none where the key is absent,
+   * null or an empty text.
+   *
+   * @throws {ConfigError}
+   */
+  texts(key: string): string[] {
+    const value = this.#values.get(key.toLowerCase()) ?? [];
+    if (value === "") return [];
+    const list: unknown[] = Array.isArray(value) ? value : [value];
+    const isText = (entry: unknown): entry is string => typeof entry === "string" && entry !== "";
+    if (list.every(isText)) return list;
+    throw new ConfigError(
+      `Backend.${key}: ${JSON.stringify(value)} is not a text or an array of texts`,
+    );
+  }
 }

@@ -12,6 +12,7 @@ const BACKENDS: Record<string, () => Promise<BackendModule>> = {
   "vxlan": () => import("./vxlan.ts"),
   "host-gw": () => import("./hostgw.ts"),
   "udp": () => import("./udp.ts"),
+  "aws-vpc": () => import("./awsvpc.ts"),
   "alloc": () => import("./alloc.ts"),
 };
 

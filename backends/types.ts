@@ -2,7 +2,8 @@
  * What a backend is: a pure function from leases to the kernel state that carries packets to them.
  *
  * A backend knows neither the store nor the command line, opens nothing and waits for nothing; the
- * agent asks it for what should be there and the data plane makes it so.
+ * agent asks it for what should be there and the data plane makes it so. Only one whose state is not
+ * in the kernel has a part that acts by itself: {@linkcode Outside}.
  *
  * @module
  */
@@ -47,6 +48,25 @@ export interface BackendState {
   skipped: Skipped[];
 }
 
+/**
+ * What a backend keeps right outside of the kernel, such as the route table of a cloud: desired
+ * against actual as in the data plane, with a reconciler of its own, since each such place has its
+ * own calls, costs and faults.
+ */
+export interface Outside {
+  /** Takes the peers' leases, at first and after each change. Returns at once. */
+  want(peers: ReadonlyMap<string, Lease>): void;
+  /** Resolves when the peers reach our subnet for the first time. */
+  readonly ready: Promise<void>;
+  /**
+   * Makes it so and keeps it so until `signal` aborts, and resolves then; what is there stays.
+   * Transient faults are retried with backoff and jitter, and logged once a state.
+   *
+   * @throws {ConfigError} for what waiting does not mend
+   */
+  keep(signal: AbortSignal): Promise<void>;
+}
+
 /** A way of carrying packets between hosts. */
 export interface Backend {
   /** Name in the network config: `vxlan`. */
@@ -63,6 +83,8 @@ export interface Backend {
    * The kernel state for our lease and these peers. Pure: the same input gives an equal value.
    */
   state(lease: Lease, peers: Iterable<Lease>): BackendState;
+  /** What must be right elsewhere for our lease; absent where the kernel's state is all. */
+  outside?(lease: Lease): Promise<Outside>;
 }
 
 /** Makes a backend; throws {@linkcode ConfigError} for options that cannot be. */

@@ -2,20 +2,28 @@
  * Program entry: of `deno run`, of the bundle and of the compiled binary.
  *
  * The agent's path imports as little as it can, since it is part of the time to the first lease:
- * neither commander nor any sub-command is loaded by it.
+ * neither commander nor any sub-command is loaded by it. A call as CNI plugin does not even load
+ * the flags.
  *
  * @module
  */
 import { UsageError } from "../agent/errors.ts";
 import { VERSION } from "../agent/version.ts";
-import { agentOptions } from "./agent_options.ts";
-import { parseFlags, resolveFlags } from "./parse.ts";
+import { isCniCall } from "./cni.ts";
 
 /** Runs the program with these arguments and returns its exit status. */
 export async function main(args: readonly string[]): Promise<number> {
+  if (isCniCall(args)) {
+    const [{ runCni }, { libraryPath }] = await Promise.all([
+      import("../cni/main.ts"),
+      import("./paths.ts"),
+    ]);
+    return await runCni(libraryPath());
+  }
   const env = (name: string) => Deno.env.get(name);
   let verbosity = 0;
   try {
+    const { parseFlags, resolveFlags } = await import("./parse.ts");
     const { given, help, rest } = parseFlags(args);
     verbosity = resolveFlags(given, env, ["v"]).values.v;
     if (rest.length > 0) {
@@ -31,6 +39,7 @@ export async function main(args: readonly string[]): Promise<number> {
       console.log(VERSION);
       return 0;
     }
+    const { agentOptions } = await import("./agent_options.ts");
     const options = agentOptions(settings);
     const { configureLog } = await import("./log.ts");
     configureLog(verbosity);

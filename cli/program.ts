@@ -142,6 +142,28 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
     return await cleanup(settingsOf(command), command.opts().lease === true);
   }));
 
+  program.command("cni")
+    .description(
+      "Be the CNI plugin, as under the name flannel: a container runtime calls it with CNI_COMMAND " +
+        "set and the network config on standard input.",
+    )
+    .action(run(async () => {
+      const { runCni } = await import("../cni/main.ts");
+      return runCni((await import("./paths.ts")).libraryPath());
+    }));
+
+  const doctor = program.command("doctor").description(
+    "Examine what a backend needs of this node and its surroundings; change nothing.",
+  );
+  addFlags(
+    doctor.command("aws-vpc").description(
+      "Examine permissions (by DryRun), source/dest check, route table, security groups and MTU.",
+    ),
+    STORE_FLAGS,
+  ).action(
+    run(async (command) => (await import("./doctor.ts")).doctorAwsVpc(settingsOf(command))),
+  );
+
   program.command("completions").description("Print completions for a shell.")
     .addArgument(new Argument("<shell>").choices(SHELL_NAMES))
     .action(run((command) => Promise.resolve(completions(command.args[0], buildProgram()))));

@@ -4,12 +4,14 @@
  *
  * @module
  */
+import { answered, encode, take } from "./answer.ts";
 import { type Library, openLibrary } from "./symbols.ts";
 import type {
   ApplyReport,
   CleanupReport,
   DataPlaneEvent,
   Interface,
+  KernelChange,
   KernelState,
   RouteLookup,
   TunnelCounters,
@@ -86,6 +88,23 @@ export class DataPlane implements Disposable {
     );
   }
 
+  /**
+   * Changes the state that was applied last, and the kernel with it: much cheaper than applying all, as
+   * it looks at nothing else.
+   *
+   * @returns undefined where the data plane cannot tell what to do from the change alone: no state was
+   * applied before, the kernel refused a part of it, or the change does not follow on from it. Then
+   * {@linkcode DataPlane.apply} is to be called.
+   * @throws Error when netlink itself fails; then {@linkcode DataPlane.apply} is to be called, too
+   */
+  async change(change: KernelChange): Promise<ApplyReport | undefined> {
+    const json = encode(JSON.stringify(change));
+    const report = await this.#call<ApplyReport | null>((symbols) =>
+      symbols.dp_change(this.#handle, json, BigInt(json.length))
+    );
+    return report ?? undefined;
+  }
+
   /** What happens to the kernel's state, until {@linkcode DataPlane.close}. One reader at a time. */
   async *events(): AsyncGenerator<DataPlaneEvent, void, void> {
     while (!this.#closed) {
@@ -149,26 +168,4 @@ export class DataPlane implements Disposable {
   #unloadWhenIdle(): void {
     if (this.#closed && this.#pending === 0) this.#library.close();
   }
-}
-
-function answered<T>(value: T | undefined): T {
-  if (value === undefined) throw new Error("the data plane gave no answer");
-  return value;
-}
-
-/** Reads an answer, `{"ok": …}` or `{"error": "…"}`, and frees it. */
-function take<T>(library: Library, answer: Deno.PointerValue): T {
-  let text: string;
-  try {
-    text = Deno.UnsafePointerView.getCString(answered(answer ?? undefined));
-  } finally {
-    library.symbols.dp_free(answer);
-  }
-  const body = JSON.parse(text) as { ok: T } | { error: string };
-  if ("error" in body) throw new Error(body.error);
-  return body.ok;
-}
-
-function encode(text: string): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(text);
 }

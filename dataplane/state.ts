@@ -115,6 +115,24 @@ export interface KernelState {
   fdb: FdbState[];
 }
 
+/** Entries of the tables that peers are in. */
+export interface KernelEntries {
+  /** Of the tunnel. */
+  peers: TunnelPeer[];
+  routes: RouteState[];
+  neighbours: NeighbourState[];
+  fdb: FdbState[];
+}
+
+/**
+ * The difference between two kernel states that have the same links, addresses and tunnel. An entry that
+ * is changed is in both parts.
+ */
+export interface KernelChange {
+  put: KernelEntries;
+  remove: KernelEntries;
+}
+
 /** One entry that the kernel refused. */
 export interface EntryError {
   /** The entry as an operator would write it: `route 10.1.2.0/24 via 10.1.2.0 dev flannel.1 onlink`. */

@@ -5,7 +5,7 @@
  */
 
 /** The version of the table that this program understands. */
-const ABI_VERSION = 2;
+const ABI_VERSION = 3;
 
 const SYMBOLS = {
   dp_abi_version: {
@@ -17,6 +17,15 @@ const SYMBOLS = {
     result: "pointer", // char *
   },
   dp_apply: {
+    parameters: [
+      "u32", // uint32_t handle
+      "buffer", // const uint8_t *json
+      "usize", // size_t length
+    ],
+    result: "pointer", // char *
+    nonblocking: true,
+  },
+  dp_change: {
     parameters: [
       "u32", // uint32_t handle
       "buffer", // const uint8_t *json
@@ -59,6 +68,13 @@ const SYMBOLS = {
     ],
     result: "pointer", // char *
     nonblocking: true,
+  },
+  dp_attachment: {
+    parameters: [
+      "buffer", // const uint8_t *json
+      "usize", // size_t length
+    ],
+    result: "pointer", // char *
   },
   dp_close: {
     parameters: [

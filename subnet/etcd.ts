@@ -17,6 +17,7 @@ import { encodeAttrs } from "./lease_codec.ts";
 import { backoff, Patience, sleep } from "./patience.ts";
 import type { Lease, LeaseAttrs, PreviousSubnets, SubnetManager, WatchHandlers } from "./types.ts";
 import { Reports } from "./reports.ts";
+import { OBJECTION, Rivals, rivalText } from "./rivals.ts";
 import { leaseFault, PeerTable } from "./validate.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
@@ -49,6 +50,7 @@ export class EtcdSubnetManager implements SubnetManager {
   #snapshot: Snapshot | undefined;
   #config: { parsed: NetworkConfig; stored: StoredConfig } | undefined;
   #own: OwnLease | undefined;
+  readonly #rivals = new Rivals();
   #lost: (reason: string) => void = () => {};
   #recovering: Promise<void> | undefined;
   /** Recoveries of late, and the time of the last one. */
@@ -99,7 +101,7 @@ export class EtcdSubnetManager implements SubnetManager {
         if (++bad > 3) await sleep(backoff(bad), signal);
       }
       told = config;
-      await this.#configChange(snapshot.revision, signal);
+      await this.#configChange(snapshot, signal);
     }
   }
 
@@ -121,14 +123,15 @@ export class EtcdSubnetManager implements SubnetManager {
     }
   }
 
-  /** Resolves when the config was written after `revision`, or when it should be read to see. */
-  async #configChange(revision: string, signal: AbortSignal): Promise<void> {
+  /** Resolves when the config was written after a snapshot, or when it should be read to see. */
+  async #configChange({ cluster, revision }: Snapshot, signal: AbortSignal): Promise<void> {
     const seen = new AbortController();
-    const range = { key: this.#store.configKey };
-    const next = String(BigInt(revision) + 1n);
+    const range = { key: this.#store.configKey, revision: String(BigInt(revision) + 1n) };
     const watching = AbortSignal.any([signal, seen.signal]);
-    await this.#client.watch([range], next, ({ events }) => {
-      if (events.length > 0) seen.abort();
+    await this.#client.watch(cluster, [range], {
+      receive: ({ events }) => {
+        if (events.length > 0) seen.abort();
+      },
     }, watching).catch(() => sleep(backoff(3), signal));
   }
 
@@ -156,7 +159,7 @@ export class EtcdSubnetManager implements SubnetManager {
     for (let failures = 0;;) {
       try {
         const own = await this.#patience.until(signal, () => this.#attempt(wish));
-        if (own) {
+        if (own && await this.#isUndisputed(own, attrs, signal)) {
           this.#own = own;
           if (own.leaseId === "0") await this.#claims.abandon();
           log.info("Allocated lease ({subnets}) to current node ({ip})", {
@@ -166,8 +169,10 @@ export class EtcdSubnetManager implements SubnetManager {
           return own.lease;
         }
       } catch (error) {
-        if (!(error instanceof NoFreeSubnetError)) throw error;
-        if (!told) log.warn("{reason}; waiting for one", { reason: error.message });
+        if (!(error instanceof NoFreeSubnetError || error instanceof RivalError)) throw error;
+        const reason = error.message;
+        if (!told && error instanceof RivalError) log.error("{reason}; waiting", { reason });
+        else if (!told) log.warn("{reason}; waiting for one", { reason });
         told = true;
         this.#snapshot = undefined;
         await sleep(backoff(++failures), signal);
@@ -179,10 +184,47 @@ export class EtcdSubnetManager implements SubnetManager {
   async #attempt(wish: Parameters<Claims["attempt"]>[0]): Promise<OwnLease | undefined> {
     const snapshot = this.#snapshot ?? await this.#store.snapshot();
     this.#snapshot = undefined;
+    this.#checkRival(wish.attrs, snapshot);
     const own = await this.#claims.attempt(wish, snapshot);
     // Its leases are where the watch begins; our own is not among them or is older than it.
     if (own) this.#snapshot = snapshot;
     return own;
+  }
+
+  /** @throws {RivalError} while another agent has a lease by our address */
+  #checkRival(attrs: LeaseAttrs, { leases }: Snapshot): void {
+    const { key } = this.#rivals;
+    const there = leases.find((stored) => stored.key === key);
+    if (there && this.#claims.isRival(there, attrs)) {
+      throw new RivalError(rivalText(there.key, publicAddress(attrs)));
+    }
+    this.#rivals.key = undefined;
+  }
+
+  /** Whether a lease is ours that only its address says is; then writes `attrs` into it. */
+  async #isUndisputed(own: OwnLease, attrs: LeaseAttrs, signal: AbortSignal): Promise<boolean> {
+    if (!own.byAddress) return true;
+    const { lease } = own;
+    this.#rivals.taken();
+    await sleep(OBJECTION, signal);
+    const snapshot = await this.#patience.until(signal, () => this.#store.snapshot());
+    const there = snapshot.leases.find(({ key }) => key === lease.key);
+    if (there?.revision === lease.revision) {
+      lease.attrs = attrs;
+      return await this.#patience.until(signal, () => this.#rewrite(there, own));
+    }
+    if (there) this.#rivals.key = lease.key;
+    return false;
+  }
+
+  /** @returns whether it is written; not where something else was, or its time has ended */
+  async #rewrite(stored: StoredLease, own: OwnLease): Promise<boolean> {
+    try {
+      return await this.#claims.rewrite(stored, own);
+    } catch (error) {
+      if (error instanceof LeaseEndedError) return false;
+      throw error;
+    }
   }
 
   async keep(lease: Lease, signal: AbortSignal): Promise<void> {
@@ -248,6 +290,7 @@ export class EtcdSubnetManager implements SubnetManager {
         handlers,
         ownKey: lease.key,
         own: recovering,
+        setBack: () => lease.revision = "0",
         config: config.stored,
         snapshot: snapshot && withOwn(snapshot, lease),
       }, signal);
@@ -276,7 +319,11 @@ export class EtcdSubnetManager implements SubnetManager {
     await this.#recovering;
     if (signal.aborted || BigInt(revision) <= BigInt(own.lease.revision)) return;
     if (stored === undefined) await this.#recover(own, "it was deleted or has expired", signal);
-    else if (!adopt(own, stored, this.#ttlSeconds)) await this.#overwritten(own, stored, signal);
+    else if (this.#claims.isRival(stored, own.lease.attrs)) {
+      await this.#dispute(own, stored, signal);
+    } else if (!adopt(own, stored, this.#ttlSeconds)) {
+      await this.#overwritten(own, stored, signal);
+    }
   }
 
   /** What is no lease has no owner, so that ours goes over it. */
@@ -290,6 +337,21 @@ export class EtcdSubnetManager implements SubnetManager {
   #problemOf({ lease, problem }: StoredLease): string {
     const config = this.#config?.parsed;
     return lease && config ? leaseFault(config, lease) : problem;
+  }
+
+  /** Writes our lease again that another agent with our address has taken, or gives way. */
+  async #dispute(own: OwnLease, stored: StoredLease, signal: AbortSignal): Promise<void> {
+    const { lease } = own;
+    const text = rivalText(lease.key, publicAddress(lease.attrs));
+    if (!this.#rivals.insists) {
+      this.#rivals.key = lease.key;
+      this.#lost(text);
+      return;
+    }
+    log.error("{text}; we keep it", { text });
+    this.#rivals.taken();
+    // Where it cannot be, the watch or the next renewal tells.
+    await this.#patience.until(signal, () => this.#rewrite(stored, own));
   }
 
   /** Claims our lease again; all who find it gone wait for the same claim. @returns whether it is ours */
@@ -356,6 +418,11 @@ export class EtcdSubnetManager implements SubnetManager {
     await this.#claims.abandon();
     this.#client.close();
   }
+}
+
+/** Another agent has our public address. */
+class RivalError extends Error {
+  override name = "RivalError";
 }
 
 /** Takes over what someone wrote for us, with the same content. @returns whether it is ours still */

@@ -23,6 +23,12 @@ export interface EtcdAccess {
 /** Milliseconds for one call. */
 export const CALL_LIMIT = 8_000;
 
+/**
+ * Milliseconds for reading all leases. An etcd that many ask at once is slow; giving up and asking again
+ * makes it slower. One that is away is noticed by the channel's own pings.
+ */
+export const READ_LIMIT = 30_000;
+
 /** Options of the gRPC channel. */
 export const CHANNEL = {
   // The default, 4 MB, is less than 10,000 leases. What is more is read in pages, so that a store
@@ -62,17 +68,19 @@ export class Login {
     this.#token = (await etcd.auth.authenticate(user)).token;
   }
 
-  /** Adds the token to a call. */
+  /**
+   * Adds the token to a call, and that the member must have a leader: one that is cut off from its
+   * cluster then ends the watch rather than being silent (etcd's `clientv3.WithRequireLeader`).
+   */
   readonly interceptor: Interceptor = (options, nextCall) => {
     const call = nextCall(options);
     const token = this.#token;
-    if (token !== undefined) {
-      const start = call.start.bind(call);
-      call.start = (metadata, listener) => {
-        metadata.set("token", token);
-        start(metadata, listener);
-      };
-    }
+    const start = call.start.bind(call);
+    call.start = (metadata, listener) => {
+      metadata.set("hasleader", "true");
+      if (token !== undefined) metadata.set("token", token);
+      start(metadata, listener);
+    };
     // gRPC calls no more than the interface; its type asks for a class that cannot be had here.
     return call as ReturnType<Interceptor>;
   };

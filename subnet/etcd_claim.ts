@@ -74,6 +74,8 @@ export interface OwnLease {
   lease: Lease;
   /** `"0"` for a reservation. */
   leaseId: string;
+  /** Nothing but its public address says that it is ours; what it says is still as it was found. */
+  byAddress?: boolean;
 }
 
 /** A stored lease whose key names subnets. */
@@ -108,6 +110,8 @@ export class Claims {
   readonly #store: LeaseStore;
   readonly #ttlSeconds: number;
   #grant: Promise<Grant> | undefined;
+  /** All etcd leases that this process made. */
+  readonly #granted = new Set<string>();
   #pickingLogged = false;
 
   constructor(client: EtcdClient, store: LeaseStore, ttlSeconds: number) {
@@ -151,7 +155,12 @@ export class Claims {
         subnets: describe(kept.subnets),
         ip: publicAddress(attrs),
       });
-      return await this.#update(kept, attrs, kept.leaseId === "0");
+      const known = [former?.key, previousKey(previous)].includes(kept.key);
+      if (known || kept.leaseId === "0") {
+        return await this.#update(kept, attrs, kept.leaseId === "0");
+      }
+      const own = await this.#update(kept, kept.lease!.attrs, false);
+      return own && { ...own, byAddress: true };
     }
     const unfit = ours
       .filter((stored) => stored.leaseId !== "0" && !isLeaseOf(config, stored))
@@ -201,7 +210,7 @@ export class Claims {
     unfit: StoredLease[] = [],
   ): Promise<OwnLease | undefined> {
     const key = leaseKey(subnets);
-    const { leaseId, since } = await this.#granted();
+    const { leaseId, since } = await this.#grantAtHand();
     const claimed = await this.#client.txn({
       compare: [...this.#stillFree(subnets, snapshot), ...unfit.map((one) => this.#unchanged(one))],
       success: [
@@ -256,13 +265,36 @@ export class Claims {
     return await this.#update({ ...stored, subnets: lease }, lease.attrs, reserved);
   }
 
+  /**
+   * Writes a lease of ours, on its etcd lease, over what is stored for it.
+   *
+   * @returns whether it is written; not where something else was meanwhile
+   * @throws {EtcdFault | LeaseEndedError}
+   */
+  async rewrite(stored: StoredLease, { lease, leaseId }: OwnLease): Promise<boolean> {
+    const { succeeded, header } = await this.#client.txn({
+      compare: [this.#unchanged(stored)],
+      success: [this.#put(stored.key, lease.attrs, leaseId)],
+    });
+    if (succeeded) lease.revision = header.revision;
+    return succeeded;
+  }
+
+  /** Whether another agent with our public address wrote a lease. */
+  isRival(stored: StoredLease, attrs: LeaseAttrs): boolean {
+    const { leaseId } = stored;
+    return isOurs(stored, attrs) && leaseId !== "0" && !this.#granted.has(leaseId);
+  }
+
   /** Writes our attributes into a lease that is there, unless it has changed since the snapshot. */
   async #update(
     stored: UsableLease,
     attrs: LeaseAttrs,
     reserved: boolean,
   ): Promise<OwnLease | undefined> {
-    const { leaseId, since } = reserved ? { leaseId: "0", since: Infinity } : await this.#granted();
+    const { leaseId, since } = reserved
+      ? { leaseId: "0", since: Infinity }
+      : await this.#grantAtHand();
     const updated = await this.#client.txn({
       compare: [this.#unchanged(stored)],
       success: [this.#put(stored.key, attrs, leaseId)],
@@ -297,7 +329,7 @@ export class Claims {
   }
 
   /** The etcd lease to hang a key on; a new one where the last is a tenth of its time old. */
-  async #granted(): Promise<Grant> {
+  async #grantAtHand(): Promise<Grant> {
     this.#grant ??= this.#newGrant();
     try {
       const grant = await this.#grant;
@@ -312,7 +344,9 @@ export class Claims {
 
   async #newGrant(): Promise<Grant> {
     const since = Date.now();
-    return { leaseId: await this.#client.grant(this.#ttlSeconds), since };
+    const leaseId = await this.#client.grant(this.#ttlSeconds);
+    this.#granted.add(leaseId);
+    return { leaseId, since };
   }
 
   /** Gives back an etcd lease that was not needed. It ends by itself where that fails. */
@@ -348,12 +382,15 @@ function keptLease(
   const usable = ours
     .filter((stored) => isLeaseOf(config, stored))
     .sort((one, other) => one.created - other.created);
-  const previousKey = previous.subnet || previous.ipv6Subnet ? leaseKey(previous) : undefined;
-  const wanted = [former?.key, previousKey].flatMap((key) =>
+  const wanted = [former?.key, previousKey(previous)].flatMap((key) =>
     usable.find((stored) => stored.key === key) ?? []
   );
   return [...wanted, ...usable.slice(0, MOST_LOOKED_AT)]
     .find((stored) => rivalOf(config, stored, all) === undefined);
+}
+
+function previousKey(previous: PreviousSubnets): string | undefined {
+  return previous.subnet || previous.ipv6Subnet ? leaseKey(previous) : undefined;
 }
 
 function isLeaseOf(config: NetworkConfig, stored: StoredLease): stored is UsableLease {

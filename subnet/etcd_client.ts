@@ -31,6 +31,7 @@ import {
   type EtcdAccess,
   Login,
   NO_POLICY,
+  READ_LIMIT,
   targetName,
 } from "./etcd_channel.ts";
 
@@ -61,6 +62,27 @@ export class LeaseEndedError extends Error {
 
 /** Milliseconds that an endpoint may be silent before a read asks the next one, too. */
 const STAGGER = 250;
+
+/** Keys to watch, one or up to `range_end`, from a revision on. */
+export interface WatchRange {
+  key: Buffer;
+  range_end?: Buffer;
+  revision: string;
+}
+
+/** Told of a watch. */
+export interface WatchEvents {
+  /** All ranges are watched now. */
+  opened?(): void;
+  /** Changes in the range of that index; none where etcd only tells how far it has come. */
+  receive(response: IWatchResponse, range: number): void;
+}
+
+/**
+ * Why a watch ended that did not break: etcd has compacted the changes away, or it is another etcd, or
+ * one that was restored from an earlier state.
+ */
+export type WatchEnd = "aborted" | "compacted" | "set back";
 
 /** A connection to one endpoint. */
 interface Connection {
@@ -95,13 +117,16 @@ export class EtcdClient {
    *
    * @throws {EtcdFault | AnswerTooLargeError}
    */
-  async read(ranges: IRangeRequest[]): Promise<{ revision: string; ranges: IKeyValue[][] }> {
+  async read(
+    ranges: IRangeRequest[],
+  ): Promise<{ cluster: string; revision: string; ranges: IKeyValue[][] }> {
     const success = ranges.map((request_range) => ({ request_range }));
-    const txn = (etcd: Etcd3) => etcd.kv.txn({ success });
+    const txn = (etcd: Etcd3) => etcd.kv.txn({ success }, { deadline: Date.now() + READ_LIMIT });
     const response = this.#connection
       ? await this.#call(this.#connection, txn)
       : await this.#race(txn);
     return {
+      cluster: response.header.cluster_id,
       revision: response.header.revision,
       ranges: response.responses.map((one) => one.response_range.kvs),
     };
@@ -158,19 +183,19 @@ export class EtcdClient {
   }
 
   /**
-   * Watches ranges from a revision on until the stream ends, for whatever reason, or `signal` aborts.
+   * Watches ranges until the stream ends, for whatever reason, or `signal` aborts.
    *
-   * @param ranges key and range end of each
-   * @throws {EtcdFault} where it broke; resolves on abort and where etcd has compacted the revision
+   * @param cluster whose revisions these are
+   * @throws {EtcdFault} where it broke; resolves on abort and where there is nothing to go on from
    */
   async watch(
-    ranges: { key: Buffer; range_end?: Buffer }[],
-    revision: string,
-    receive: (response: IWatchResponse) => void,
+    cluster: string,
+    ranges: WatchRange[],
+    events: WatchEvents,
     signal: AbortSignal,
-  ): Promise<void> {
-    if (signal.aborted) return;
-    await this.#once(async (etcd) => {
+  ): Promise<WatchEnd> {
+    if (signal.aborted) return "aborted";
+    return await this.#once(async (etcd) => {
       const stream = await etcd.watchClient.watch();
       // etcd3 takes the error of a cancelled stream for a failed host, unless it was ended before.
       const cancel = () => {
@@ -179,9 +204,9 @@ export class EtcdClient {
       };
       signal.addEventListener("abort", cancel, { once: true });
       try {
-        if (signal.aborted) return;
-        const ended = this.#follow(stream, receive);
-        for (const range of ranges) {
+        if (signal.aborted) return "aborted";
+        const ended = this.#follow(stream, cluster, ranges, events);
+        for (const { revision, ...range } of ranges) {
           stream.write({
             // Fragments: many large values changed at once would be more than a message may have.
             create_request: {
@@ -192,9 +217,10 @@ export class EtcdClient {
             },
           });
         }
-        await ended;
+        return await ended;
       } catch (error) {
         if (!signal.aborted) throw error;
+        return "aborted";
       } finally {
         signal.removeEventListener("abort", cancel);
         cancel();
@@ -204,17 +230,25 @@ export class EtcdClient {
 
   #follow(
     stream: IDuplexStream<IWatchRequest, IWatchResponse>,
-    receive: (response: IWatchResponse) => void,
-  ): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    cluster: string,
+    ranges: WatchRange[],
+    events: WatchEvents,
+  ): Promise<WatchEnd> {
+    const { promise, resolve, reject } = Promise.withResolvers<WatchEnd>();
+    // etcd numbers the watches, in the order in which it was asked.
+    const numbers: string[] = [];
     stream.on("data", (response) => {
       this.#lastContact = Date.now();
       if (response.canceled) {
-        if (response.compact_revision !== "0") resolve();
+        if (response.compact_revision !== "0") resolve("compacted");
         else reject(new Error(response.cancel_reason || "etcd cancelled the watch"));
-        return;
+      } else if (response.created) {
+        if (!hasHistory(response, cluster, ranges[numbers.length])) resolve("set back");
+        numbers.push(response.watch_id);
+        if (numbers.length === ranges.length) events.opened?.();
+      } else {
+        events.receive(response, numbers.indexOf(response.watch_id));
       }
-      receive(response);
     });
     stream.on("error", reject);
     stream.on("end", () => reject(new Error("etcd ended the watch")));
@@ -367,6 +401,18 @@ export class EtcdClient {
     }[kind];
     return new EtcdFault(kind, message, error);
   }
+}
+
+/**
+ * Whether the etcd that answers is where the revision is from: not another one, and not one that was
+ * set back to before it.
+ */
+function hasHistory(
+  { header }: IWatchResponse,
+  cluster: string,
+  { revision }: WatchRange,
+): boolean {
+  return header.cluster_id === cluster && BigInt(header.revision) + 1n >= BigInt(revision);
 }
 
 async function firstAnswer(

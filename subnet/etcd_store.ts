@@ -24,6 +24,8 @@ export interface StoredConfig {
 
 /** All of flannel's keys at one revision. */
 export interface Snapshot {
+  /** Id of the etcd cluster that has it. */
+  cluster: string;
   revision: string;
   config: StoredConfig | undefined;
   leases: StoredLease[];
@@ -61,10 +63,11 @@ export class LeaseStore {
   async snapshot(): Promise<Snapshot> {
     const config = { key: this.configKey };
     const leases: StoredLease[] = [];
-    let [from, limit, revision, first] = [
+    let [from, limit, revision, cluster, first] = [
       this.leases.key,
       PAGE,
       "0",
+      "",
       undefined as IKeyValue[] | undefined,
     ];
     while (true) {
@@ -72,7 +75,9 @@ export class LeaseStore {
       try {
         const read = await this.#client.read(first ? [page] : [page, config]);
         const [kvs] = read.ranges;
-        if (first === undefined) [first, revision] = [read.ranges[1], read.revision];
+        if (first === undefined) {
+          [first, revision, cluster] = [read.ranges[1], read.revision, read.cluster];
+        }
         for (const kv of kvs) leases.push(this.read(kv));
         const last = kvs.at(-1);
         if (last === undefined || kvs.length < limit) break;
@@ -84,6 +89,7 @@ export class LeaseStore {
     }
     const [kv] = first;
     return {
+      cluster,
       revision,
       config: kv && { text: kv.value.toString(), revision: kv.mod_revision },
       leases,

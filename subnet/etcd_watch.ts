@@ -1,13 +1,14 @@
 /**
- * Following the leases in etcd: a snapshot, then the changes since, and after anything that may have
- * lost a change, another snapshot, of which only the difference counts.
+ * Following the leases in etcd: a snapshot, then the changes since. A watch that broke goes on where it
+ * was, so that nodes which lose etcd all at once do not all read everything: etcd sends what they
+ * missed. Where it no longer has that, another snapshot is read, of which only the difference counts.
  *
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { type EtcdClient, EtcdFault, type IWatchResponse } from "./etcd_client.ts";
+import { type EtcdClient, EtcdFault, type IWatchResponse, type WatchRange } from "./etcd_client.ts";
 import type { LeaseStore, Snapshot, StoredConfig, StoredLease } from "./etcd_store.ts";
-import { backoff, type Patience, sleep } from "./patience.ts";
+import type { Patience } from "./patience.ts";
 import type { WatchHandlers } from "./types.ts";
 import type { PeerTable } from "./validate.ts";
 
@@ -19,6 +20,12 @@ const GATHER = 10;
 /** Milliseconds that a watch must live to count as one that works. */
 const STEADY = 2_000;
 
+/**
+ * Milliseconds for which the peers that are gone after a time without etcd are still carried: so
+ * long as nodes that find their leases ended may take to be back and claim them again.
+ */
+const HOLD = 20_000;
+
 /** Told what became of our own lease; undefined where it is not there (any more). */
 export type OwnChange = (stored: StoredLease | undefined, revision: string) => void;
 
@@ -29,6 +36,8 @@ export interface Following {
   /** Key of our own lease. */
   ownKey: string;
   own: OwnChange;
+  /** Told that etcd lost its latest state: the revisions known so far mean nothing any more. */
+  setBack: () => void;
   /** The config as it is known. */
   config: StoredConfig | undefined;
   /** Where to begin; without it, a new snapshot is taken. */
@@ -43,43 +52,88 @@ export async function follow(
   following: Following,
   signal: AbortSignal,
 ): Promise<void> {
-  const follower = new Follower(store, following);
+  const follower = new Follower(store, following, patience);
   let { snapshot } = following;
+  let place: Place | undefined;
   let failures = 0;
   while (!signal.aborted) {
     const began = Date.now();
+    let open = false;
     try {
-      snapshot ??= await patience.until(signal, () => store.snapshot());
-      follower.take(snapshot);
-      const next = String(BigInt(snapshot.revision) + 1n);
-      snapshot = undefined;
-      const ranges = [store.leases, { key: store.configKey }];
-      await client.watch(ranges, next, (response) => follower.apply(response), signal);
-      if (!signal.aborted) log.info("etcd compacted changes away; reading all leases anew");
+      if (place === undefined) {
+        snapshot ??= await patience.until(signal, () => store.snapshot());
+        follower.take(snapshot);
+        place = placeOf(store, snapshot);
+        snapshot = undefined;
+      }
+      const { cluster, ranges } = place;
+      const end = await client.watch(cluster, ranges, {
+        opened: () => {
+          open = true;
+          patience.well();
+        },
+        receive: (response, range) => {
+          follower.apply(response);
+          advance(ranges[range], response);
+        },
+      }, signal);
+      if (end === "aborted") break;
+      log.info("etcd {what}; reading all leases anew", {
+        what: end === "compacted" ? "compacted changes away" : "is in another or an earlier state",
+      });
+      if (end === "set back") following.setBack();
+      place = undefined;
+      await patience.turnToRead(signal);
     } catch (error) {
       if (signal.aborted) break;
       if (!(error instanceof EtcdFault)) throw error;
       failures = Date.now() - began > STEADY ? 0 : failures + 1;
-      // Once is a restarting etcd or an expired token; the next read tells if there is more to it.
-      if (failures === 2) log.warn("Watching etcd fails: {error}", { error: error.message });
-      await sleep(failures === 0 ? 0 : backoff(failures), signal).catch(() => {});
+      // Once is a restarting etcd or an expired token; the next attempt tells if there is more to it.
+      if (failures > 0 && !open) patience.away(error);
+      else if (failures === 2) log.warn("Watching etcd fails: {error}", { error: error.message });
+      const wait = failures === 0 ? patience.turn(signal) : patience.pause(failures, signal);
+      await wait.catch(() => {});
     }
   }
-  follower.stop();
+  follower.close();
+}
+
+/** How far the changes were followed. */
+interface Place {
+  cluster: string;
+  ranges: WatchRange[];
+}
+
+function placeOf(store: LeaseStore, snapshot: Snapshot): Place {
+  const revision = String(BigInt(snapshot.revision) + 1n);
+  const ranges = [store.leases, { key: store.configKey }].map((range) => ({ ...range, revision }));
+  return { cluster: snapshot.cluster, ranges };
+}
+
+/**
+ * Moves a range behind what a response told: its last change, or, in one without changes, the revision
+ * that etcd says it has come to.
+ */
+function advance(range: WatchRange, { header, events }: IWatchResponse): void {
+  const told = BigInt(events.at(-1)?.kv.mod_revision ?? header.revision) + 1n;
+  if (told > BigInt(range.revision)) range.revision = String(told);
 }
 
 /** Applies what comes to the table and tells the handlers, in batches. */
 class Follower {
   readonly #store: LeaseStore;
   readonly #following: Following;
+  readonly #patience: Patience;
   #configRevision: string | undefined;
   #told = false;
   #lastDelivery = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #holding: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(store: LeaseStore, following: Following) {
+  constructor(store: LeaseStore, following: Following, patience: Patience) {
     this.#store = store;
     this.#following = following;
+    this.#patience = patience;
     this.#configRevision = following.config?.revision;
   }
 
@@ -88,7 +142,22 @@ class Follower {
     const own = snapshot.leases.find((stored) => stored.key === ownKey);
     this.#following.own(own, own?.revision ?? snapshot.revision);
     this.#takeConfig(snapshot.config);
-    if (table.replace(snapshot.leases) || !this.#told) this.#deliver();
+    // After a long outage all leases may have ended; forwarding to their nodes still works.
+    const changed = table.replace(snapshot.leases, this.#told);
+    this.#hold();
+    if (changed || !this.#told) this.#deliver();
+  }
+
+  #hold(): void {
+    clearTimeout(this.#holding);
+    const { table } = this.#following;
+    const { held } = table;
+    if (held.length === 0) return;
+    log.info("Leases are gone: {keys}; their nodes have {seconds} s to claim them again", {
+      keys: held.length > 3 ? `${held.slice(0, 3).join(", ")} and ${held.length - 3} more` : held,
+      seconds: HOLD / 1000,
+    });
+    this.#holding = setTimeout(() => table.release() && this.#deliver(), HOLD);
   }
 
   apply({ events }: IWatchResponse): void {
@@ -126,15 +195,18 @@ class Follower {
   }
 
   #deliver(): void {
-    this.stop();
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
     this.#told = true;
     this.#lastDelivery = performance.now();
-    this.#following.handlers.peers(this.#following.table.peers());
+    const peers = this.#following.table.peers();
+    this.#patience.nodes = peers.size + 1;
+    this.#following.handlers.peers(peers);
   }
 
   /** Drops what is gathered. */
-  stop(): void {
+  close(): void {
     clearTimeout(this.#timer);
-    this.#timer = undefined;
+    clearTimeout(this.#holding);
   }
 }

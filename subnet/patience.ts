@@ -13,6 +13,19 @@ const log = getLogger(["flanneld", "subnet"]);
 const SHORTEST = 100;
 const LONGEST = 5_000;
 
+/**
+ * Milliseconds for each node of the network: when etcd comes back, all its nodes come back to it, and
+ * this is what makes them 500 a second, however many there are.
+ */
+const NODE_SHARE = 2;
+/**
+ * Milliseconds for each lease that a node reads: it costs etcd some 3 µs, and a network of n nodes
+ * reads n² of them.
+ */
+const LEASE_SHARE = 0.005;
+/** The most that reading is put off. */
+const LONGEST_SPREAD = 120_000;
+
 /** Resolves after `ms` milliseconds. @throws the signal's reason when it aborts */
 export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted();
@@ -47,6 +60,8 @@ export function backoff(failures: number, longest = LONGEST): number {
 
 /** What all calls to one etcd share: whether it is known to be away. */
 export class Patience {
+  /** Nodes that share the etcd, as far as is known. */
+  nodes = 0;
   #state: FaultKind | "well" = "well";
   #answered = false;
 
@@ -59,18 +74,36 @@ export class Patience {
     for (let failures = 0;; failures++) {
       try {
         const result = await unlessAborted(attempt(), signal);
-        this.#well();
+        this.well();
         return result;
       } catch (error) {
         if (!(error instanceof EtcdFault)) throw error;
         signal.throwIfAborted();
-        this.#away(error);
-        await sleep(backoff(failures), signal);
+        this.away(error);
+        await this.pause(failures, signal);
       }
     }
   }
 
-  #away({ kind, message }: EtcdFault): void {
+  /** Waits after so many failures: longer where more nodes wait for the same. */
+  async pause(failures: number, signal: AbortSignal): Promise<void> {
+    const share = this.nodes * NODE_SHARE * (0.5 + Math.random());
+    await sleep(Math.max(backoff(failures), share), signal);
+  }
+
+  /** Waits for this node's turn to come back, among all that lost etcd at the same moment. */
+  async turn(signal: AbortSignal): Promise<void> {
+    await sleep(Math.random() * this.nodes * NODE_SHARE, signal);
+  }
+
+  /** Waits for this node's turn to read all leases, among all that have to at the same moment. */
+  async turnToRead(signal: AbortSignal): Promise<void> {
+    const spread = Math.min(LONGEST_SPREAD, this.nodes * this.nodes * LEASE_SHARE);
+    await sleep(Math.random() * spread, signal);
+  }
+
+  /** Takes note that etcd cannot be asked. */
+  away({ kind, message }: EtcdFault): void {
     // An etcd that refuses us may cut the connection before it says why: no news.
     if (this.#state === kind || (this.#state !== "well" && kind === "unreachable")) return;
     this.#state = kind;
@@ -80,7 +113,8 @@ export class Patience {
     log.warn("{message}; {meanwhile}", { message, meanwhile });
   }
 
-  #well(): void {
+  /** Takes note that etcd answers. */
+  well(): void {
     this.#answered = true;
     if (this.#state === "well") return;
     this.#state = "well";

@@ -56,6 +56,8 @@ interface Entry {
   accepted: boolean;
   /** The reason that was told last. */
   told: string;
+  /** Gone from the store, perhaps not for good. */
+  held: boolean;
 }
 
 /** What is in a stretch, the oldest first. */
@@ -103,9 +105,11 @@ export class PeerTable {
   /**
    * Takes `candidates` for all there is. What did not change keeps its lease object.
    *
+   * @param hold keep valid peers whose leases are gone and may have ended by themselves, until they
+   * are back, someone else has their subnet, or {@linkcode release}
    * @returns whether the valid peers are others than before
    */
-  replace(candidates: Iterable<Candidate>): boolean {
+  replace(candidates: Iterable<Candidate>, hold = false): boolean {
     const gone = new Set(this.#entries.keys());
     let changed = false;
     // The oldest first, so that each is judged once.
@@ -113,8 +117,27 @@ export class PeerTable {
       gone.delete(candidate.key);
       changed = this.set(candidate) || changed;
     }
-    for (const key of gone) changed = this.delete(key) || changed;
+    for (const key of gone) {
+      const entry = this.#entries.get(key)!;
+      if (hold && entry.accepted && entry.candidate.lease?.expiration !== Infinity) {
+        entry.held = true;
+      } else {
+        changed = this.delete(key) || changed;
+      }
+    }
     return changed;
+  }
+
+  /** Keys of the peers that are held. */
+  get held(): string[] {
+    return [...this.#entries.values()].filter(({ held }) => held).map(({ candidate }) =>
+      candidate.key
+    );
+  }
+
+  /** Removes the peers that are held. @returns whether the valid peers are others than before */
+  release(): boolean {
+    return this.held.map((key) => this.delete(key)).includes(true);
   }
 
   /**
@@ -126,17 +149,28 @@ export class PeerTable {
     const { key } = candidate;
     if (key === this.#own.key) return false;
     const former = this.#entries.get(key);
-    if (former && isSame(former.candidate, candidate)) {
+    if (former && !former.held && isSame(former.candidate, candidate)) {
       former.candidate.revision = candidate.revision;
       return false;
     }
     const entry = this.#entry(candidate, former);
+    const gone = this.#heldBeside(entry).map((held) => this.delete(held));
     const touched = new Set<Entry>();
     if (former) this.#take(former, touched);
     if (former?.accepted && former.candidate.created !== candidate.created) this.#disordered = true;
     this.#entries.set(key, entry);
     this.#put(entry, touched);
-    return this.#judge([entry, ...touched]) || former?.accepted === true;
+    return this.#judge([entry, ...touched]) || former?.accepted === true || gone.includes(true);
+  }
+
+  /** Keys of held peers that a lease in the store has a part of. */
+  #heldBeside({ slots, candidate: { key, lease } }: Entry): string[] {
+    return slots.flatMap((slot) => this.#bySlot.get(slot)?.leases ?? [])
+      .map(({ held, candidate }) => ({ held, other: candidate }))
+      .filter(({ held, other }) =>
+        held && other.key !== key && other.lease && lease && collide(other.lease, lease)
+      )
+      .map(({ other }) => other.key);
   }
 
   /** Removes a lease. @returns whether the valid peers are others than before */
@@ -156,7 +190,7 @@ export class PeerTable {
     const told = former?.told ?? "";
     if (problem !== "" || lease === null) {
       const faulty = { key, created, revision, lease: null, problem };
-      return { candidate: faulty, slots: [], addressSlots: [], accepted: false, told };
+      return { candidate: faulty, slots: [], addressSlots: [], accepted: false, told, held: false };
     }
     const { ipv4, ipv6 } = this.#network;
     const { subnet, ipv6Subnet, attrs: { publicIP, publicIPv6 } } = lease;
@@ -172,6 +206,7 @@ export class PeerTable {
       addressSlots: addressSlots.filter((slot) => slot !== undefined),
       accepted: false,
       told,
+      held: false,
     };
   }
 

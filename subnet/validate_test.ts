@@ -123,6 +123,27 @@ Deno.test("what did not change keeps its object and is no change", () => {
   assert(!peers.delete("10.1.99.0-24"), "an unknown key");
 });
 
+Deno.test("a peer that is held stays until it is back, its subnet is another's, or it is released", () => {
+  const { peers } = table();
+  const keys = () => [...peers.peers().keys()].sort();
+  const four = [20, 21, 22, 23].map((subnet) => peer(`10.1.${subnet}.0-24`, subnet));
+  const reservation = peer("10.1.24.0-24", 24);
+  peers.replace([...four, {
+    ...reservation,
+    lease: { ...reservation.lease!, expiration: Infinity },
+  }]);
+  assert(peers.replace([four[0]], true), "a reservation never ends by itself: it was deleted");
+  assert.deepEqual(keys(), four.map(({ key }) => key));
+  assert.deepEqual(peers.held, four.slice(1).map(({ key }) => key));
+  peers.set(peer("10.1.21.0-24", 91));
+  peers.set(peer("10.1.22.128-25", 92));
+  assert.deepEqual(keys(), ["10.1.20.0-24", "10.1.21.0-24", "10.1.22.128-25", "10.1.23.0-24"]);
+  assert.deepEqual(peers.held, ["10.1.23.0-24"]);
+  assert(peers.release());
+  assert.deepEqual(keys(), ["10.1.20.0-24", "10.1.21.0-24", "10.1.22.128-25"]);
+  assert(!peers.release());
+});
+
 Deno.test("our own key is no peer", () => {
   const { peers, told } = table();
   assert(!peers.set(peer("10.1.10.0-24", 1)));

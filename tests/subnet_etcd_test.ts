@@ -75,6 +75,13 @@ class Bench implements AsyncDisposable {
     return JSON.parse(text).kvs[0].lease ?? 0;
   }
 
+  /** Transactions that etcd was asked for since its start; leases are read and claimed by them. */
+  async transactions(): Promise<number> {
+    const response = await fetch(`${this.etcd.endpoint}/metrics`);
+    const text = await response.text();
+    return Number(/^grpc_server_started_total\{grpc_method="Txn".*\} (\d+)$/m.exec(text)![1]);
+  }
+
   manager(options: Partial<EtcdSubnetManagerOptions> = {}): EtcdSubnetManager {
     const { tls, options: { auth } } = this.etcd;
     const manager = new EtcdSubnetManager({
@@ -376,6 +383,49 @@ Deno.test("a lease that ended while etcd was away is claimed again, or lost to a
   assert.deepEqual(followedOne.lost, []);
 });
 
+Deno.test("peers whose leases ended while etcd was away are carried until they are back", async () => {
+  await using bench = await Bench.start(NETWORK);
+  using proxy = new Proxy(bench.etcd.address);
+  const options = { endpoints: [proxy.endpoint], subnetTtlSeconds: 2 };
+  const nodes = [];
+  for (const host of [1, 2, 3]) nodes.push(await bench.node(host, options));
+  const followed = nodes.map((node) => bench.run(node));
+  const keys = nodes.map(({ lease }) => lease.key);
+  const others = (index: number) => keys.filter((_, other) => other !== index);
+  await Promise.all(followed.map((one, index) => one.until(...others(index))));
+  proxy.cut();
+  await waitFor(async () => (await bench.leases()).size === 0, { limitMs: 10_000 });
+  proxy.mend();
+  await waitFor(async () => (await bench.leases()).size === 3, { limitMs: 15_000 });
+  for (const [index, { batches }] of followed.entries()) {
+    await followed[index].until(...others(index));
+    const whole = batches.findIndex(({ size }) => size === 2);
+    assert(batches.slice(whole).every(({ size }) => size === 2), "no peer was dropped meanwhile");
+  }
+});
+
+Deno.test("of two nodes with one public address the first keeps its lease, the second waits", async () => {
+  await using bench = await Bench.start(NETWORK);
+  const first = await bench.node(1);
+  const followed = bench.run(first);
+  const second = bench.manager();
+  const network = await second.networkConfig(bench.signal);
+  let got: Lease | undefined;
+  const waiting = second.acquire(network, attrs(1), bench.signal).then((lease) => got = lease);
+  const line = /^error Another agent has our public address 192\.0\.2\.1, .*--public-ip/;
+  await waitFor(() => bench.count(line) === 2, { limitMs: 10_000 });
+  await waitFor(() => bench.count(/; we keep it$/) === 1);
+  assert.equal(got, undefined);
+  assert.deepEqual(followed.lost, []);
+  assert.deepEqual([...(await bench.leases()).keys()], [first.lease.key]);
+  assert.notEqual(await bench.leaseId(first.lease.key), 0);
+  // Once the first is gone for good, there is room for the second.
+  await first.manager.close();
+  await bench.etcd.ctl("del", `${PREFIX}/subnets/${first.lease.key}`);
+  await waiting.catch(() => {});
+  assert.ok(got);
+});
+
 Deno.test("peers come and go; a renewal by Go flannel is no change; a burst is gathered", async () => {
   await using bench = await Bench.start(NETWORK);
   await bench.putLease("10.1.5.0-24", value(5));
@@ -426,6 +476,40 @@ Deno.test("a watch from a compacted revision begins with a snapshot", async () =
   const followed = bench.run(node);
   await followed.until("10.1.8.0-24");
   assert.equal(bench.count(/compacted/), 1);
+});
+
+Deno.test("a watch that broke goes on where it was, without reading all leases", async () => {
+  await using bench = await Bench.start(NETWORK);
+  using proxy = new Proxy(bench.etcd.address);
+  await bench.putLease("10.1.5.0-24", value(5));
+  await bench.putLease("10.1.6.0-24", value(6));
+  const followed = bench.run(await bench.node(1, { endpoints: [proxy.endpoint] }));
+  await followed.until("10.1.5.0-24", "10.1.6.0-24");
+  const before = await bench.transactions();
+  for (const at of [7, 8]) {
+    proxy.cut();
+    await bench.etcd.ctl("del", "--prefix", `${PREFIX}/subnets/10.1.${at - 1}.`);
+    await bench.putLease(`10.1.${at}.0-24`, value(at));
+    proxy.mend();
+    await followed.until("10.1.5.0-24", `10.1.${at}.0-24`);
+  }
+  assert.equal(await bench.transactions(), before);
+});
+
+Deno.test("an etcd that was set back to an earlier state is read anew", async () => {
+  await using bench = await Bench.start(NETWORK);
+  await bench.putLease("10.1.5.0-24", value(5));
+  const node = await bench.node(1);
+  const followed = bench.run(node);
+  await followed.until("10.1.5.0-24");
+  for (let at = 0; at < 20; at++) await bench.putLease("10.1.6.0-24", value(6));
+  await bench.etcd.stop();
+  await Deno.remove(`${bench.etcd.folder}/data`, { recursive: true });
+  await bench.etcd.restart();
+  await bench.putConfig(NETWORK);
+  await bench.putLease("10.1.7.0-24", value(7));
+  await followed.until("10.1.7.0-24");
+  await waitFor(async () => (await bench.leases()).has(node.lease.key), { limitMs: 10_000 });
 });
 
 Deno.test("etcd restarts: peers stay, one line each way, and changes come again", async () => {

@@ -27,6 +27,12 @@ const SERVICES: Record<string, string[] | undefined> = {
   Auth: ["Authenticate"],
 };
 
+/**
+ * The chunk with the bundler's helpers for CommonJS modules, by what it imports itself. It loads the
+ * runtime's whole support for Node.
+ */
+const COMMONJS_HELPERS = /import\s*\{[^}]*createRequire[^}]*\}\s*from\s*"node:module"/;
+
 /** protobufjs's JSON form of an interface, by package. */
 interface Description {
   nested: Record<string, Declarations>;
@@ -65,7 +71,35 @@ export async function bundle(entry = `${ROOT}/cli/main.ts`, folder = BUNDLE): Pr
     entry,
   ], { limit: LIMIT, quiet: true });
   await inlineProto(folder);
+  await dropUnusedHelpers(folder);
   return folder;
+}
+
+/**
+ * Removes the imports of the CommonJS helpers from the modules that use none: the bundler has every
+ * module import them, which costs a call as CNI plugin more than all the rest of its modules.
+ *
+ * @throws {ToolError} where there are no such helpers
+ */
+async function dropUnusedHelpers(folder: string): Promise<void> {
+  const names = [...Deno.readDirSync(folder)].map(({ name }) => name);
+  const modules = names.filter((name) => name.endsWith(".js"));
+  const sources = new Map<string, string>();
+  for (const name of modules) sources.set(name, await Deno.readTextFile(`${folder}/${name}`));
+  const helpers = modules.filter((name) =>
+    name.startsWith("chunk-") && COMMONJS_HELPERS.test(sources.get(name)!)
+  );
+  if (helpers.length !== 1) {
+    throw new ToolError(
+      `bundling: ${helpers.length} chunks have the CommonJS helpers, not 1: ` +
+        "see COMMONJS_HELPERS in tools/bundle.ts",
+    );
+  }
+  const unused = `import"./${helpers[0]}";`;
+  for (const [name, source] of sources) {
+    if (!source.includes(unused)) continue;
+    await Deno.writeTextFile(`${folder}/${name}`, source.replaceAll(unused, ""));
+  }
 }
 
 /**

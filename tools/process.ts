@@ -100,6 +100,16 @@ export function withoutColours(text: string): string {
   return text.replaceAll(/\x1b\[[0-9;]*m/g, "");
 }
 
+/** Whether there is something at a path, a link that leads nowhere included. */
+export function exists(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Runs a tool's main function; an error ends the process with status 1 and one line. */
 export async function runTool(name: string, main: () => Promise<void>): Promise<void> {
   try {

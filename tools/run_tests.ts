@@ -66,7 +66,10 @@ function denoTests(
 }
 
 async function unit(): Promise<void> {
-  await part("unit tests", () => denoTests(["--ignore=tests,dist,node_modules"], UNIT_LIMIT));
+  await part(
+    "unit tests",
+    () => denoTests(["--ignore=tests,dist,node_modules,.tools"], UNIT_LIMIT),
+  );
   if (!await hasCargo()) {
     console.log("\n== Rust unit tests: left out, cargo is not installed");
     return;

@@ -4,8 +4,10 @@
  *
  * @module
  */
+import { hasGo, installGoPrograms } from "./go_tools.ts";
 import { buildLibrary } from "./lib.ts";
-import { must, run, runTool, ToolError } from "./process.ts";
+import { installMoto } from "./moto.ts";
+import { exists, must, run, runTool, ToolError } from "./process.ts";
 
 /** Debian's packages by what they are for. */
 const PACKAGES = {
@@ -14,11 +16,23 @@ const PACKAGES = {
   test: [
     "etcd-server",
     "etcd-client",
+    "faketime",
     "iperf3",
     "iputils-ping",
     "ethtool",
     "netcat-openbsd",
     "procps",
+    "containernetworking-plugins",
+    "python3-venv",
+    "socat",
+  ],
+  lab: [
+    "docker.io",
+    "containernetworking-plugins",
+    "busybox-static",
+    "curl",
+    "inetutils-telnet",
+    "sudo",
   ],
 };
 
@@ -36,11 +50,16 @@ export async function setup(): Promise<void> {
   await must("installing the npm packages", Deno.execPath(), ["install", "--frozen", "--quiet"], {
     limit: 300,
   });
+  await installGoPrograms();
+  await installMoto();
   await buildLibrary();
 }
 
 async function installPackages(): Promise<void> {
-  const missing = await missingPackages(Object.values(PACKAGES).flat());
+  const wanted = Object.values(PACKAGES).flat();
+  // A machine's own Go may be newer than Debian's.
+  if (!await hasGo()) wanted.push("golang-go");
+  const missing = await missingPackages(wanted);
   if (missing.length === 0) return;
   const list = missing.join(" ");
   if (Deno.uid() !== 0) {
@@ -87,15 +106,6 @@ async function withoutServices(install: () => Promise<void>): Promise<void> {
   } finally {
     Deno.removeSync(POLICY);
     if (exists(POLICY_KEPT)) Deno.renameSync(POLICY_KEPT, POLICY);
-  }
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch {
-    return false;
   }
 }
 

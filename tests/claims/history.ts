@@ -41,14 +41,16 @@ export class History implements AsyncDisposable {
   /** Follows all changes below a prefix that is empty yet. */
   static async follow(endpoint: string, prefix: string): Promise<History> {
     const history = new History(endpoint, prefix);
-    const { revision, leases } = await history.#store.snapshot();
+    const { cluster, revision, leases } = await history.#store.snapshot();
     if (leases.length > 0) throw new Error(`${prefix} is not empty`);
     history.#following = history.#client.watch(
-      [history.#store.leases],
-      String(BigInt(revision) + 1n),
-      ({ events }) => events.forEach(({ kv }) => history.#apply(kv)),
+      cluster,
+      [{ ...history.#store.leases, revision: String(BigInt(revision) + 1n) }],
+      { receive: ({ events }) => events.forEach(({ kv }) => history.#apply(kv)) },
       history.#stop.signal,
-    ).catch((error) => {
+    ).then((end) => {
+      if (end !== "aborted") history.#problems.push(`the watch ended: ${end}`);
+    }).catch((error) => {
       history.#problems.push(`the watch broke: ${error}`);
     });
     return history;

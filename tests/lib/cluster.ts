@@ -54,6 +54,8 @@ export interface ClusterOptions {
   etcd?: Pick<EtcdOptions, "tls" | "auth" | "args">;
   /** Run etcd on this host rather than on one of its own. */
   etcdOnNode?: number;
+  /** Members of etcd, 1 where absent, each on a host of its own. */
+  etcdMembers?: number;
   /** Of the underlay, 1500 where absent. */
   mtu?: number;
   /** Flags for each agent. */
@@ -81,9 +83,14 @@ export function networkConfig(
 export class Cluster implements AsyncDisposable {
   /** The namespace of the switch; its bridge is `br0`, its port to node i `p<i>`. */
   switch!: NetNs;
+  /** The first member of {@linkcode etcds}. */
   etcd!: Etcd;
-  /** The namespace that etcd runs in. */
+  /** All members of etcd. */
+  etcds: Etcd[] = [];
+  /** The namespace that the first member runs in. */
   etcdHost!: NetNs;
+  /** The namespaces of all members. */
+  etcdHosts: NetNs[] = [];
   readonly nodes: Node[] = [];
   /** Everything to remove. */
   readonly namespaces: NetNs[] = [];
@@ -138,9 +145,9 @@ export class Cluster implements AsyncDisposable {
 
   /** The agent's flags that lead to etcd. */
   etcdArgs(): string[] {
-    const { endpoint, tls, options: { auth } } = this.etcd;
+    const { tls, options: { auth } } = this.etcd;
     return [
-      `--etcd-endpoints=${endpoint}`,
+      `--etcd-endpoints=${this.etcds.map(({ endpoint }) => endpoint).join(",")}`,
       ...(tls
         ? [
           ...[`--etcd-cafile=${tls.ca}`, `--etcd-certfile=${tls.cert}`],
@@ -170,15 +177,16 @@ export class Cluster implements AsyncDisposable {
   async #dispose(): Promise<void> {
     // A caller that was interrupted may have left some behind half made.
     await Promise.allSettled(this.#creations);
-    const parts: (AsyncDisposable | undefined)[] = [this.etcd, ...this.namespaces];
-    const results = await Promise.allSettled(parts.map((part) => part?.[Symbol.asyncDispose]()));
+    const parts: AsyncDisposable[] = [...this.etcds, ...this.namespaces];
+    const results = await Promise.allSettled(parts.map((part) => part[Symbol.asyncDispose]()));
     if (this.#folder) await Deno.remove(this.#folder, { recursive: true });
     const errors = results.flatMap((result) => result.status === "rejected" ? result.reason : []);
     if (errors.length > 0) throw new AggregateError(errors, "cannot remove the cluster");
   }
 
   async #setUp(): Promise<void> {
-    const { label, nodes = 2, network, etcd = {}, etcdOnNode, mtu = 1500, goNodes } = this.options;
+    const { label, nodes = 2, network, etcdOnNode, etcdMembers = 1, mtu = 1500, goNodes } =
+      this.options;
     this.#folder = await Deno.makeTempDir({ prefix: `flanneld-${label}-` });
     for (let index = 0; index < nodes; index++) {
       const folder = `${this.#folder}/node${index}`;
@@ -188,22 +196,53 @@ export class Cluster implements AsyncDisposable {
       const kind = goNodes?.includes(index) ? GoNode : Node;
       this.nodes.push(new kind(this, index, ns, folder));
     }
-    const host = etcdOnNode === undefined ? await this.namespace("etcd") : undefined;
+    const hosts: NetNs[] = [];
+    for (let index = 0; etcdOnNode === undefined && index < etcdMembers; index++) {
+      hosts.push(await this.namespace(`etcd${etcdMembers > 1 ? index + 1 : ""}`));
+    }
     const ports = this.nodes.map(({ ns, index }) => this.#port(ns, 11 + index));
-    if (host) ports.push(this.#port(host, 2));
+    for (const [index, host] of hosts.entries()) ports.push(this.#port(host, 2 + index));
     this.switch = await lan(`${label}-sw`, ports, { mtu });
     this.namespaces.push(this.switch);
     await this.#gateway();
     await Promise.all(ports.map((port) => defaultRoutes(port.ns, gateways(this.families))));
-    const ip = addresses(this.families, host ? 2 : 11 + etcdOnNode!)[0].split("/")[0];
-    this.etcdHost = host ?? this.nodes[etcdOnNode!].ns;
-    this.etcd = await Etcd.start({
-      ...etcd,
-      address: `${ip.includes(":") ? `[${ip}]` : ip}:2379`,
-      netns: this.etcdHost.name,
-      parent: this.#folder,
-    });
+    this.etcdHosts = etcdOnNode === undefined ? hosts : [this.nodes[etcdOnNode].ns];
+    const first = etcdOnNode === undefined ? 2 : 11 + etcdOnNode;
+    this.etcdHost = this.etcdHosts[0];
+    await this.#startEtcd(this.etcdHosts.map((_, index) => this.#etcdAddress(first + index)));
     if (network !== null) await this.writeConfig(network ?? networkConfig(this.families));
+  }
+
+  #etcdAddress(host: number): string {
+    const ip = addresses(this.families, host)[0].split("/")[0];
+    return ip.includes(":") ? `[${ip}]` : ip;
+  }
+
+  /** Starts a member on each of {@linkcode etcdHosts}; of several, each waits for the others. */
+  async #startEtcd(ips: string[]): Promise<void> {
+    const { etcd = {} } = this.options;
+    const name = (index: number) => `member${index + 1}`;
+    const peer = (ip: string) => `http://${ip}:2380`;
+    const all = ips.map((ip, index) => `${name(index)}=${peer(ip)}`).join(",");
+    const member = (ip: string, index: number) =>
+      Etcd.start({
+        ...etcd,
+        address: `${ip}:2379`,
+        netns: this.etcdHosts[index].name,
+        parent: this.#folder,
+        // Of a flag given twice the last counts.
+        args: ips.length === 1 ? etcd.args : [
+          ...["--name", name(index), "--initial-cluster", all],
+          ...["--listen-peer-urls", peer(ip), "--initial-advertise-peer-urls", peer(ip)],
+          ...etcd.args ?? [],
+        ],
+      });
+    const started = await Promise.allSettled(ips.map(member));
+    for (const result of started) {
+      if (result.status === "fulfilled") this.etcds.push(result.value);
+    }
+    for (const result of started) if (result.status === "rejected") throw result.reason;
+    this.etcd = this.etcds[0];
   }
 
   /** Makes a namespace that goes with the cluster. */

@@ -7,6 +7,7 @@
 import { Cluster, type Node } from "../../tests/lib/cluster.ts";
 import {
   type Contender,
+  cpuSeconds,
   LARGE_NETWORK,
   median,
   type Memory,
@@ -86,13 +87,4 @@ function requireAlive(nodes: Node[]): void {
   for (const { agent } of nodes) {
     if (agent!.ended) throw new Error(`the agent ended:\n${agent!.lines.join("\n")}`);
   }
-}
-
-/** User and system time of a process and of its children that have ended (proc(5), stat). */
-async function cpuSeconds(pid: number): Promise<number> {
-  const text = await Deno.readTextFile(`/proc/${pid}/stat`);
-  // The second field, the name, may hold blanks; what follows it starts with the third.
-  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ").map(Number);
-  const TICKS_A_SECOND = 100;
-  return (fields[11] + fields[12] + fields[13] + fields[14]) / TICKS_A_SECOND;
 }

@@ -43,6 +43,9 @@ export interface Report {
   panels: Panel[];
 }
 
+/** What one of something costs, with the unit in its name. */
+export type Cost = [figure: string, value: number];
+
 /** A benchmark: measures the contenders. */
 export type Benchmark = (contenders: Contender[]) => Promise<Report>;
 
@@ -56,7 +59,8 @@ export const DEVICE = "flannel.1";
 export const PLAIN = ["--bridge=", "--healthz-port=0"];
 const GO_PLAIN = ["--healthz-port=0"];
 
-const ROOT = new URL("../../", import.meta.url).pathname;
+/** The checkout. */
+export const ROOT = new URL("../../", import.meta.url).pathname;
 
 /** The agents that can be run here, ours first. */
 export async function findContenders(): Promise<Contender[]> {
@@ -255,11 +259,26 @@ export async function memory(pid: number): Promise<Memory> {
   return { resident: sum("resident"), privateDirty: sum("privateDirty") };
 }
 
-async function memoryOf(pid: number): Promise<Memory> {
+/** Memory of a process alone. */
+export async function memoryOf(pid: number): Promise<Memory> {
   const text = await Deno.readTextFile(`/proc/${pid}/smaps_rollup`);
   const of = (key: string) =>
     Number(new RegExp(`^${key}:\\s+(\\d+) kB`, "m").exec(text)?.[1]) / 1024;
   return { resident: of("Rss"), privateDirty: of("Private_Dirty") };
+}
+
+/** User and system time of a process and of its children that have ended (proc(5), stat). */
+export async function cpuSeconds(pid: number): Promise<number> {
+  const text = await Deno.readTextFile(`/proc/${pid}/stat`);
+  // The second field, the name, may hold blanks; what follows it starts with the third.
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ").map(Number);
+  const TICKS_A_SECOND = 100;
+  return (fields[11] + fields[12] + fields[13] + fields[14]) / TICKS_A_SECOND;
+}
+
+/** A number for people: `10,000`. */
+export function counted(count: number): string {
+  return count.toLocaleString("en");
 }
 
 /** Waits. */

@@ -4,26 +4,38 @@
  * measure (`tunnel`) is a table of its own, and a picture at `--svg`. Needs root and the Debian packages of the
  * tests; all traffic is in namespaces of its own.
  *
+ * `soak [--minutes 30] [--nodes 1000] [--rate 20]`, `herd` and `costs` run only where they are named.
+ *
  * @module
  */
 import { parseArgs } from "node:util";
 import { requireRoot } from "../../tests/lib/netns.ts";
+import { aws } from "./aws.ts";
 import { chart, type Panel, significant } from "./chart.ts";
+import { cni } from "./cni.ts";
+import { costs } from "./costs.ts";
+import { herd } from "./herd.ts";
 import { idle } from "./idle.ts";
 import { latency } from "./latency.ts";
 import { type Benchmark, type Contender, findContenders, type Report, type Row } from "./lib.ts";
+import { manyPeers } from "./many_peers.ts";
 import { peers } from "./peers.ts";
+import { soak } from "./soak.ts";
 import { start } from "./start.ts";
 import { tunnel } from "./tunnel.ts";
 import { vxlan } from "./vxlan.ts";
 
+/** Those that run where none is named. */
 const BENCHMARKS: Record<string, Benchmark> = {
   start: rowsOnly(start),
   peers: rowsOnly(peers),
   latency: rowsOnly(latency),
   idle: rowsOnly(idle),
   vxlan: rowsOnly(vxlan),
+  cni: rowsOnly(cni),
   tunnel,
+  aws: rowsOnly(aws),
+  memory: rowsOnly(manyPeers),
 };
 
 const CAPTION =
@@ -31,6 +43,15 @@ const CAPTION =
   `${navigator.hardwareConcurrency} CPUs, medians`;
 
 const HEAD = ["figure", "ours", "peer", "ratio", "goal"];
+
+/** Those that take long, by their options. */
+function longBenchmarks(options: { minutes: number; nodes: number; rate: number }) {
+  return {
+    costs: rowsOnly(costs),
+    herd: rowsOnly(herd),
+    soak: rowsOnly((contenders) => soak(contenders, options)),
+  } satisfies Record<string, Benchmark>;
+}
 
 function rowsOnly(measure: (contenders: Contender[]) => Promise<Row[]>): Benchmark {
   return async (contenders) => ({ rows: await measure(contenders), panels: [] });
@@ -70,16 +91,38 @@ function comparison(panels: Panel[]): string[][] {
   ];
 }
 
+function positive(name: string, text: string): number {
+  const value = Number(text);
+  if (value > 0 && Number.isFinite(value)) return value;
+  console.error(`bench: --${name}=${text} is no number above 0`);
+  Deno.exit(2);
+}
+
 async function main(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { json: { type: "string" }, svg: { type: "string" }, agents: { type: "string" } },
+    options: {
+      json: { type: "string" },
+      svg: { type: "string" },
+      agents: { type: "string" },
+      minutes: { type: "string", default: "30" },
+      nodes: { type: "string", default: "1000" },
+      rate: { type: "string", default: "20" },
+    },
   });
+  const all: Record<string, Benchmark> = {
+    ...BENCHMARKS,
+    ...longBenchmarks({
+      minutes: positive("minutes", values.minutes),
+      nodes: positive("nodes", values.nodes),
+      rate: positive("rate", values.rate),
+    }),
+  };
   const names = positionals.length > 0 ? positionals : Object.keys(BENCHMARKS);
-  const unknown = names.find((name) => !(name in BENCHMARKS));
+  const unknown = names.find((name) => !(name in all));
   if (unknown !== undefined) {
-    console.error(`bench: no ${unknown}; there are ${Object.keys(BENCHMARKS).join(", ")}`);
+    console.error(`bench: no ${unknown}; there are ${Object.keys(all).join(", ")}`);
     return 2;
   }
   requireRoot();
@@ -90,7 +133,7 @@ async function main(args: string[]): Promise<number> {
   const panels: Panel[] = [];
   for (const name of names) {
     console.error(`bench: ${name} ...`);
-    const report: Report = await BENCHMARKS[name](contenders);
+    const report: Report = await all[name](contenders);
     rows.push(...report.rows);
     panels.push(...report.panels);
   }

@@ -6,6 +6,8 @@
  * @module
  */
 import { Etcd3, type Lease } from "etcd3";
+import { Monitor } from "./monitor.ts";
+import { leaseOf, simulated } from "./simulated.ts";
 
 /** What to do. */
 export type StoreJob =
@@ -28,25 +30,6 @@ export interface Timing {
 const BATCH = 128;
 const TTL = 86_400;
 
-/** Subnet, public address and VTEP MAC of a peer, different for each number below 60,000. */
-function peer(number: number): { subnet: string; ip: string; mac: string } {
-  const hex = number.toString(16).padStart(6, "0").match(/../g)!.join(":");
-  return {
-    subnet: `10.${16 + (number >> 8)}.${number & 255}.0`,
-    ip: `172.${20 + Math.floor(number / 62_500)}.${Math.floor(number / 250)}.${number % 250 + 1}`,
-    mac: `02:f1:00:${hex}`,
-  };
-}
-
-function keyValue(number: number, backend?: "udp"): [key: string, value: string] {
-  const { subnet, ip, mac } = peer(number);
-  const data = { BackendType: "vxlan", BackendData: { VNI: 1, VtepMAC: mac } };
-  return [
-    `/coreos.com/network/subnets/${subnet}-24`,
-    JSON.stringify({ PublicIP: ip, PublicIPv6: null, ...(backend === "udp" ? {} : data) }),
-  ];
-}
-
 async function putAll(
   client: Etcd3,
   lease: Lease,
@@ -59,65 +42,13 @@ async function putAll(
       (_, index) => from + index,
     );
     const puts = numbers.map((number) => {
-      const [key, value] = keyValue(number, backend);
+      const [key, value] = leaseOf(simulated(number), backend);
       return client.put(key).value(value).lease(id);
     });
-    const [key] = keyValue(from);
+    const [key] = leaseOf(simulated(from));
     const { succeeded } = await client.if(key, "Version", "==", 0).then(...puts).commit();
     if (!succeeded) throw new Error(`${key} is there already`);
   }
-}
-
-/** Follows routes, neighbours and fdb entries of this namespace; one process, hence one clock. */
-class Monitor implements Disposable {
-  #child = new Deno.Command("ip", {
-    args: ["-o", "monitor", "label", "route", "neigh"],
-    stdout: "piped",
-  }).spawn();
-  #line: (line: string, at: number) => void = () => {};
-
-  constructor() {
-    this.#read();
-  }
-
-  /** Calls `line` with each line and the time at which it came, from now on. */
-  follow(line: (line: string, at: number) => void): void {
-    this.#line = line;
-  }
-
-  [Symbol.dispose](): void {
-    this.#child.kill();
-  }
-
-  async #read(): Promise<void> {
-    let rest = "";
-    const decoder = new TextDecoder();
-    for await (const chunk of this.#child.stdout) {
-      const at = performance.now();
-      const lines = (rest + decoder.decode(chunk)).split("\n");
-      rest = lines.pop()!;
-      for (const line of lines) this.#line(line, at);
-    }
-  }
-}
-
-/** Makes and removes a route until the monitor is seen to work. */
-async function waitAwake(monitor: Monitor): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  let awake = false;
-  monitor.follow((line) => {
-    if (!line.includes("198.51.100.0")) return;
-    awake = true;
-    resolve();
-  });
-  for (let attempt = 0; !awake && attempt < 50; attempt++) {
-    for (const verb of ["add", "delete"]) {
-      await new Deno.Command("ip", { args: ["route", verb, "blackhole", "198.51.100.0/24"] })
-        .output();
-    }
-    await Promise.race([promise, new Promise((done) => setTimeout(done, 100))]);
-  }
-  if (!awake) throw new Error("ip monitor shows nothing");
 }
 
 async function timeOne(
@@ -125,8 +56,9 @@ async function timeOne(
   monitor: Monitor,
   number: number,
 ): Promise<Timing> {
-  const { subnet, mac } = peer(number);
-  const [key, value] = keyValue(number);
+  const node = simulated(number);
+  const { subnet, mac } = node;
+  const [key, value] = leaseOf(node);
   const { promise, resolve, reject } = Promise.withResolvers<{ last: number; route: number }>();
   const timer = setTimeout(() => reject(new Error(`${subnet}: no route after 10 s`)), 10_000);
   let route = 0;
@@ -150,8 +82,7 @@ async function timeOne(
 
 async function timeAll(lease: Lease, first: number, count: number): Promise<void> {
   await lease.grant();
-  using monitor = new Monitor();
-  await waitAwake(monitor);
+  using monitor = await Monitor.start();
   for (let number = first; number < first + count; number++) {
     await new Promise((done) => setTimeout(done, 5 + Math.random() * 45));
     console.log(JSON.stringify(await timeOne(lease, monitor, number)));

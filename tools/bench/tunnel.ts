@@ -1,32 +1,17 @@
 /**
  * The udp backend beside kernel VXLAN, wireguard-go, the Go agent's udp backend and the bare veth,
- * in turns, on one machine; and its memory with many peers.
+ * in turns, on one machine.
  *
  * @module
  */
-import { Cluster, HEALTH_PORT } from "../../tests/lib/cluster.ts";
 import type { Panel } from "./chart.ts";
-import {
-  type Contender,
-  LARGE_NETWORK,
-  median,
-  memory,
-  pause,
-  putPeers,
-  type Report,
-  type Row,
-} from "./lib.ts";
+import { type Contender, median, type Report, type Row } from "./lib.ts";
 import { agentPaths, type Path, PATHS, plainPaths, waitOpen } from "./paths.ts";
 
 const ROUNDS = 3;
 const SECONDS = 3;
 /** Smallest payload that is measured, in bytes. */
 const SMALL = 64;
-const PEERS = 5_000;
-/** Memory that only the start used goes back to the kernel within this time. */
-const SETTLE_S = 30;
-/** MB over the idle agent. */
-const MOST_MEMORY = 20;
 
 /** A figure of a path, and what is asked of ours: its ratio to other paths'. */
 interface Measure {
@@ -100,9 +85,7 @@ const UNLIKE = [PATHS.toGo, PATHS.fromGo];
 export async function tunnel(contenders: Contender[]): Promise<Report> {
   const ours = contenders.find(({ name }) => name === "ours") ?? contenders[0];
   const go = contenders.find(({ name }) => name === "go");
-  const last = await memoryRows(ours);
-  const { rows, panels } = await compare(ours, go);
-  return { rows: [...rows, ...last], panels };
+  return await compare(ours, go);
 }
 
 async function compare(ours: Contender, go: Contender | undefined): Promise<Report> {
@@ -195,66 +178,4 @@ async function datagrams(path: Path): Promise<number> {
 async function roundTrip({ from, address }: Path): Promise<number> {
   const text = await from.run("ping", "-q", "-i", "0.005", "-c", "400", address);
   return Number(/ = [\d.]+\/([\d.]+)\//.exec(text)![1]);
-}
-
-/** Resident memory in MB, at rest and after the metrics were read once. */
-interface Resident {
-  rest: number;
-  scraped: number;
-}
-
-/** Resident memory of an agent with many peers against one that is alone. */
-async function memoryRows(ours: Contender): Promise<Row[]> {
-  const settled = await Promise.allSettled([resident(ours, 0), resident(ours, PEERS)]);
-  const [few, many] = settled.map((result) => {
-    if (result.status === "rejected") throw result.reason;
-    return result.value;
-  });
-  const figure = `resident with ${PEERS.toLocaleString("en")} peers`;
-  const base = { peerName: "without peers" };
-  return [
-    {
-      ...base,
-      figure: `${figure} (MB)`,
-      ours: many.rest,
-      peer: few.rest,
-      goal: `<= ${MOST_MEMORY} MB more`,
-      met: many.rest - few.rest <= MOST_MEMORY,
-      samples: { many: [many.rest], few: [few.rest] },
-    },
-    {
-      ...base,
-      figure: `${figure}, after one look at /metrics (MB)`,
-      ours: many.scraped,
-      peer: few.scraped,
-      goal: "",
-      met: undefined,
-      samples: { many: [many.scraped], few: [few.scraped] },
-    },
-  ];
-}
-
-async function resident(contender: Contender, peers: number): Promise<Resident> {
-  const network = { ...LARGE_NETWORK, Backend: { Type: "udp" } };
-  await using cluster = await Cluster.create({ label: "bmem", nodes: 1, network });
-  if (peers > 0) await putPeers(cluster, 0, peers, "udp");
-  const node = contender.on(cluster.node(0));
-  const { pid } = node.startAgent({ args: [`--healthz-port=${HEALTH_PORT}`] });
-  await node.waitReady();
-  await pause(SETTLE_S);
-  const rest = await look(pid);
-  const { body } = await node.health("/metrics");
-  const there = Number(/^flanneld_peers (\d+)$/m.exec(body)?.[1]);
-  if (there !== peers) throw new Error(`${peers} peers were to be there, not ${there}`);
-  return { rest, scraped: await look(pid) };
-}
-
-/** Several looks, since a child that checks traffic rules lives for an instant every 5 s. */
-async function look(pid: number): Promise<number> {
-  const looks: number[] = [];
-  for (let count = 0; count < 5; count++) {
-    await pause(1);
-    looks.push((await memory(pid)).resident);
-  }
-  return median(looks);
 }

@@ -5,10 +5,10 @@
  * @module
  */
 import { Cluster, type Container, networkConfig, waitReach } from "../../tests/lib/cluster.ts";
-import { NetNs } from "../../tests/lib/netns.ts";
+import { removeLeftovers } from "../../tests/lib/leftovers.ts";
 import { bitRate, roundTrip, table } from "./format.ts";
 import type { DevOptions } from "./options.ts";
-import type { Output } from "./output.ts";
+import type { Output } from "../output.ts";
 import { copy, type Path, ping, ring } from "./traffic.ts";
 import { hostName, leaseOf, leasesByHolder, Sampler, viewLine, viewLines } from "./view.ts";
 
@@ -32,7 +32,7 @@ export async function runLab(
   const { backend, family, nodes } = options;
   let cluster: Cluster | undefined;
   try {
-    await removeLeftovers(output);
+    await tidyUp(output);
     output.heading(`${nodes} hosts on this machine, backend ${backend}, ${family}`);
     const network = networkConfig(family, { Type: backend });
     // Not cut short by the signal: only what is made can be removed.
@@ -138,29 +138,9 @@ async function liveView(
   }
 }
 
-/** Removes what a run left that was killed by a signal it could not see. */
-async function removeLeftovers(output: Output): Promise<void> {
-  const orphan = (name: string) => {
-    const pid = /^(?:fl|flanneld)-dev(\d+)-/.exec(name)?.[1];
-    return pid !== undefined && !isRunning(Number(pid));
-  };
-  const namespaces = (await NetNs.find(/^fl-dev/)).filter(({ name }) => orphan(name));
-  await Promise.all(namespaces.map((ns) => ns[Symbol.asyncDispose]()));
-  const folder = Deno.env.get("TMPDIR") || "/tmp";
-  for (const { name } of Deno.readDirSync(folder)) {
-    if (orphan(name)) await Deno.remove(`${folder}/${name}`, { recursive: true });
-  }
-  const count = namespaces.length;
+async function tidyUp(output: Output): Promise<void> {
+  const count = await removeLeftovers("dev");
   if (count > 0) output.line(`Removed ${count} network namespaces of a run that was killed.`);
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    Deno.statSync(`/proc/${pid}`);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /**

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import type { Families } from "../../tests/lib/cluster.ts";
+import { parseArguments, type Parsed } from "../interactive.ts";
 
 /** What the user wants to see. */
 export interface DevOptions {
@@ -20,41 +21,20 @@ const BACKENDS = ["vxlan", "host-gw", "udp"];
 const FAMILIES = ["ipv4", "ipv6", "dual"] satisfies Families[];
 const MOST_NODES = 8;
 
-/** Parsed options, or what to print and the status to end with. */
-export type Parsed = { options: DevOptions } | { status: number; text: string };
-
 /** Parses the arguments; a mistake gives one line and status 2. */
-export function parseOptions(args: readonly string[]): Parsed {
-  let text = "";
+export function parseOptions(args: readonly string[]): Parsed<DevOptions> {
   const command = new Command("deno task dev")
     .description(
       "Makes hosts of network namespaces on this machine, an etcd and an agent on each, shows that " +
         "containers reach each other, and stays up with a live view. Ctrl-C removes everything.",
     )
-    .helpOption("-h, --help", "Print this help and exit.")
     .option("--nodes <n>", `Hosts, 2 to ${MOST_NODES}.`, nodeCount, 2)
     .addOption(
       new Option("--backend <type>", "How packets cross.").choices(BACKENDS).default("vxlan"),
     )
     .addOption(new Option("--family <family>", "Addresses.").choices(FAMILIES).default("ipv4"))
-    .option("--once", "End after the copies: status 0 if all is well, 1 if not.", false)
-    .allowExcessArguments(false)
-    .exitOverride()
-    .configureOutput({
-      writeOut: (chunk) => text += chunk,
-      writeErr: (chunk) => text += chunk,
-      outputError: (message, write) => write(message.replace(/^error: /, "").split("\n")[0]),
-    });
-  try {
-    command.parse(args, { from: "user" });
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    return error.exitCode === 0 ? { status: 0, text: text.trimEnd() } : {
-      status: 2,
-      text: `deno task dev: ${text} (see --help)`,
-    };
-  }
-  return { options: command.opts<DevOptions>() };
+    .option("--once", "End after the copies: status 0 if all is well, 1 if not.", false);
+  return parseArguments<DevOptions>(command, args);
 }
 
 function nodeCount(text: string): number {

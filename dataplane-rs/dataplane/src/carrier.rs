@@ -10,7 +10,7 @@ use netlink::{ApplyReport, CleanupReport, EntryError, Event, Plane};
 use tunnel::{Event as TunnelEvent, Tunnel};
 
 use crate::counters::Counters;
-use crate::wanted::{Wanted, WantedTunnel};
+use crate::wanted::{Wanted, WantedChange, WantedTunnel};
 
 /// How long the watcher sleeps at most; it is woken by each event and by the end.
 const LONG: Duration = Duration::from_secs(3600);
@@ -57,6 +57,24 @@ impl Carrier {
         let mut report = self.plane.apply(wanted.kernel(running.is_some()))?;
         report.errors.extend(refused);
         Ok(report)
+    }
+
+    /// Changes peers of what was applied last, see [`Plane::change`]. None where it cannot be done
+    /// like this: [`Self::apply`] is to be called then, whatever of it was done.
+    pub fn change(&self, change: WantedChange) -> io::Result<Option<ApplyReport>> {
+        let mut running = self.running();
+        if change.has_peers() {
+            let carries = |now: &&mut Running| !now.failed.load(Ordering::Acquire);
+            let Some(now) = running.as_mut().filter(carries) else {
+                return Ok(None);
+            };
+            let Some(wanted) = now.wanted.changed(&change) else {
+                return Ok(None);
+            };
+            now.tunnel.set_peers(&wanted.peers());
+            now.wanted = wanted;
+        }
+        self.plane.change(&change.kernel())
     }
 
     fn ensure(

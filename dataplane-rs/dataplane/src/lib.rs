@@ -6,6 +6,7 @@
 //! [`dp_free`]. A panic comes back as an error.
 
 mod answer;
+mod attachment;
 mod carrier;
 mod counters;
 mod handles;
@@ -17,10 +18,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::answer::Answer;
 use crate::carrier::Carrier;
-use crate::wanted::Wanted;
+use crate::wanted::{Wanted, WantedChange};
 
 /// Version of this interface: raised with each change that an older caller would not understand.
-const ABI_VERSION: u32 = 2;
+const ABI_VERSION: u32 = 3;
 
 /// The interface's version, to be compared before any other call.
 #[unsafe(no_mangle)]
@@ -56,6 +57,24 @@ pub unsafe extern "C" fn dp_apply(handle: u32, json: *const u8, length: usize) -
             release_memory();
         }
         Answer::ok(&report)
+    })
+}
+
+/// Changes what was applied last by the `KernelChange` in JSON: answers with an `ApplyReport`, or null
+/// where it does not follow on from that, and [`dp_apply`] is to be called. Blocks.
+///
+/// # Safety
+/// `json` points to `length` bytes that stay as they are until the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_change(handle: u32, json: *const u8, length: usize) -> *mut c_char {
+    answer::give(|| {
+        let carrier = handles::get(handle)?;
+        // SAFETY: the caller's promise.
+        let json = unsafe { bytes(json, length) };
+        let change: WantedChange = serde_json::from_slice(json)
+            .map_err(|e| format!("the change is not understood: {e}"))?;
+        let report = carrier.change(change);
+        Answer::ok(&report.map_err(|e| format!("netlink failed, try again: {e}"))?)
     })
 }
 
@@ -123,6 +142,19 @@ pub extern "C" fn dp_cleanup(handle: u32) -> *mut c_char {
     answer::give(|| {
         let report = handles::get(handle)?.cleanup();
         Answer::ok(&report.map_err(|e| format!("netlink failed, try again: {e}"))?)
+    })
+}
+
+/// Makes, checks or removes a container's attachment to a bridge, by an `AttachmentCall` in JSON:
+/// answers with `Attached`, the problems found, or whether it was there. Needs no handle. Blocks.
+///
+/// # Safety
+/// `json` points to `length` bytes that stay as they are until the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_attachment(json: *const u8, length: usize) -> *mut c_char {
+    answer::give(|| {
+        // SAFETY: the caller's promise.
+        attachment::carry_out(unsafe { bytes(json, length) })
     })
 }
 

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use netlink::{Address, DevName, Fdb, KernelState, Link, Neighbour, Route, TunLink};
+use netlink::{
+    Address, Change, DevName, Entries, Fdb, KernelState, Link, Neighbour, Route, TunLink,
+};
 use serde::Deserialize;
 use tunnel::{Peer, TunnelConfig};
 
@@ -52,12 +54,54 @@ impl WantedTunnel {
         self.peers.iter().map(peer).collect()
     }
 
+    /// With a change of its peers; none where one that is to go is not there.
+    pub fn changed(&self, change: &WantedChange) -> Option<Self> {
+        let mut changed = self.clone();
+        for peer in &change.remove.peers {
+            let at = changed.peers.iter().position(|other| other == peer)?;
+            changed.peers.swap_remove(at);
+        }
+        changed.peers.extend(change.put.peers.iter().cloned());
+        Some(changed)
+    }
+
     /// Whether a tunnel for `other` can go on for this one: only MTU and peers change while it runs.
     pub fn fits(&self, other: &Self) -> bool {
         self.name == other.name
             && self.port == other.port
             && self.local == other.local
             && self.subnets == other.subnets
+    }
+}
+
+/// `KernelEntries` of `dataplane/state.ts`.
+#[derive(Deserialize, Debug)]
+pub struct WantedEntries {
+    #[serde(default)]
+    pub peers: Vec<WantedPeer>,
+    #[serde(flatten)]
+    pub kernel: Entries,
+}
+
+/// `KernelChange` of `dataplane/state.ts`.
+#[derive(Deserialize, Debug)]
+pub struct WantedChange {
+    pub put: WantedEntries,
+    pub remove: WantedEntries,
+}
+
+impl WantedChange {
+    /// Whether it has a part for the tunnel.
+    pub fn has_peers(&self) -> bool {
+        !self.put.peers.is_empty() || !self.remove.peers.is_empty()
+    }
+
+    /// Its part for the reconciler.
+    pub fn kernel(self) -> Change {
+        Change {
+            put: self.put.kernel,
+            remove: self.remove.kernel,
+        }
     }
 }
 
@@ -137,5 +181,24 @@ mod tests {
         assert!(one.fits(&other));
         assert_eq!(other.peers()[0].endpoint.to_string(), "192.0.2.2:8285");
         assert!(!one.fits(&WantedTunnel { port: 1, ..other }));
+    }
+
+    #[test]
+    fn peers_come_and_go() {
+        let peer =
+            |host: u8| format!(r#"{{"subnets":["10.1.{host}.0/24"],"endpoint":"192.0.2.{host}"}}"#);
+        let change = |put: &str, remove: &str| -> WantedChange {
+            let rest = r#""routes":[],"neighbours":[],"fdb":[]"#;
+            serde_json::from_str(&format!(
+                r#"{{"put":{{"peers":[{put}],{rest}}},"remove":{{"peers":[{remove}],{rest}}}}}"#
+            ))
+            .unwrap()
+        };
+        let two = wanted(1472, &format!("[{},{}]", peer(3), peer(4)));
+        let two = two.tunnel.unwrap();
+        let moved = two.changed(&change(&peer(5), &peer(3))).unwrap();
+        let expected = wanted(1472, &format!("[{},{}]", peer(4), peer(5)));
+        assert_eq!(moved, expected.tunnel.unwrap());
+        assert!(moved.changed(&change("", &peer(3))).is_none());
     }
 }

@@ -11,7 +11,7 @@ use crate::state::{Address, KernelState, Link, Route, RouteKey, RouteKind};
 use crate::values::{DevName, Mac};
 
 /// See the module.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Desired {
     pub links: Vec<Link>,
     pub addresses: HashSet<Address>,

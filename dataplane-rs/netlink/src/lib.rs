@@ -2,8 +2,12 @@
 //!
 //! Ownership: everything on a device that the agent made is its own; on other devices only routes
 //! with one of [`PROTOCOLS`] are.
+//!
+//! [`attach`] is apart from that: a container's attachment to a bridge, made once by a CNI plugin.
 
 mod actual;
+pub mod attach;
+mod change;
 mod desired;
 mod events;
 mod judge;
@@ -21,6 +25,7 @@ mod state;
 mod testing;
 mod values;
 
+pub use change::{Change, Entries};
 pub use plane::Plane;
 pub use report::{ApplyReport, CleanupReport, EntryError, Event, Interface, RouteLookup};
 pub use state::{Address, Fdb, KernelState, Link, Neighbour, Route, TunLink};

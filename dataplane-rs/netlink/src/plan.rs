@@ -11,7 +11,7 @@ use crate::state::{Address, Fdb, Neighbour, Route};
 use crate::values::DevName;
 
 /// The devices as they are once the links were reconciled.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Devices {
     pub names: HashMap<u32, DevName>,
     pub indices: HashMap<DevName, u32>,
@@ -27,7 +27,7 @@ impl Devices {
     }
 
     /// The index of one of the agent's devices.
-    fn own_index(&self, name: DevName) -> Option<u32> {
+    pub fn own_index(&self, name: DevName) -> Option<u32> {
         let index = self.indices.get(&name).copied();
         index.filter(|index| self.own.contains(index))
     }
@@ -52,7 +52,7 @@ pub struct Plan<W, A> {
 }
 
 impl<W: std::fmt::Display, A> Plan<W, A> {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             put: Vec::new(),
             remove: Vec::new(),
@@ -61,7 +61,7 @@ impl<W: std::fmt::Display, A> Plan<W, A> {
         }
     }
 
-    fn put(&mut self, entry: W, index: Option<u32>, replaces: bool) {
+    pub fn put(&mut self, entry: W, index: Option<u32>, replaces: bool) {
         self.put.push(Put {
             entry,
             index,

@@ -6,9 +6,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::change::Change;
 use crate::desired::Desired;
 use crate::events::Events;
 use crate::monitor::{self, Waker};
+use crate::plan::Devices;
 use crate::query;
 use crate::reconcile;
 use crate::report::{ApplyReport, CleanupReport, EntryError, Event, Interface, RouteLookup};
@@ -19,6 +21,8 @@ use crate::state::KernelState;
 pub struct Shared {
     socket: Mutex<RtSocket>,
     desired: Mutex<Option<Arc<Desired>>>,
+    /// The devices as the last reconcile left them.
+    devices: Mutex<Devices>,
     errors: Mutex<Vec<EntryError>>,
     pub events: Events,
 }
@@ -35,15 +39,44 @@ impl Shared {
 
     /// Reconciles the last state applied, and tells whether the errors are others than last time.
     pub fn reconcile(&self) -> io::Result<Option<(ApplyReport, bool)>> {
-        let mut socket = lock(&self.socket);
+        self.reconcile_by(&mut lock(&self.socket))
+    }
+
+    fn reconcile_by(&self, socket: &mut RtSocket) -> io::Result<Option<(ApplyReport, bool)>> {
         let Some(desired) = self.desired() else {
             return Ok(None);
         };
-        let report = reconcile::reconcile(&mut socket, &desired)?;
+        let (report, devices) = reconcile::reconcile(socket, &desired)?;
+        *lock(&self.devices) = devices;
         let mut errors = lock(&self.errors);
         let news = *errors != report.errors;
         errors.clone_from(&report.errors);
         Ok(Some((report, news)))
+    }
+
+    /// See [`Plane::change`].
+    fn change(&self, change: &Change) -> io::Result<Option<ApplyReport>> {
+        // Held to the end: the monitor heals by the state before or by the one after.
+        let mut socket = lock(&self.socket);
+        if !lock(&self.errors).is_empty() {
+            return Ok(None);
+        }
+        let desired = {
+            let mut place = lock(&self.desired);
+            let Some(desired) = place.as_mut() else {
+                return Ok(None);
+            };
+            if !Arc::make_mut(desired).take(change) {
+                return Ok(None);
+            }
+            Arc::clone(desired)
+        };
+        let devices = lock(&self.devices).clone();
+        let done = reconcile::reconcile_change(&mut socket, &desired, change, &devices)?;
+        if done.is_some() {
+            return Ok(done);
+        }
+        Ok(self.reconcile_by(&mut socket)?.map(|(report, _)| report))
     }
 }
 
@@ -62,6 +95,7 @@ impl Plane {
         let shared = Arc::new(Shared {
             socket: Mutex::new(socket),
             desired: Mutex::default(),
+            devices: Mutex::default(),
             errors: Mutex::default(),
             events: Events::default(),
         });
@@ -79,6 +113,13 @@ impl Plane {
         // Another thread may take the state back meanwhile.
         let done = self.shared.reconcile()?;
         Ok(done.map(|(report, _)| report).unwrap_or_default())
+    }
+
+    /// Changes the state that was applied last, and the kernel with it. None where there is no such
+    /// state, it has refused entries, or the change does not follow on from it: nothing was done then,
+    /// and [`Self::apply`] is to be called.
+    pub fn change(&self, change: &Change) -> io::Result<Option<ApplyReport>> {
+        self.shared.change(change)
     }
 
     /// Removes the agent's devices and its routes, and heals no more until the next `apply`.

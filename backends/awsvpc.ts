@@ -1,0 +1,74 @@
+/**
+ * aws-vpc: a route in the VPC's route table to the node's network interface. No encapsulation; the
+ * VPC's router carries the packets, and the kernel needs no route besides its default one.
+ *
+ * The part that talks to EC2 is in `awsvpc/`, and is loaded when the backend runs.
+ *
+ * @module
+ */
+import { ConfigError, type NetworkConfig } from "../subnet/config.ts";
+import type { Lease } from "../subnet/types.ts";
+import { Options } from "./options.ts";
+import type { Backend, BackendInput, Skipped } from "./types.ts";
+
+const TYPE = "aws-vpc";
+
+/**
+ * Checks the options.
+ *
+ * @throws {ConfigError}
+ */
+export function validate(network: NetworkConfig): void {
+  tableIdsOf(network);
+}
+
+/**
+ * The route tables that the config names; none: that of the node's VPC subnet.
+ *
+ * @throws {ConfigError}
+ */
+export function tableIdsOf(network: NetworkConfig): string[] {
+  const ids = new Options(network.backend.options).texts("RouteTableID");
+  for (const id of ids) {
+    if (!/^rtb-[0-9a-f]+$/.test(id)) {
+      throw new ConfigError(
+        `Backend.RouteTableID: ${JSON.stringify(id)} is not a route table's id like "rtb-6f23030a"`,
+      );
+    }
+  }
+  return [...new Set(ids)];
+}
+
+/**
+ * Makes the aws-vpc backend.
+ *
+ * @throws {ConfigError}
+ */
+export function create({ network, iface }: BackendInput): Backend {
+  const tableIds = tableIdsOf(network);
+  return {
+    type: TYPE,
+    summary: `Backend configured as: ${JSON.stringify({ Type: TYPE, ...network.backend.options })}`,
+    mtu: iface.mtu,
+    attrs: { publicIP: iface.publicIP, publicIPv6: iface.publicIPv6, backendType: TYPE },
+    devices: [],
+    state: (_lease, peers) => ({
+      kernel: { links: [], addresses: [], routes: [], neighbours: [], fdb: [] },
+      skipped: skippedOf(peers),
+    }),
+    outside: async (lease) => {
+      const { ofThisInstance } = await import("./awsvpc/mod.ts");
+      return ofThisInstance({ network, lease, tableIds, ip: (iface.ip ?? iface.ipv6)! });
+    },
+  };
+}
+
+/** flannel's aws-vpc leases name no backend. */
+function skippedOf(peers: Iterable<Lease>): Skipped[] {
+  const skipped: Skipped[] = [];
+  for (const { key, attrs: { backendType } } of peers) {
+    if (backendType === TYPE || backendType === "") continue;
+    skipped.push({ key, reason: `its backend is ${JSON.stringify(backendType)}, ours is ${TYPE}` });
+  }
+  return skipped;
+}

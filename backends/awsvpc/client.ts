@@ -1,0 +1,221 @@
+/**
+ * The calls to EC2, on AWS's SDK. It retries nothing: who calls counts and spaces the calls.
+ *
+ * Credentials, region and endpoints come by the SDK's own chain, so that all of AWS's standard
+ * variables and files work.
+ *
+ * @module
+ */
+import {
+  CreateRouteCommand,
+  DeleteRouteCommand,
+  DescribeRouteTablesCommand,
+  EC2Client,
+  type Filter,
+  ModifyInstanceAttributeCommand,
+  ModifyNetworkInterfaceAttributeCommand,
+  type NetworkInterface,
+  paginateDescribeNetworkInterfaces,
+  ReplaceRouteCommand,
+  type Route,
+  type RouteTable as Ec2RouteTable,
+} from "@aws-sdk/client-ec2";
+import { Cidr, formatIp, tryParseIp } from "../../subnet/cidr.ts";
+import { faultOf } from "./faults.ts";
+import type { Ec2, Eni, RouteTable, VpcRoute } from "./types.ts";
+
+/** Milliseconds for a connection, and for an answer. */
+const CONNECT_LIMIT = 5_000;
+const ANSWER_LIMIT = 20_000;
+
+/** Network interfaces a page, EC2's most. */
+const PAGE = 1000;
+
+/** A client of the SDK as it is used here. */
+export function sdkClient(region: string): EC2Client {
+  return new EC2Client({
+    region,
+    maxAttempts: 1,
+    requestHandler: {
+      connectionTimeout: CONNECT_LIMIT,
+      requestTimeout: ANSWER_LIMIT,
+      throwOnRequestTimeout: true,
+    },
+  });
+}
+
+/** See the module. */
+export class Ec2Calls implements Ec2 {
+  constructor(readonly client: EC2Client) {}
+
+  enisOfInstance(instanceId: string): Promise<Eni[]> {
+    return this.#enis({ Name: "attachment.instance-id", Values: [instanceId] });
+  }
+
+  enisWithAddress(ip: string): Promise<Eni[]> {
+    const name = ip.includes(":") ? "ipv6-addresses.ipv6-address" : "addresses.private-ip-address";
+    return this.#enis({ Name: name, Values: [ip] });
+  }
+
+  // By a filter, since an id that is gone would be an error for all.
+  enis(ids: readonly string[]): Promise<Eni[]> {
+    return this.#enis({ Name: "network-interface-id", Values: [...ids] });
+  }
+
+  async tableOfSubnet(subnetId: string): Promise<RouteTable | undefined> {
+    const [table] = await this.#tables({
+      Filters: [{ Name: "association.subnet-id", Values: [subnetId] }],
+    });
+    return table;
+  }
+
+  async mainTable(vpcId: string): Promise<RouteTable | undefined> {
+    const [table] = await this.#tables({
+      Filters: [
+        { Name: "vpc-id", Values: [vpcId] },
+        { Name: "association.main", Values: ["true"] },
+      ],
+    });
+    return table;
+  }
+
+  tables(ids: readonly string[]): Promise<RouteTable[]> {
+    return this.#tables({ RouteTableIds: [...ids] });
+  }
+
+  async createRoute(tableId: string, destination: Cidr, eniId: string): Promise<void> {
+    await called(
+      "CreateRoute",
+      this.client.send(
+        new CreateRouteCommand({ ...routeOf(tableId, destination), NetworkInterfaceId: eniId }),
+      ),
+    );
+  }
+
+  async replaceRoute(tableId: string, destination: Cidr, eniId: string): Promise<void> {
+    await called(
+      "ReplaceRoute",
+      this.client.send(
+        new ReplaceRouteCommand({ ...routeOf(tableId, destination), NetworkInterfaceId: eniId }),
+      ),
+    );
+  }
+
+  async deleteRoute(tableId: string, destination: Cidr): Promise<void> {
+    await called(
+      "DeleteRoute",
+      this.client.send(
+        new DeleteRouteCommand(routeOf(tableId, destination)),
+      ),
+    );
+  }
+
+  async forwardForeign(target: { instanceId: string } | { eniId: string }): Promise<void> {
+    const SourceDestCheck = { Value: false };
+    if ("instanceId" in target) {
+      await called(
+        "ModifyInstanceAttribute",
+        this.client.send(
+          new ModifyInstanceAttributeCommand({ InstanceId: target.instanceId, SourceDestCheck }),
+        ),
+      );
+    } else {
+      await called(
+        "ModifyNetworkInterfaceAttribute",
+        this.client.send(
+          new ModifyNetworkInterfaceAttributeCommand({
+            NetworkInterfaceId: target.eniId,
+            SourceDestCheck,
+          }),
+        ),
+      );
+    }
+  }
+
+  #enis(filter: Filter): Promise<Eni[]> {
+    const pages = paginateDescribeNetworkInterfaces(
+      { client: this.client, pageSize: PAGE },
+      { Filters: [filter] },
+    );
+    return called("DescribeNetworkInterfaces", gather(pages));
+  }
+
+  async #tables(input: { Filters?: Filter[]; RouteTableIds?: string[] }): Promise<RouteTable[]> {
+    const answer = await called(
+      "DescribeRouteTables",
+      this.client.send(new DescribeRouteTablesCommand(input)),
+    );
+    return (answer.RouteTables ?? []).map(tableOf);
+  }
+}
+
+/** The answer, or the fault behind its error. */
+async function called<T>(action: string, answer: Promise<T>): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    throw faultOf(action, error);
+  }
+}
+
+async function gather(
+  pages: AsyncIterable<{ NetworkInterfaces?: NetworkInterface[] }>,
+): Promise<Eni[]> {
+  const enis: Eni[] = [];
+  for await (const { NetworkInterfaces } of pages) {
+    enis.push(...(NetworkInterfaces ?? []).map(eniOf));
+  }
+  return enis;
+}
+
+/** A route's key in calls. */
+export function routeOf(tableId: string, destination: Cidr) {
+  const key = destination.family === 6 ? "DestinationIpv6CidrBlock" : "DestinationCidrBlock";
+  return { RouteTableId: tableId, [key]: `${destination}` };
+}
+
+function eniOf(eni: NetworkInterface): Eni {
+  const addresses = [
+    ...(eni.PrivateIpAddresses ?? []).flatMap(({ PrivateIpAddress, Association }) => [
+      PrivateIpAddress,
+      Association?.PublicIp,
+    ]),
+    ...(eni.Ipv6Addresses ?? []).map(({ Ipv6Address }) => Ipv6Address),
+  ];
+  return {
+    id: eni.NetworkInterfaceId ?? "",
+    vpcId: eni.VpcId ?? "",
+    subnetId: eni.SubnetId ?? "",
+    instanceId: eni.Attachment?.InstanceId,
+    sourceDestCheck: eni.SourceDestCheck ?? true,
+    addresses: addresses.filter((ip) => ip !== undefined).map(canonical),
+    securityGroups: (eni.Groups ?? []).map(({ GroupId }) => GroupId ?? ""),
+  };
+}
+
+function canonical(ip: string): string {
+  const parsed = tryParseIp(ip);
+  return parsed ? formatIp(parsed.family, parsed.value) : ip;
+}
+
+function tableOf({ RouteTableId, VpcId, Routes }: Ec2RouteTable): RouteTable {
+  return {
+    id: RouteTableId ?? "",
+    vpcId: VpcId ?? "",
+    routes: (Routes ?? []).flatMap(vpcRouteOf),
+  };
+}
+
+function vpcRouteOf(route: Route): VpcRoute[] {
+  const destination = route.DestinationCidrBlock ?? route.DestinationIpv6CidrBlock;
+  if (!destination) return [];
+  // A route to a network interface names the interface's instance, too.
+  const target = route.NetworkInterfaceId ?? route.GatewayId ?? route.NatGatewayId ??
+    route.TransitGatewayId ?? route.VpcPeeringConnectionId ?? route.EgressOnlyInternetGatewayId ??
+    route.LocalGatewayId ?? route.CarrierGatewayId ?? route.CoreNetworkArn ?? route.InstanceId;
+  return [{
+    destination: Cidr.parse(destination),
+    target: target ?? "an unknown target",
+    blackHole: route.State === "blackhole",
+  }];
+}

@@ -1,0 +1,196 @@
+/**
+ * What the routes are made of: the node's network interface and the route tables. Found at the start,
+ * looked at again now and then, and packets of containers let through that interface.
+ *
+ * @module
+ */
+import { getLogger } from "@logtape/logtape";
+import { ConfigError } from "../../subnet/config.ts";
+import { advice, Ec2Fault } from "./faults.ts";
+import type { Ec2, Eni, RouteTable } from "./types.ts";
+
+const log = getLogger(["flanneld", "aws-vpc"]);
+
+/** Every so many looks one is at the network interface, too, and another at which table it is. */
+const LOOKS = 6;
+
+/** What tells the node's place. */
+export interface PlaceInput {
+  /** Undefined where the metadata service is off: then the address must be unique. */
+  instanceId: string | undefined;
+  /** An address of the node's network interface. */
+  ip: string;
+  /** Route tables that the config names; none: that of the interface's subnet. */
+  tableIds: readonly string[];
+}
+
+/** See the module. All calls throw {@linkcode Ec2Fault}. */
+export class Place {
+  #looks = 0;
+  /** The interface whose source/dest check we may not switch off. */
+  #refused = "";
+
+  private constructor(
+    readonly ec2: Ec2,
+    readonly input: PlaceInput,
+    private eni: Eni,
+    private siblings: number,
+    private tables: RouteTable[] = [],
+  ) {}
+
+  /**
+   * Finds it.
+   *
+   * @throws {ConfigError} where a table that the config names is not there, or of another VPC
+   */
+  static async find(ec2: Ec2, input: PlaceInput): Promise<Place> {
+    const { eni, siblings } = await findEni(ec2, input);
+    log.info("Found {eni} that has {ip} IP address.", { eni: eni.id, ip: input.ip });
+    const place = new Place(ec2, input, eni, siblings);
+    await place.#letForeignThrough();
+    place.tables = await tellTables(ec2, eni, input.tableIds);
+    return place;
+  }
+
+  get eniId(): string {
+    return this.eni.id;
+  }
+
+  /** The tables as they are now; two calls at most, and one at most times. */
+  async look(): Promise<RouteTable[]> {
+    const look = this.#looks++;
+    if (look === 0) return this.tables;
+    if (look % LOOKS === LOOKS / 2) await this.#lookAtEni();
+    // Once it is refused, a look of its own, so that each makes two calls at most.
+    if (look % LOOKS === 1 && this.#refused === this.eni.id) await this.#letForeignThrough();
+    if (look % LOOKS === 0 && this.input.tableIds.length === 0) {
+      this.tables = await this.#tableNow();
+    } else {
+      this.tables = await this.ec2.tables(this.tables.map(({ id }) => id));
+    }
+    return this.tables;
+  }
+
+  /** The tables after something that was not expected of them. */
+  async lookAgain(): Promise<RouteTable[]> {
+    return this.tables = await this.ec2.tables(this.tables.map(({ id }) => id));
+  }
+
+  /** The address may have moved to another interface, and the check been switched on. */
+  async #lookAtEni(): Promise<void> {
+    const { eni, siblings } = await findEni(this.ec2, this.input);
+    if (eni.id !== this.eni.id) {
+      log.warn("{ip} has moved from {was} to {eni}", {
+        ip: this.input.ip,
+        was: this.eni.id,
+        eni: eni.id,
+      });
+    }
+    this.eni = eni;
+    this.siblings = siblings;
+    if (this.#refused !== eni.id) await this.#letForeignThrough();
+  }
+
+  /** The subnet may have been given another table. */
+  async #tableNow(): Promise<RouteTable[]> {
+    const table = await tableOf(this.ec2, this.eni);
+    if (table.id !== this.tables[0].id) {
+      log.warn("{subnet} is routed by {table} now, no longer by {was}", {
+        subnet: this.eni.subnetId,
+        table: table.id,
+        was: this.tables[0].id,
+      });
+    }
+    return [table];
+  }
+
+  /** Switches the source/dest check off where it is on; warns, once, where that is refused. */
+  async #letForeignThrough(): Promise<void> {
+    const { id, sourceDestCheck, instanceId } = this.eni;
+    if (!sourceDestCheck) return;
+    // EC2 takes an instance's attribute only where there is one interface that it can be of.
+    const target = instanceId !== undefined && this.siblings === 0 ? { instanceId } : { eniId: id };
+    try {
+      await this.ec2.forwardForeign(target);
+      this.#refused = "";
+      log.info("Disabled SourceDestCheck on {id}", { id });
+    } catch (error) {
+      if (!(error instanceof Ec2Fault) || error.kind !== "unauthorized") throw error;
+      if (this.#refused === id) return;
+      this.#refused = id;
+      log.warn("failed to disable SourceDestCheck on {id}: {reason}, or switch it off by hand", {
+        id,
+        reason: advice(error),
+      });
+    }
+  }
+}
+
+/** The network interface that holds the address, and how many more its instance has. */
+export async function findEni(
+  ec2: Ec2,
+  { instanceId, ip }: Pick<PlaceInput, "instanceId" | "ip">,
+): Promise<{ eni: Eni; siblings: number }> {
+  const there = instanceId === undefined
+    ? await ec2.enisWithAddress(ip)
+    : await ec2.enisOfInstance(instanceId);
+  const holders = there.filter(({ addresses }) => addresses.includes(ip));
+  if (holders.length === 1) return { eni: holders[0], siblings: there.length - 1 };
+  throw new Ec2Fault(
+    "refused",
+    "DescribeNetworkInterfaces",
+    "NoInterface",
+    instanceId === undefined
+      ? `${holders.length} network interfaces of this region have the address ${ip}: switch the ` +
+        "instance metadata service on, so that the instance is known"
+      : `no network interface of ${instanceId} has the address ${ip}: name the interface that has ` +
+        "one of the VPC's addresses with --iface",
+  );
+}
+
+/** The route table of a network interface's subnet: its own, or the VPC's main one. */
+export async function tableOf(ec2: Ec2, { subnetId, vpcId }: Eni): Promise<RouteTable> {
+  const table = await ec2.tableOfSubnet(subnetId) ?? await ec2.mainTable(vpcId);
+  if (table) return table;
+  const message = `${vpcId} has no main route table: name one by Backend.RouteTableID`;
+  throw new Ec2Fault("refused", "DescribeRouteTables", "NoTable", message);
+}
+
+async function tellTables(
+  ec2: Ec2,
+  eni: Eni,
+  tableIds: readonly string[],
+): Promise<RouteTable[]> {
+  log.info("Route table configured: {configured}", { configured: tableIds.length > 0 });
+  if (tableIds.length === 0) {
+    const table = await tableOf(ec2, eni);
+    log.info("Found route table {table}.", { table: table.id });
+    return [table];
+  }
+  log.info("RouteTableID configured as {kind}: {ids}", {
+    kind: tableIds.length > 1 ? "array" : "string",
+    ids: tableIds.join(", "),
+  });
+  return await namedTables(ec2, eni, tableIds);
+}
+
+/** The tables that the config names. @throws {ConfigError} see {@linkcode Place.find} */
+export async function namedTables(
+  ec2: Ec2,
+  { vpcId }: Eni,
+  tableIds: readonly string[],
+): Promise<RouteTable[]> {
+  let tables: RouteTable[];
+  try {
+    tables = await ec2.tables(tableIds);
+  } catch (error) {
+    if (!(error instanceof Ec2Fault)) throw error;
+    if (!error.is("InvalidRouteTableID.NotFound", "InvalidRouteTableId.Malformed")) throw error;
+    throw new ConfigError(`Backend.RouteTableID: ${error.message}`);
+  }
+  const stray = tables.find((table) => table.vpcId !== vpcId);
+  if (stray === undefined) return tables;
+  throw new ConfigError(
+    `Backend.RouteTableID: ${stray.id} is of ${stray.vpcId}, this node is in ${vpcId}`,
+  );
+}

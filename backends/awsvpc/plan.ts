@@ -1,0 +1,138 @@
+/**
+ * Which routes a table should get, keep and lose: desired against actual, as values.
+ *
+ * @module
+ */
+import type { Cidr } from "../../subnet/cidr.ts";
+import type { Lease } from "../../subnet/types.ts";
+import type { Eni, RouteTable, VpcRoute } from "./types.ts";
+
+/** What should be. */
+export interface Desired {
+  /** The node's network interface. */
+  eniId: string;
+  /** Our lease's subnets. */
+  subnets: readonly Cidr[];
+  /** The overlay's networks: nothing outside of them is looked at. */
+  networks: readonly OverlayNetwork[];
+  /** Subnets that peers have leased, as text. */
+  leased: ReadonlySet<string>;
+}
+
+/** One family's half of the overlay network. */
+export interface OverlayNetwork {
+  network: Cidr;
+  /** Prefix length of the subnets. */
+  subnetLength: number;
+}
+
+/** Why a route is removed. */
+export type RemovalReason = "black hole" | "former subnet of this node" | "its lease has ended";
+
+/** One call to make. */
+export type RouteChange =
+  | { kind: "create"; tableId: string; destination: Cidr }
+  | { kind: "replace"; tableId: string; destination: Cidr; was: string }
+  | { kind: "delete"; tableId: string; destination: Cidr; was: string; reason: RemovalReason };
+
+/** A route that is in the way and not ours to replace. */
+export interface Conflict {
+  tableId: string;
+  route: VpcRoute;
+}
+
+/** What to do about one table. */
+export interface Plan {
+  changes: RouteChange[];
+  conflicts: Conflict[];
+}
+
+/** What makes `table` as desired. Removals come first: they make room for what is added. */
+export function planTable(table: RouteTable, desired: Desired): Plan {
+  const own = new Set(desired.subnets.map(String));
+  const removals = table.routes.flatMap((route): RouteChange[] => {
+    if (own.has(`${route.destination}`)) return [];
+    const reason = removalReason(route, desired);
+    if (reason === undefined) return [];
+    const { destination, target: was } = route;
+    return [{ kind: "delete", tableId: table.id, destination, was, reason }];
+  });
+  const conflicts: Conflict[] = [];
+  const additions = desired.subnets.flatMap((destination): RouteChange[] => {
+    const route = table.routes.find((route) => route.destination.equals(destination));
+    if (route === undefined) return [{ kind: "create", tableId: table.id, destination }];
+    if (route.target === desired.eniId) return [];
+    if (!route.blackHole && !isEni(route.target)) {
+      conflicts.push({ tableId: table.id, route });
+      return [];
+    }
+    return [{ kind: "replace", tableId: table.id, destination, was: route.target }];
+  });
+  return { changes: [...removals, ...additions], conflicts };
+}
+
+/** Only routes in the overlay's networks; of those, what packets can't follow or what was ours. */
+function removalReason(route: VpcRoute, desired: Desired): RemovalReason | undefined {
+  const overlay = desired.networks.find(({ network }) => network.contains(route.destination));
+  if (overlay === undefined) return undefined;
+  if (route.blackHole) return "black hole";
+  const former = route.target === desired.eniId &&
+    route.destination.length === overlay.subnetLength &&
+    !desired.leased.has(`${route.destination}`);
+  return former ? "former subnet of this node" : undefined;
+}
+
+/** Whether a route leads to a network interface: only such a one can be a node's. */
+export function isEni(target: string): boolean {
+  return target.startsWith("eni-");
+}
+
+/** A route whose lease has ended. */
+export interface EndedRoute {
+  tableId: string;
+  route: VpcRoute;
+  lease: Lease;
+}
+
+/** The routes in `tables` for leases that have ended, by their subnets as text. */
+export function endedRoutes(
+  tables: readonly RouteTable[],
+  ended: ReadonlyMap<string, Lease>,
+): EndedRoute[] {
+  return tables.flatMap(({ id, routes }) =>
+    routes.flatMap((route): EndedRoute[] => {
+      const lease = ended.get(`${route.destination}`);
+      const live = lease !== undefined && !route.blackHole && isEni(route.target);
+      return live ? [{ tableId: id, route, lease }] : [];
+    })
+  );
+}
+
+/**
+ * The removals of ended leases' routes that still lead to the node that had the lease, which is told
+ * by the address that it announced. One that leads elsewhere is a new owner's.
+ */
+export function planEnded(routes: readonly EndedRoute[], enis: readonly Eni[]): RouteChange[] {
+  return routes.flatMap(({ tableId, route, lease: { attrs } }): RouteChange[] => {
+    const eni = enis.find(({ id }) => id === route.target);
+    const former = [attrs.publicIP, attrs.publicIPv6].some((ip) =>
+      ip !== null && eni?.addresses.includes(ip)
+    );
+    if (!former) return [];
+    const { destination, target: was } = route;
+    return [{ kind: "delete", tableId, destination, was, reason: "its lease has ended" }];
+  });
+}
+
+/** The networks that overlap one of the VPC's own, whose local routes win or refuse ours. */
+export function overlapsVpc(
+  table: RouteTable,
+  networks: readonly OverlayNetwork[],
+): { network: Cidr; local: Cidr } | undefined {
+  for (const { destination: local, target } of table.routes) {
+    if (target !== "local") continue;
+    const found = networks.find(({ network }) => network.overlaps(local));
+    if (found) return { network: found.network, local };
+  }
+  return undefined;
+}

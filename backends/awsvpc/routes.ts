@@ -1,0 +1,233 @@
+/**
+ * Keeps the VPC's route tables as our lease wants them: when to look, and what to do after a fault.
+ *
+ * Calls to EC2 are few, since they are counted for the whole account. The tables are read at an
+ * interval and after lease events; a lease event is looked after by a few of the nodes only
+ * ({@linkcode turnOf}). EC2 has no conditional delete, so two nodes may remove the same route, which
+ * does no harm, and one may in a rare case remove what a new owner has just replaced: the owner looks
+ * again soon after it has set its route.
+ *
+ * @module
+ */
+import { getLogger } from "@logtape/logtape";
+import type { Cidr } from "../../subnet/cidr.ts";
+import type { NetworkConfig } from "../../subnet/config.ts";
+import type { Lease } from "../../subnet/types.ts";
+import type { Outside } from "../types.ts";
+import type { Clock } from "./clock.ts";
+import { advice, Ec2Fault } from "./faults.ts";
+import { Place } from "./place.ts";
+import { overlapsVpc, type OverlayNetwork } from "./plan.ts";
+import { reconcile, type Wanted } from "./reconcile.ts";
+import { turnOf } from "./turns.ts";
+import type { Ec2, RouteTable, Where } from "./types.ts";
+
+const log = getLogger(["flanneld", "aws-vpc"]);
+
+/** Milliseconds between checks, with up to a tenth more at random. */
+const INTERVAL = 300_000;
+/** Milliseconds after a lease event at which the first, second and third node look; more do not. */
+const TURNS = [500, 5_000, 15_000];
+/** Milliseconds between two checks for lease events. */
+const EVENT_GAP = 10_000;
+/** Lease events of one batch whose turns are counted; after more the node looks anyway. */
+const MOST_EVENTS = 256;
+/** Milliseconds after a route was set at which it is looked at again, and as much more at random. */
+const CONFIRM = 20_000;
+/** Milliseconds before the next attempt after a failure: the first, doubled up to the last. */
+const FIRST_RETRY = 1_000;
+const LAST_RETRY = 60_000;
+
+/** What the routes are for. */
+export interface VpcRoutesInput {
+  network: NetworkConfig;
+  lease: Lease;
+  /** Route tables that the config names; none: that of the node's VPC subnet. */
+  tableIds: readonly string[];
+  /** An address of the node's network interface. */
+  ip: string;
+}
+
+/** What the reconciler uses; the real things, or stand-ins in a test. */
+export interface Surroundings {
+  /** @throws {Ec2Fault} */
+  where(): Promise<Where>;
+  ec2(region: string): Ec2;
+  clock: Clock;
+}
+
+/** See the module. */
+export class VpcRoutes implements Outside {
+  readonly #input: VpcRoutesInput;
+  readonly #around: Surroundings;
+  readonly #networks: OverlayNetwork[];
+  readonly #subnets: Cidr[];
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #firstPeers = Promise.withResolvers<void>();
+  #peers: ReadonlyMap<string, Lease> = new Map();
+  /** Leases that have ended and whose routes were not looked for since, by subnet. */
+  readonly #ended = new Map<string, Lease>();
+  #place: Place | undefined;
+  #failures = 0;
+  /** The fault that was told last; empty where all is well. */
+  #told = "";
+  #eventCheckAt = -Infinity;
+  #dueAt = 0;
+  /** Ends the wait for {@link #dueAt}, which was moved. */
+  #moved = new AbortController();
+
+  constructor(input: VpcRoutesInput, around: Surroundings) {
+    const { network, lease } = input;
+    this.#input = input;
+    this.#around = around;
+    this.#networks = [network.ipv4, network.ipv6].filter((half) => half !== null);
+    this.#subnets = [lease.subnet, lease.ipv6Subnet].filter((subnet) => subnet !== null);
+  }
+
+  get ready(): Promise<void> {
+    return this.#ready.promise;
+  }
+
+  want(peers: ReadonlyMap<string, Lease>): void {
+    const changed = this.#takeNote(peers);
+    this.#firstPeers.resolve();
+    this.#lookAfter(changed);
+  }
+
+  async keep(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#around;
+    signal.addEventListener("abort", () => this.#firstPeers.resolve(), { once: true });
+    await this.#firstPeers.promise;
+    this.#dueAt = clock.now();
+    while (!signal.aborted) {
+      const left = this.#dueAt - clock.now();
+      if (left <= 0) {
+        this.#dueAt = Infinity;
+        const pause = await this.#attempt();
+        // Meanwhile a lease event may have asked for a check.
+        this.#dueAt = Math.min(this.#dueAt, clock.now() + pause);
+        continue;
+      }
+      this.#moved = new AbortController();
+      await clock.sleep(left, AbortSignal.any([signal, this.#moved.signal]));
+    }
+  }
+
+  /** Takes the peers. @returns the subnets of which there is another lease now, or none */
+  #takeNote(peers: ReadonlyMap<string, Lease>): string[] {
+    const before = this.#peers;
+    this.#peers = peers;
+    const gone = [...before.values()].filter(({ key }) => !peers.has(key));
+    const come = [...peers.values()].filter((lease) => before.get(lease.key) !== lease);
+    for (const lease of gone) {
+      for (const subnet of subnetsOf(lease)) this.#ended.set(subnet, lease);
+    }
+    for (const subnet of [...come.flatMap(subnetsOf), ...this.#subnets.map(String)]) {
+      this.#ended.delete(subnet);
+    }
+    return [...gone, ...come].flatMap(subnetsOf);
+  }
+
+  /** Checks sooner where it is our turn for one of these subnets. */
+  #lookAfter(subnets: readonly string[]): void {
+    if (this.#place === undefined || this.#failures > 0 || subnets.length === 0) return;
+    const delay = TURNS[this.#firstTurn(subnets)];
+    if (delay === undefined) return;
+    const soon = this.#around.clock.now() + delay * (1 + Math.random());
+    const at = Math.max(soon, this.#eventCheckAt + EVENT_GAP);
+    if (at >= this.#dueAt) return;
+    this.#eventCheckAt = at;
+    this.#dueAt = at;
+    this.#moved.abort();
+  }
+
+  #firstTurn(subnets: readonly string[]): number {
+    if (subnets.length > MOST_EVENTS) return 0;
+    const others = [...this.#peers.values()].map((peer) => subnetsOf(peer)[0]);
+    return turnOf(subnets, `${this.#subnets[0]}`, others);
+  }
+
+  /** One attempt to make all right. @returns milliseconds until the next */
+  async #attempt(): Promise<number> {
+    try {
+      const set = await this.#check();
+      if (this.#told !== "") log.info("The VPC's routes are as they should be again");
+      this.#told = "";
+      this.#failures = 0;
+      this.#ready.resolve();
+      return set ? CONFIRM * (1 + Math.random()) : INTERVAL * (1 + Math.random() / 10);
+    } catch (error) {
+      if (!(error instanceof Ec2Fault)) throw error;
+      this.#tell(error);
+      const pause = Math.min(LAST_RETRY, FIRST_RETRY * 2 ** Math.min(this.#failures++, 20));
+      return pause * (0.5 + Math.random());
+    }
+  }
+
+  /** Each fault is told once, until another comes or all is well. */
+  #tell(fault: Ec2Fault): void {
+    const { kind, action, code } = fault;
+    const state = kind === "throttled" ? kind : `${kind} ${action} ${code}`;
+    if (state === this.#told) return;
+    this.#told = state;
+    const line = "{reason}; trying again until it works";
+    if (kind === "throttled") log.warn(line, { reason: advice(fault) });
+    else log.error(line, { reason: advice(fault) });
+  }
+
+  async #check(): Promise<boolean> {
+    const place = this.#place ?? await this.#findPlace();
+    const tables = await this.#look(place);
+    const looked = [...this.#ended];
+    const set = await reconcile(place, tables, this.#wanted(place));
+    for (const [subnet, lease] of looked) {
+      if (this.#ended.get(subnet) === lease) this.#ended.delete(subnet);
+    }
+    return set;
+  }
+
+  async #findPlace(): Promise<Place> {
+    const { ip, tableIds } = this.#input;
+    const { region, instanceId } = await this.#around.where();
+    return await Place.find(this.#around.ec2(region), { ip, tableIds, instanceId });
+  }
+
+  /** The tables; the place is known from the first look on, and found anew where a table is gone. */
+  async #look(place: Place): Promise<RouteTable[]> {
+    try {
+      const tables = await place.look();
+      if (this.#place === undefined) this.#warnOfOverlap(tables);
+      this.#place = place;
+      return tables;
+    } catch (error) {
+      if (error instanceof Ec2Fault && error.is("InvalidRouteTableID.NotFound")) {
+        this.#place = undefined;
+      }
+      throw error;
+    }
+  }
+
+  #wanted(place: Place): Wanted {
+    return {
+      eniId: place.eniId,
+      subnets: this.#subnets,
+      networks: this.#networks,
+      leased: new Set([...this.#peers.values()].flatMap(subnetsOf)),
+      ended: this.#ended,
+    };
+  }
+
+  #warnOfOverlap(tables: readonly RouteTable[]): void {
+    const overlap = tables.map((table) => overlapsVpc(table, this.#networks)).find(Boolean);
+    if (!overlap) return;
+    log.warn(
+      "The network {network} overlaps {local}, which is the VPC's own: EC2 takes no routes there; " +
+        "choose a Network outside of the VPC",
+      { network: `${overlap.network}`, local: `${overlap.local}` },
+    );
+  }
+}
+
+function subnetsOf({ subnet, ipv6Subnet }: Lease): string[] {
+  return [subnet, ipv6Subnet].filter((each) => each !== null).map(String);
+}

@@ -1,0 +1,35 @@
+import assert from "node:assert/strict";
+import { create, validate } from "./awsvpc.ts";
+import { input, lease } from "./testing.ts";
+
+Deno.test("RouteTableID is a text or an array of texts", () => {
+  for (const id of ["rtb-6f23030a", ["rtb-6f23030a", "rtb-0123456789abcdef0"], "", null]) {
+    validate(input({ Type: "aws-vpc", RouteTableID: id }).network);
+  }
+  const refused = [
+    [7, /^Backend\.RouteTableID: 7 is not a text or an array of texts$/],
+    [["rtb-1", 7], /^Backend\.RouteTableID: \["rtb-1",7\] is not/],
+    ["main", /^Backend\.RouteTableID: "main" is not a route table's id like "rtb-6f23030a"$/],
+  ] as const;
+  for (const [id, message] of refused) {
+    const { network } = input({ Type: "aws-vpc", routetableid: id });
+    assert.throws(() => validate(network), { name: "ConfigError", message });
+  }
+});
+
+Deno.test("the kernel needs nothing, the MTU is the interface's", () => {
+  const backend = create(input({ Type: "aws-vpc", RouteTableID: "rtb-6f23030a" }));
+  const flannel = lease("10.1.1.0/24", { publicIP: "192.0.2.11" });
+  const other = lease("10.1.2.0/24", { publicIP: "192.0.2.12", backendType: "vxlan" });
+  const { kernel, skipped } = backend.state(flannel, [flannel, other]);
+  assert.deepEqual(kernel.routes, []);
+  assert.deepEqual(skipped, [{
+    key: "10.1.2.0-24",
+    reason: `its backend is "vxlan", ours is aws-vpc`,
+  }]);
+  assert.equal(backend.mtu, 1500);
+  assert.equal(
+    backend.summary,
+    'Backend configured as: {"Type":"aws-vpc","RouteTableID":"rtb-6f23030a"}',
+  );
+});

@@ -1,0 +1,53 @@
+/**
+ * `flanneld doctor`: what a backend needs of its surroundings, and what to mend.
+ *
+ * @module
+ */
+import { tableIdsOf } from "../backends/awsvpc.ts";
+import type { Finding } from "../backends/awsvpc/doctor.ts";
+import { parseNetworkConfig } from "../subnet/config.ts";
+import type { Settings } from "./parse.ts";
+import { Store } from "./store.ts";
+
+/**
+ * Runs `doctor aws-vpc`. Returns the exit status: 1 where something is broken.
+ *
+ * @throws Error of one line where the store has no valid network config
+ */
+export async function doctorAwsVpc(settings: Settings): Promise<number> {
+  const { examine } = await import("../backends/awsvpc/doctor.ts");
+  const network = await storedNetwork(settings);
+  const patient = { network, tableIds: tableIdsOf(network), addresses: ownAddresses() };
+  const counts = { ok: 0, note: 0, broken: 0 };
+  for await (const finding of examine(patient)) {
+    counts[finding.verdict]++;
+    console.log(text(finding));
+  }
+  console.log(`${counts.ok} ok, ${counts.note} to note, ${counts.broken} broken`);
+  return counts.broken > 0 ? 1 : 0;
+}
+
+async function storedNetwork(settings: Settings) {
+  using store = new Store(settings);
+  const config = await store.config();
+  if (config !== undefined) return parseNetworkConfig(config);
+  throw new Error(
+    `etcd has no network config at ${store.configKey}: write one by flanneld config set`,
+  );
+}
+
+/** Addresses of this node's interfaces that peers may reach, with their MTU. */
+function ownAddresses(): Map<string, number> {
+  const reachable = Deno.networkInterfaces().filter(({ name, address }) =>
+    name !== "lo" && !/^(169\.254\.|fe80:)/.test(address)
+  );
+  return new Map(reachable.map(({ name, address }) => [
+    address,
+    Number(Deno.readTextFileSync(`/sys/class/net/${name}/mtu`)),
+  ]));
+}
+
+function text({ verdict, check, detail, fix }: Finding): string {
+  const line = `${verdict.padEnd(6)}  ${check}: ${detail}`;
+  return fix === undefined ? line : `${line}\n        fix: ${fix}`;
+}

@@ -1,0 +1,207 @@
+/**
+ * The commands of the plugin: each reads the config and the node's lease, and has the delegate, or
+ * our own bridge, do the work.
+ *
+ * @module
+ */
+import { type DelegateConf, makeDelegate } from "./delegate.ts";
+import { CniError, CODES } from "./errors.ts";
+import type { CniCommand, Invocation } from "./invocation.ts";
+import { type JsonObject, type NetConf, VALID_ATTACHMENTS } from "./netconf.ts";
+import type { OwnBridge } from "./own_bridge.ts";
+import { findPlugin, requirePlugin, runPlugin } from "./plugins.ts";
+import { withGateways } from "./result.ts";
+import { type Saved, Store } from "./store.ts";
+import { loadSubnetEnv } from "./subnet_env.ts";
+
+/** The delegate that our own bridge stands in for. */
+const BRIDGE = "bridge";
+
+/** One call for one network. */
+export class Plugin {
+  readonly #store: Store;
+
+  /** @param libraryPath of the data plane, for our own bridge */
+  constructor(
+    readonly invocation: Invocation,
+    readonly netconf: NetConf,
+    readonly libraryPath: string,
+  ) {
+    this.#store = new Store(netconf.dataDir);
+  }
+
+  /**
+   * Carries the call out.
+   *
+   * @returns what goes to standard output; undefined for nothing
+   * @throws {CniError | Error}
+   */
+  async run(): Promise<JsonObject | undefined> {
+    switch (this.invocation.command) {
+      case "ADD":
+        return await this.#add();
+      case "DEL":
+        await this.#del();
+        break;
+      case "CHECK":
+        await this.#check();
+        break;
+      case "GC":
+        await this.#collect();
+        break;
+      case "STATUS":
+        await this.#status();
+    }
+    return undefined;
+  }
+
+  async #add(): Promise<JsonObject | undefined> {
+    const { invocation: { containerId, ifname }, netconf } = this;
+    const conf = makeDelegate(netconf, loadSubnetEnv(netconf.subnetFile));
+    const own = this.#isOwn(conf);
+    // Not found is told before anything is written.
+    if (!own) requirePlugin(conf.type, this.invocation.path);
+    const before = this.#store.load(containerId, ifname);
+    const keep = this.#store.save(containerId, ifname, own, conf);
+    try {
+      if (!own) return await this.#delegate("ADD", conf, {}, keep);
+      const bridge = await this.#ownBridge(conf);
+      keep();
+      return await bridge.add();
+    } catch (error) {
+      // One that was there before this call stays, with what it holds.
+      if (before === undefined) await this.#undo(own);
+      throw error;
+    }
+  }
+
+  /** After an ADD that failed: the delegate is asked for DEL (SPEC.md, section 4). */
+  async #undo(own: boolean): Promise<void> {
+    const { containerId, ifname } = this.invocation;
+    const saved = this.#store.load(containerId, ifname);
+    // Our own bridge has taken back what it had made; what else is there is not its own.
+    if (own && saved) return this.#store.remove(saved);
+    try {
+      await this.#del();
+    } catch {
+      // The runtime's own DEL tries again.
+    }
+  }
+
+  async #del(): Promise<void> {
+    const { invocation: { containerId, ifname }, netconf: { prevResult } } = this;
+    const saved = this.#store.load(containerId, ifname);
+    // Never added, or removed before: as good as removed.
+    if (saved === undefined) return;
+    await this.#remove(saved, this.invocation, prevResult);
+  }
+
+  async #remove(saved: Saved, invocation: Invocation, prevResult?: JsonObject): Promise<void> {
+    const { conf } = saved;
+    if (saved.own || this.#isOwn(conf)) {
+      await (await this.#ownBridge(conf, invocation)).remove(!saved.own);
+    } else {
+      const more = prevResult === undefined ? {} : { prevResult };
+      await this.#delegate("DEL", conf, more, undefined, environmentOf(invocation));
+    }
+    this.#store.remove(saved);
+  }
+
+  async #check(): Promise<void> {
+    const { invocation: { containerId, ifname }, netconf: { prevResult, dataDir } } = this;
+    const saved = this.#store.load(containerId, ifname);
+    if (saved === undefined) {
+      throw new CniError(
+        CODES.unknownContainer,
+        `nothing is known in ${dataDir} of ${containerId} ${ifname}: it was not added, or deleted`,
+      );
+    }
+    if (saved.own) return await (await this.#ownBridge(saved.conf)).check(prevResult);
+    const more = prevResult === undefined ? {} : { prevResult: withGateways(prevResult) };
+    await this.#delegate("CHECK", saved.conf, more);
+  }
+
+  /** Removes what belongs to attachments that are no more; errors are told when all was tried. */
+  async #collect(): Promise<void> {
+    const { netconf: { validAttachments: valid, name } } = this;
+    const errors: unknown[] = [];
+    const attempt = async (work: () => Promise<void>) => {
+      try {
+        await work();
+      } catch (error) {
+        errors.push(error);
+      }
+    };
+    const isValid = ({ containerId, ifname }: Saved) =>
+      valid.some((item) =>
+        item.containerID === containerId && (ifname === undefined || item.ifname === ifname)
+      );
+    for (const saved of this.#store.list(name).filter((saved) => !isValid(saved))) {
+      const { containerId, ifname = "eth0" } = saved;
+      await attempt(() => this.#remove(saved, { ...this.invocation, containerId, ifname }));
+    }
+    await attempt(() => this.#collectDelegate());
+    if (errors.length === 0) return;
+    const told = errors.map((error) => CniError.from(error));
+    throw new CniError(told[0].code, told.map(({ message }) => message).join("; "));
+  }
+
+  async #collectDelegate(): Promise<void> {
+    const { netconf } = this;
+    const conf = makeDelegate(netconf, loadSubnetEnv(netconf.subnetFile));
+    const valid = netconf.validAttachments;
+    if (this.#isOwn(conf)) return await (await this.#ownBridge(conf)).collect(valid);
+    await this.#delegate("GC", conf, { [VALID_ATTACHMENTS]: valid });
+  }
+
+  async #status(): Promise<void> {
+    const { netconf } = this;
+    try {
+      const conf = makeDelegate(netconf, loadSubnetEnv(netconf.subnetFile));
+      if (this.#isOwn(conf)) await (await this.#ownBridge(conf)).status();
+      else await this.#delegate("STATUS", conf);
+    } catch (error) {
+      throw this.#unavailable(CniError.from(error));
+    }
+  }
+
+  /** The reason why ADD cannot be served; without a lease the containers there suffer, too. */
+  #unavailable(error: CniError): CniError {
+    const limited = error.code === CODES.tryAgainLater &&
+      this.#store.list(this.netconf.name).length > 0;
+    const code = limited ? CODES.limitedConnectivity : CODES.notAvailable;
+    return new CniError(code, error.message, error.details);
+  }
+
+  #isOwn({ type }: DelegateConf): boolean {
+    return type === BRIDGE && findPlugin(BRIDGE, this.invocation.path) === undefined;
+  }
+
+  /** Loaded where it is wanted only: it is no part of the way to a delegate. */
+  async #ownBridge(conf: DelegateConf, invocation = this.invocation): Promise<OwnBridge> {
+    const { OwnBridge } = await import("./own_bridge.ts");
+    return new OwnBridge(this.libraryPath, conf, invocation);
+  }
+
+  async #delegate(
+    command: CniCommand,
+    conf: DelegateConf,
+    more: JsonObject = {},
+    meanwhile?: () => void,
+    env?: Record<string, string>,
+  ): Promise<JsonObject | undefined> {
+    const program = requirePlugin(conf.type, this.invocation.path);
+    const call = { program, type: conf.type, command, config: { ...conf, ...more }, env };
+    return await runPlugin(call, this.invocation, meanwhile);
+  }
+}
+
+/** The variables of a call for a container that this process was not called for. */
+function environmentOf({ containerId, ifname, netns, args }: Invocation): Record<string, string> {
+  return {
+    CNI_CONTAINERID: containerId,
+    CNI_IFNAME: ifname,
+    CNI_NETNS: netns,
+    CNI_ARGS: args,
+  };
+}

@@ -1,0 +1,30 @@
+/**
+ * Texts as they cross the native library's edge.
+ *
+ * @module
+ */
+import type { Library } from "./symbols.ts";
+
+/** Reads an answer, `{"ok": …}` or `{"error": "…"}`, and frees it. */
+export function take<T>(library: Library, answer: Deno.PointerValue): T {
+  let text: string;
+  try {
+    text = Deno.UnsafePointerView.getCString(answered(answer ?? undefined));
+  } finally {
+    library.symbols.dp_free(answer);
+  }
+  const body = JSON.parse(text) as { ok: T } | { error: string };
+  if ("error" in body) throw new Error(body.error);
+  return body.ok;
+}
+
+/** What was given; nothing is an error. */
+export function answered<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error("the data plane gave no answer");
+  return value;
+}
+
+/** A text as the library takes it. */
+export function encode(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(text);
+}

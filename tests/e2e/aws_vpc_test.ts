@@ -1,0 +1,223 @@
+/** The agent with the aws-vpc backend: what it tells, the route it makes, and what it waits for. */
+import assert from "node:assert/strict";
+import {
+  AuthorizeSecurityGroupIngressCommand,
+  DescribeNetworkInterfacesCommand,
+} from "@aws-sdk/client-ec2";
+import { Aws, EC2_ERRORS, type Instance, Metadata, REGION, type Vpc } from "../lib/aws.ts";
+import { Cluster, networkConfig, type Node } from "../lib/cluster.ts";
+import { waitFor } from "../lib/netns.ts";
+import { eventually, flanneldCommand, runFlanneld } from "./support.ts";
+
+/** Hosts that are instances of one VPC subnet. */
+interface Cloud extends AsyncDisposable {
+  aws: Aws;
+  cluster: Cluster;
+  vpc: Vpc;
+  instances: Instance[];
+  env: Record<string, string>;
+}
+
+/** Makes it; agents have the instance's role, and find all but EC2's endpoint as on EC2. */
+async function cloud(label: string, nodes: number, backend = {}): Promise<Cloud> {
+  await using stack = new AsyncDisposableStack();
+  const aws = stack.use(await Aws.start());
+  const cluster = stack.use(
+    await Cluster.create({
+      label,
+      nodes,
+      network: networkConfig("ipv4", { Type: "aws-vpc", ...backend }),
+      mtu: 9001,
+    }),
+  );
+  const vpc = await aws.createVpc("192.168.0.0/16");
+  const subnet = await aws.createSubnet(vpc, "192.168.77.0/24");
+  const instances: Instance[] = [];
+  for (const { ns, ipv4 } of cluster.nodes) {
+    const instance = await aws.launch(subnet, { ip: ipv4! });
+    stack.use(await Metadata.start(instance, { ns }));
+    instances.push(instance);
+  }
+  const endpoint = await aws.proxy.serveIn(cluster.switch, "192.168.77.1");
+  const all = stack.move();
+  return {
+    aws,
+    cluster,
+    vpc,
+    instances,
+    env: { AWS_ENDPOINT_URL_EC2: endpoint },
+    [Symbol.asyncDispose]: () => all.disposeAsync(),
+  };
+}
+
+/** The log's lines without time and process. */
+function told(node: Node): string[] {
+  return node.agent!.lines.map((line) => line.replace(/^.*?\] /, ""));
+}
+
+/** Where each of these stands in the log, in this order. */
+function assertOrder(lines: string[], patterns: RegExp[]): void {
+  const places = patterns.map((pattern) => lines.findIndex((line) => pattern.test(line)));
+  assert.ok(
+    places.every((place) => place >= 0),
+    `${patterns[places.indexOf(-1)]}:\n${lines.join("\n")}`,
+  );
+  assert.deepEqual(places, places.toSorted((a, b) => a - b), lines.join("\n"));
+}
+
+Deno.test("two nodes: the lab's lines in the lab's order, a route each, gone with its lease", async () => {
+  await using world = await cloud("aws", 2);
+  const { aws, cluster, vpc, instances: [a, b], env } = world;
+  using _forbidden = aws.proxy.answer("ModifyInstanceAttribute", EC2_ERRORS.unauthorized);
+  await cluster.startAgents({ env });
+  const [nodeA, nodeB] = cluster.nodes;
+  const fileA = await nodeA.env();
+  assert.equal(fileA.FLANNEL_MTU, "9001");
+  const subnet = fileA.FLANNEL_SUBNET.replace(".1/", ".0/");
+  assertOrder(told(nodeA), [
+    /^Found network config - Backend type: aws-vpc$/,
+    /^Backend configured as: \{"Type":"aws-vpc"\}$/,
+    /^Allocated lease \(.*\) to current node \(192\.168\.77\.11\)/,
+    new RegExp(`^Found ${a.eniId} that has 192\\.168\\.77\\.11 IP address\\.$`),
+    new RegExp(
+      `^failed to disable SourceDestCheck on ${a.eniId}: UnauthorizedOperation: You are not ` +
+        "authorized to perform this operation\\. status code: 403, request id: ",
+    ),
+    /^Route table configured: false$/,
+    new RegExp(`^Found route table ${vpc.mainTableId}\\.$`),
+    new RegExp(`^Route added to table ${vpc.mainTableId}: ${subnet} - ${a.eniId}\\.$`),
+    /^Wrote subnet file to /,
+    /^Running backend\.$/,
+  ]);
+  const fileB = await nodeB.env();
+  const expected = [
+    { destination: subnet, target: a.eniId, state: "active" },
+    { destination: fileB.FLANNEL_SUBNET.replace(".1/", ".0/"), target: b.eniId, state: "active" },
+  ].sort((one, other) => one.destination < other.destination ? -1 : 1);
+  assert.deepEqual(await aws.routes(vpc.mainTableId), expected);
+
+  nodeA.agent!.kill("SIGKILL");
+  await nodeA.agent!.status;
+  const subnetFile = `--subnet-file=${nodeA.subnetFile}`;
+  const { code, stderr } = await runFlanneld(
+    nodeA,
+    "cleanup",
+    "--lease",
+    ...cluster.etcdArgs(),
+    subnetFile,
+  );
+  assert.equal(code, 0, stderr);
+  await eventually(async () => {
+    const routes = await aws.routes(vpc.mainTableId);
+    assert.deepEqual(routes.map(({ target }) => target), [b.eniId]);
+  }, { limitMs: 60_000 });
+});
+
+Deno.test("a node without the right to make its route is not ready until it gets it", async () => {
+  await using world = await cloud("aws403", 1);
+  const { aws, cluster: { nodes: [node] }, vpc, instances: [{ eniId }], env } = world;
+  using forbidden = aws.proxy.answer("CreateRoute", EC2_ERRORS.unauthorized);
+  const agent = node.startAgent({ env });
+  await agent.waitForLine(
+    /allow ec2:CreateRoute in the IAM policy of this instance's role/,
+    60_000,
+  );
+  assert.equal((await node.health("/readyz")).status, 503);
+  await assert.rejects(Deno.stat(node.subnetFile), Deno.errors.NotFound);
+
+  forbidden[Symbol.dispose]();
+  await node.waitReady(60_000);
+  assert.deepEqual((await aws.routes(vpc.mainTableId)).map(({ target }) => target), [eniId]);
+  const refusals = told(node).filter((line) => line.includes("ec2:CreateRoute"));
+  assert.equal(refusals.length, 1);
+});
+
+Deno.test("a route table that is not there ends the agent with one line", async () => {
+  await using world = await cloud("awstable", 1, { RouteTableID: "rtb-0123456789abcdef0" });
+  const { cluster: { nodes: [node] }, env } = world;
+  const agent = node.startAgent({ env });
+  await waitFor(() => agent.ended, { limitMs: 60_000 });
+  const { code } = await agent.status;
+  assert.equal(code, 1);
+  assert.match(agent.lines.at(-1)!, /^flanneld: Backend\.RouteTableID: .*rtb-0123456789abcdef0/);
+});
+
+Deno.test("off EC2 it says so and goes on asking", async () => {
+  await using cluster = await Cluster.create({
+    label: "awsoff",
+    nodes: 1,
+    network: networkConfig("ipv4", { Type: "aws-vpc" }),
+  });
+  // Nobody listens there.
+  const env = { AWS_EC2_METADATA_SERVICE_ENDPOINT: "http://127.0.0.1:9", AWS_REGION: REGION };
+  const agent = cluster.node(0).startAgent({ env });
+  await agent.waitForLine(
+    /the instance metadata service does not answer .* aws-vpc runs on EC2/,
+    60_000,
+  );
+  agent.kill("SIGTERM");
+  assert.equal((await agent.status).code, 0);
+});
+
+Deno.test("doctor says what is broken and how to mend it, and then that all is well", async () => {
+  await using world = await cloud("awsdoctor", 1);
+  const { aws, cluster, vpc, instances: [{ eniId, instanceId }], env } = world;
+  const [node] = cluster.nodes;
+  const doctor = async () => {
+    const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+    const [command, ...args] = flanneldCommand();
+    const all = [...variables, command, ...args, "doctor", "aws-vpc", ...cluster.etcdArgs()];
+    const { code, stdout, stderr } = await node.ns.exec("env", ...all);
+    assert.equal(stderr, "");
+    return { code, lines: stdout.trim().split("\n") };
+  };
+  const { NetworkInterfaces: [{ Groups: [{ GroupId }] = [{}] }] = [{}] } = await aws.client.send(
+    new DescribeNetworkInterfacesCommand({ NetworkInterfaceIds: [eniId] }),
+  );
+
+  const forbidden = ["CreateRoute", "ModifyInstanceAttribute"].map((action) =>
+    aws.proxy.answer(action, EC2_ERRORS.unauthorized)
+  );
+  const sick = await doctor();
+  const refused = "UnauthorizedOperation: You are not authorized to perform this operation\\. .*";
+  for (
+    const line of [
+      new RegExp(`^ok      instance: ${instanceId}, in ${REGION}$`),
+      new RegExp(`^ok      network interface: ${eniId} has ${node.ipv4}$`),
+      /^ok {6}ReplaceRoute: allowed$/,
+      new RegExp(`^broken  CreateRoute: ${refused}$`),
+      /^ {8}fix: allow ec2:CreateRoute in the IAM policy of this instance's role$/,
+      new RegExp(`^note    ModifyInstanceAttribute: ${refused}$`),
+      new RegExp(`^broken  source/dest check: on, so that ${eniId} drops packets of containers`),
+      new RegExp(
+        `^ {8}fix: aws ec2 modify-network-interface-attribute .* ${eniId} --no-source-dest`,
+      ),
+      new RegExp(`^ok      route table ${vpc.mainTableId}: leads no subnet here yet$`),
+      new RegExp(`^broken  security groups ${GroupId}: admit nothing from 10\\.1\\.0\\.0/16$`),
+      new RegExp(
+        `^ {8}fix: aws ec2 authorize-security-group-ingress --group-id ${GroupId} .*10\\.1\\.0`,
+      ),
+      /^ok {6}MTU: 9001$/,
+      /^\d+ ok, \d+ to note, 3 broken$/,
+    ]
+  ) {
+    assert.ok(sick.lines.some((each) => line.test(each)), `${line}:\n${sick.lines.join("\n")}`);
+  }
+  assert.equal(sick.code, 1);
+  assert.deepEqual(await aws.routes(vpc.mainTableId), [], "it changes nothing");
+
+  for (const rule of forbidden) rule[Symbol.dispose]();
+  await aws.client.send(
+    new AuthorizeSecurityGroupIngressCommand({
+      GroupId,
+      IpPermissions: [{ IpProtocol: "-1", IpRanges: [{ CidrIp: "10.1.0.0/16" }] }],
+    }),
+  );
+  node.startAgent({ env });
+  await node.waitReady(60_000);
+  const well = await doctor();
+  assert.equal(well.code, 0, well.lines.join("\n"));
+  assert.match(well.lines.at(-1)!, / 0 broken$/);
+  assert.ok(well.lines.some((line) => line === `ok      source/dest check: off on ${eniId}`));
+  assert.ok(well.lines.some((line) => /leads 10\.1\.\d+\.0\/24 here$/.test(line)));
+});

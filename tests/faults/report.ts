@@ -1,0 +1,216 @@
+/**
+ * The report: what a run found as JSON, and one or two of these as tables in Markdown.
+ *
+ * @module
+ */
+import { FAULTS } from "./catalogue.ts";
+import type { Fault } from "./fault.ts";
+import type { LabOptions } from "./lab.ts";
+import type { StepResult } from "./runner.ts";
+
+/** What a run found. */
+export interface RunReport {
+  /** The command without the program that runs it. */
+  command: string;
+  date: string;
+  seed: number;
+  minutes: number;
+  options: LabOptions;
+  alone: StepResult[];
+  mix: StepResult[];
+  /** Packets lost outside of all steps. */
+  lostBetween: number;
+  packetsSent: number;
+  /** Changes of leases in etcd's history, and why it has a hole; empty where it has none. */
+  leaseChanges: number;
+  historyGap: string;
+  /** What was left in the kernel after all agents were stopped and cleaned up. */
+  leftovers: string[];
+}
+
+/** Whether nothing is wrong that must not be. */
+export function isClean(report: RunReport): boolean {
+  const steps = [...report.alone, ...report.mix];
+  return report.lostBetween === 0 && report.leftovers.length === 0 && report.historyGap === "" &&
+    steps.every((step) => stepFailures(step).length === 0);
+}
+
+/** What a step shows that must not be, in words. */
+export function stepFailures(step: StepResult): string[] {
+  return [
+    ...step.lostUntouched.map((text) => `lost ${text}`),
+    ...step.twice.map((text) => `two owners: ${text}`),
+    ...step.stale.map((text) => `stale: ${text}`),
+    ...step.problems,
+  ];
+}
+
+/** One line for the terminal. */
+export function stepLine(step: StepResult): string {
+  const failures = stepFailures(step);
+  return [
+    `${failures.length === 0 ? "ok  " : "FAIL"} ${step.faults.join(" + ")}`,
+    `(${step.details.filter(Boolean).join(" | ")})`,
+    `heal ${seconds(step.packets)} / ${seconds(step.control)}`,
+    `lost ${step.lostUntouched.length} of ${step.sentUntouched} untouched, ` +
+    `${step.lostTouched} touched, gap ${seconds(step.longestGap)}`,
+    ...(step.probeDrops > 0 ? [`probes dropped ${step.probeDrops} by themselves`] : []),
+    ...(step.backlogDrops > 0 ? [`processors dropped ${step.backlogDrops}`] : []),
+    ...(failures.length > 0 && step.leaseEnds.length > 0 ? [`ended: ${step.leaseEnds}`] : []),
+    ...(failures.length > 0 ? [failures.slice(0, 6).join("; ")] : []),
+  ].join(", ");
+}
+
+/** The tables. */
+export function markdown(reports: RunReport[]): string {
+  const parts = [
+    "# Faults made on purpose",
+    "",
+    ...INTRODUCTION,
+    "",
+    "Commands, and what they found as a whole:",
+    "",
+    ...table([
+      ["command", "packets", "lost between faults", "leases changed", "two owners", "left behind"],
+      ...reports.map((report) => [
+        `\`${report.command}\``,
+        String(report.packetsSent),
+        String(report.lostBetween),
+        `${report.leaseChanges}${report.historyGap ? " (with a hole)" : ""}`,
+        String([...report.alone, ...report.mix].flatMap(({ twice }) => twice).length),
+        leftovers(report),
+      ]),
+    ]),
+    "",
+    "## Alone",
+    "",
+    ...aloneTable(reports),
+    ...reports.flatMap(notes),
+    ...reports.filter(({ mix }) => mix.length > 0).flatMap((report) => [
+      "",
+      `## Mix: ${agentName(report)}, ${report.options.backend}, seed ${report.seed}`,
+      "",
+      ...mixTable(report),
+    ]),
+    "",
+  ];
+  return parts.join("\n");
+}
+
+const INTRODUCTION = [
+  "Five nodes and three members of etcd in network namespaces of one machine. Each node's container",
+  "sends a numbered packet to each other one every 50 ms: 400 packets a second, each accounted for.",
+  "",
+  "- **heal** is the time from the end of the cause until all pairs work, and until a lease that is",
+  "  written then is in the kernel of all nodes.",
+  "- **lost, untouched**: packets lost on pairs that the fault does not touch; must be 0.",
+  "- **interruption**: the longest of a pair that the fault does touch, while it lasts and after it.",
+  "- **two owners**: subnets that two nodes had at a time, by etcd's full history; must be 0.",
+  "- **stale**: entries of routes, neighbours and fdb that no lease calls for, once all is well.",
+];
+
+function aloneTable(reports: RunReport[]): string[] {
+  const head = [
+    "fault",
+    "what is promised",
+    ...reports.flatMap((report) => {
+      const who = agentName(report);
+      return [
+        `heal, ${who}`,
+        `lost, untouched`,
+        `interruption`,
+        `two owners`,
+        `stale`,
+      ];
+    }),
+  ];
+  const rows = FAULTS.filter(({ name }) => reports.some((report) => stepOf(report, name)))
+    .map((fault) => [
+      fault.name,
+      fault.expectation,
+      ...reports.flatMap((report) => cells(report, fault)),
+    ]);
+  return table([head, ...rows]);
+}
+
+function stepOf(report: RunReport, name: string): StepResult | undefined {
+  return report.alone.find(({ faults }) => faults[0] === name);
+}
+
+function cells(report: RunReport, fault: Fault): string[] {
+  const step = stepOf(report, fault.name);
+  if (!step) return ["not made", "-", "-", "-", "-"];
+  return [
+    heal(step),
+    String(step.lostUntouched.length),
+    step.longestGap > 0 ? seconds(step.longestGap) : "none",
+    String(step.twice.length),
+    String(step.stale.length),
+  ];
+}
+
+function heal(step: StepResult): string {
+  if (step.packets === undefined) return "not within 60 s";
+  if (step.control === undefined) return `${seconds(step.packets)}; leases not within 60 s`;
+  const failed = step.problems.length > 0 ? "; not all well, see below" : "";
+  return `${seconds(step.packets)}, ${seconds(step.control)}${failed}`;
+}
+
+/** What was seen, fault by fault. */
+function notes(report: RunReport): string[] {
+  const lines = report.alone.flatMap((step) => {
+    const seen = step.details.filter((text) => text.includes(";") || !/^(node \d|$)/.test(text));
+    const failures = stepFailures(step);
+    if (seen.length + failures.length === 0) return [];
+    const more = failures.length > 3 ? [`and ${failures.length - 3} more`] : [];
+    const text = [...seen, ...failures.slice(0, 3), ...more].map(oneLine).join("; ");
+    return [`- ${step.faults[0]}: ${text}`];
+  });
+  const skipped = report.options.agent === "go"
+    ? FAULTS.filter(({ notForGo }) => notForGo).map(({ name, notForGo }) =>
+      `- ${name}: not made: ${notForGo}`
+    )
+    : [];
+  return ["", `Seen with ${agentName(report)}:`, "", ...lines, ...skipped];
+}
+
+function mixTable(report: RunReport): string[] {
+  return table([
+    ["at", "faults", "heal", "lost, untouched", "interruption", "two owners", "stale", "not well"],
+    ...report.mix.map((step) => [
+      `${((step.began - report.mix[0].began) / 60_000).toFixed(1)} min`,
+      step.faults.map((name, index) => {
+        const where = step.details[index].split(";")[0];
+        return where.startsWith("node") ? `${name} (${where})` : name;
+      }).join(" + "),
+      heal(step).replace(", see below", ""),
+      String(step.lostUntouched.length),
+      step.longestGap > 0 ? seconds(step.longestGap) : "none",
+      String(step.twice.length),
+      String(step.stale.length),
+      oneLine(step.problems[0] ?? ""),
+    ]),
+  ]);
+}
+
+function leftovers({ leftovers }: RunReport): string {
+  return String(leftovers.length);
+}
+
+function agentName({ options }: RunReport): string {
+  return options.agent === "ours" ? "ours" : "Go flannel";
+}
+
+function seconds(value: number | undefined): string {
+  if (value === undefined) return "-";
+  return `${value.toFixed(value < 10 ? 1 : 0)} s`;
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s+/g, " ").replaceAll("|", "\\|").slice(0, 220);
+}
+
+function table(rows: string[][]): string[] {
+  const line = (row: string[]) => `| ${row.join(" | ")} |`;
+  return [line(rows[0]), line(rows[0].map(() => "---")), ...rows.slice(1).map(line)];
+}

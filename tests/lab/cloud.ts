@@ -1,0 +1,178 @@
+/**
+ * AWS around the lab's machines: the EC2 API, each instance's metadata service, and the VPC's
+ * router, which does what the route table says and nothing else.
+ *
+ * @module
+ */
+import { Aws, type Instance, Metadata, type Vpc } from "../lib/aws.ts";
+import { type NetNs, waitFor } from "../lib/netns.ts";
+import type { VpcView } from "./facts.ts";
+import { NODE_IPS, type NodeName, NODES, type Place } from "./place.ts";
+
+/** Milliseconds between two looks at the route table. */
+const PERIOD = 100;
+
+/** Milliseconds within which the router has done what the route table says. */
+const SETTLE_LIMIT = 20_000;
+
+/** See the module. */
+export class Cloud implements AsyncDisposable, VpcView {
+  readonly instances = {} as Record<NodeName, Instance>;
+  vpc!: Vpc;
+  #router: VpcRouter | undefined;
+  readonly #metadata: Metadata[] = [];
+
+  private constructor(readonly aws: Aws) {}
+
+  /** Gives the machines of a place an account, and lets the router follow it. */
+  static async start(place: Place): Promise<Cloud> {
+    const cloud = new Cloud(await Aws.start());
+    try {
+      await cloud.#setUp(place);
+    } catch (error) {
+      await cloud[Symbol.asyncDispose]();
+      throw error;
+    }
+    return cloud;
+  }
+
+  async #setUp(place: Place): Promise<void> {
+    const { aws, instances } = this;
+    this.vpc = await aws.createVpc("172.31.0.0/16");
+    const subnet = await aws.createSubnet(this.vpc, "172.31.16.0/20");
+    for (const name of NODES) {
+      const { ns, machine } = place.nodes[name];
+      instances[name] = await aws.launch(subnet, { ip: NODE_IPS[name] });
+      this.#metadata.push(await Metadata.start(instances[name], { ns }));
+      const endpoint = await aws.proxy.serveIn(ns, "127.0.0.1");
+      // All else is as on any instance: region and credentials come from the metadata service.
+      await machine.run(
+        "sh",
+        "-c",
+        'mkdir -p /root/.aws && printf "%s" "$1" >/root/.aws/config',
+        "-",
+        [
+          "[default]",
+          `endpoint_url = ${endpoint}`,
+          "",
+        ].join("\n"),
+      );
+    }
+    this.#router = new VpcRouter(place.router, this);
+    await this.#router.settled();
+  }
+
+  get enis(): Record<NodeName, string> {
+    const { nodea, nodeb } = this.instances;
+    return { nodea: nodea.eniId, nodeb: nodeb.eniId };
+  }
+
+  get tableId(): string {
+    return this.vpc.mainTableId;
+  }
+
+  /** Waits until packets go as the route table says now. */
+  settled(): Promise<void> {
+    return this.#router!.settled();
+  }
+
+  async table(): Promise<string> {
+    const rows = (await this.aws.routes(this.tableId)).map((
+      { destination, target, state },
+    ) => [destination, target, state]);
+    return [["Destination", "Target", "Status"], [this.vpc.cidr, "local", "active"], ...rows]
+      .map(([a, b, c]) => `${a.padEnd(18)} ${b.padEnd(22)} ${c}\n`).join("");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#router?.[Symbol.asyncDispose]();
+    for (const metadata of this.#metadata) await metadata[Symbol.asyncDispose]();
+    await this.aws[Symbol.asyncDispose]();
+  }
+}
+
+/** Which packets the VPC lets through, and where it sends them. */
+interface VpcState {
+  /** `10.1.40.0/24 nodea`, sorted. */
+  routes: string[];
+  /** Nodes whose source/dest check is on. */
+  checked: NodeName[];
+}
+
+/** Follows the VPC's main route table and the instances' source/dest checks. */
+class VpcRouter implements AsyncDisposable {
+  #stop = false;
+  /** Looks begun, and the last of them that was carried out. */
+  #begun = 0;
+  #carriedOut = 0;
+  #state = "";
+  readonly #running: Promise<void>;
+
+  constructor(readonly ns: NetNs, readonly cloud: Cloud) {
+    this.#running = this.#follow();
+  }
+
+  async settled(): Promise<void> {
+    const wanted = this.#begun + 1;
+    await waitFor(() => this.#carriedOut >= wanted, {
+      limitMs: SETTLE_LIMIT,
+      what: "the VPC's router to follow the route table",
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop = true;
+    await this.#running;
+  }
+
+  async #follow(): Promise<void> {
+    while (!this.#stop) {
+      const look = ++this.#begun;
+      try {
+        await this.#carryOut(await this.#look());
+        this.#carriedOut = look;
+      } catch {
+        // Asked again; whoever waits for it to settle tells.
+      }
+      await new Promise((done) => setTimeout(done, PERIOD));
+    }
+  }
+
+  async #look(): Promise<VpcState> {
+    const { aws, tableId, instances } = this.cloud;
+    const routes: string[] = [];
+    for (const { destination, target, state } of await aws.routes(tableId)) {
+      const name = NODES.find((name) => instances[name].eniId === target);
+      if (name && state === "active") routes.push(`${destination} ${name}`);
+    }
+    const checked: NodeName[] = [];
+    for (const name of NODES) {
+      if (await aws.sourceDestCheck(instances[name])) checked.push(name);
+    }
+    return { routes, checked };
+  }
+
+  async #carryOut(wanted: VpcState): Promise<void> {
+    const text = JSON.stringify(wanted);
+    if (text === this.#state) return;
+    await this.ns.run("ip", "route", "flush", "proto", "static");
+    for (const route of wanted.routes) {
+      const [destination, name] = route.split(" ");
+      const to = ["via", NODE_IPS[name as NodeName], "dev", name];
+      await this.ns.run("ip", "route", "add", destination, ...to, "proto", "static");
+    }
+    await this.ns.run(
+      "nft",
+      [
+        "add table ip vpc",
+        "flush table ip vpc",
+        "add chain ip vpc forward { type filter hook forward priority 0; }",
+        ...wanted.checked.flatMap((name) => [
+          `add rule ip vpc forward iifname ${name} ip saddr != ${NODE_IPS[name]} drop`,
+          `add rule ip vpc forward oifname ${name} ip daddr != ${NODE_IPS[name]} drop`,
+        ]),
+      ].join("; "),
+    );
+    this.#state = text;
+  }
+}

@@ -1,0 +1,256 @@
+/**
+ * A proxy before moto's EC2 API: counts the calls by action, answers in moto's place with EC2's own
+ * errors where a test asks for it, and does what EC2 does and moto does not:
+ *
+ * - `CreateRoute` for a destination that is there answers RouteAlreadyExists, and for a full table
+ *   RouteLimitExceeded;
+ * - `DryRun` of any action changes nothing and answers DryRunOperation;
+ * - routes to the network interface of a terminated instance are black holes;
+ * - an instance's source/dest check is its primary network interface's.
+ *
+ * Errors: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+ *
+ * @module
+ */
+import { randomUUID } from "node:crypto";
+import { type NetNs, waitFor } from "./netns.ts";
+
+/** A call that came. */
+export interface Ec2Call {
+  /** `CreateRoute` */
+  action: string;
+  /** Parameters of the query, `DestinationCidrBlock` and so on. */
+  params: URLSearchParams;
+  /** Status of the answer. */
+  status: number;
+  /** Milliseconds since the epoch. */
+  at: number;
+}
+
+/** An error of EC2, given in moto's place. */
+export interface Ec2Error {
+  status: number;
+  code: string;
+  message: string;
+}
+
+/** Errors in EC2's own words. */
+export const EC2_ERRORS = {
+  unauthorized: {
+    status: 403,
+    code: "UnauthorizedOperation",
+    message: "You are not authorized to perform this operation.",
+  },
+  throttled: { status: 503, code: "RequestLimitExceeded", message: "Request limit exceeded." },
+  routeExists: (destination: string) => ({
+    status: 400,
+    code: "RouteAlreadyExists",
+    message: `The route identified by ${destination} already exists.`,
+  }),
+  tableFull: {
+    status: 400,
+    code: "RouteLimitExceeded",
+    message: "The maximum number of routes has been reached.",
+  },
+  routeNotFound: (tableId: string, destination: string) => ({
+    status: 400,
+    code: "InvalidRoute.NotFound",
+    message: `no route with destination-cidr-block ${destination} in route table ${tableId}`,
+  }),
+  dryRun: {
+    status: 412,
+    code: "DryRunOperation",
+    message: "Request would have succeeded, but DryRun flag is set.",
+  },
+} as const;
+
+/** Answers that a test asked for. */
+interface Rule {
+  action: string;
+  error: Ec2Error;
+  /** How often it still applies. */
+  left: number;
+}
+
+/** See the module. */
+export class Ec2Proxy implements AsyncDisposable {
+  /** All calls, in the order of their answers. */
+  readonly calls: Ec2Call[] = [];
+  /** Routes that a table holds at most, EC2's default quota; local ones do not count. */
+  routesPerTable = 50;
+  /** Milliseconds that each answer is held back. */
+  delay = 0;
+  /** Network interfaces whose instances were terminated. */
+  readonly gone = new Set<string>();
+  readonly #moto: string;
+  readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  /** The same on a Unix socket, which reaches into every network namespace. */
+  readonly #unixServer: Deno.HttpServer<Deno.UnixAddr>;
+  readonly #folder = Deno.makeTempDirSync({ prefix: "ec2-" });
+  readonly #rules: Rule[] = [];
+  /** One change at a time: what is looked at before holds until it is made. */
+  #changes: Promise<unknown> = Promise.resolve();
+
+  /** @param moto moto's URL */
+  constructor(moto: string) {
+    this.#moto = moto;
+    this.#server = Deno.serve(
+      { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+      (request) => this.#serve(request),
+    );
+    this.#unixServer = Deno.serve(
+      { path: `${this.#folder}/socket`, onListen: () => {} },
+      (request) => this.#serve(request),
+    );
+  }
+
+  /** `http://127.0.0.1:PORT` */
+  get endpoint(): string {
+    return `http://127.0.0.1:${this.#server.addr.port}`;
+  }
+
+  /**
+   * Serves inside a namespace, too, until that is removed.
+   *
+   * @param ip an address of the namespace
+   * @returns the URL there
+   */
+  async serveIn(ns: NetNs, ip: string, port = 5000): Promise<string> {
+    ns.spawn("socat", [
+      `TCP-LISTEN:${port},bind=${ip},reuseaddr,fork`,
+      `UNIX-CONNECT:${this.#folder}/socket`,
+    ]);
+    await waitFor(() => ns.run("bash", "-c", `exec 3<>/dev/tcp/${ip}/${port}`), {
+      what: `EC2's API at ${ip} of ${ns.name}`,
+    });
+    return `http://${ip}:${port}`;
+  }
+
+  /** Answers an action, or each with `*`, with an error, so many times; disposing ends it. */
+  answer(action: string, error: Ec2Error, times = Infinity): Disposable {
+    const rule = { action, error, left: times };
+    this.#rules.push(rule);
+    return { [Symbol.dispose]: () => void (rule.left = 0) };
+  }
+
+  /** How often each action was called since the call at index `from`. */
+  count(from = 0): Record<string, number> {
+    const counts: Record<string, number> = {};
+    for (const { action } of this.calls.slice(from)) counts[action] = (counts[action] ?? 0) + 1;
+    return counts;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([this.#server.shutdown(), this.#unixServer.shutdown()]);
+    await Deno.remove(this.#folder, { recursive: true });
+  }
+
+  async #serve(request: Request): Promise<Response> {
+    const at = Date.now();
+    const body = await request.text();
+    const params = new URLSearchParams(body);
+    const action = params.get("Action") ?? "";
+    if (this.delay > 0) await new Promise((done) => setTimeout(done, this.delay));
+    const answered = () => this.#answer(action, params, request.headers, body);
+    const response = action.startsWith("Describe") ? answered() : this.#changes.then(answered);
+    if (!action.startsWith("Describe")) this.#changes = response.catch(() => {});
+    try {
+      const { status, text } = await response;
+      this.calls.push({ action, params, status, at });
+      return new Response(text, {
+        status,
+        headers: { "content-type": "text/xml;charset=UTF-8", "x-amzn-requestid": randomUUID() },
+      });
+    } catch (error) {
+      return new Response(String(error), { status: 502 });
+    }
+  }
+
+  async #answer(
+    action: string,
+    params: URLSearchParams,
+    headers: Headers,
+    body: string,
+  ): Promise<{ status: number; text: string }> {
+    const rule = this.#rules.find((rule) =>
+      rule.left > 0 && (rule.action === action || rule.action === "*")
+    );
+    if (rule) rule.left--;
+    const error = rule?.error ??
+      (params.get("DryRun") === "true" ? EC2_ERRORS.dryRun : undefined) ??
+      (action === "CreateRoute" ? await this.#createRefused(params, headers) : undefined);
+    if (error) return { status: error.status, text: errorXml(error) };
+    const answer = await this.#forward(body, headers);
+    if (action === "DescribeRouteTables") {
+      return { ...answer, text: withBlackHoles(answer.text, this.gone) };
+    }
+    if (action === "ModifyInstanceAttribute" && answer.status === 200) {
+      await this.#modifyPrimary(params, headers);
+    }
+    return answer;
+  }
+
+  async #forward(body: string, headers: Headers): Promise<{ status: number; text: string }> {
+    const kept = new Headers();
+    for (const name of ["authorization", "content-type", "x-amz-date"]) {
+      const value = headers.get(name);
+      if (value) kept.set(name, value);
+    }
+    const response = await fetch(this.#moto, { method: "POST", body, headers: kept });
+    return { status: response.status, text: await response.text() };
+  }
+
+  #query(headers: Headers, params: Record<string, string>): Promise<{ text: string }> {
+    return this.#forward(`${new URLSearchParams({ Version: "2016-11-15", ...params })}`, headers);
+  }
+
+  /** Why EC2 would refuse a route that moto takes. */
+  async #createRefused(params: URLSearchParams, headers: Headers): Promise<Ec2Error | undefined> {
+    const { text } = await this.#query(headers, {
+      Action: "DescribeRouteTables",
+      "RouteTableId.1": params.get("RouteTableId") ?? "",
+    });
+    const wanted = params.get("DestinationCidrBlock") ?? params.get("DestinationIpv6CidrBlock");
+    const routes = text.match(/<item>(?:(?!<item>|<\/item>).)*<origin>.*?<\/item>/gs) ?? [];
+    if (routes.some((route) => destination(route) === wanted)) {
+      return EC2_ERRORS.routeExists(wanted ?? "");
+    }
+    const counted = routes.filter((route) => !route.includes("<gatewayId>local</gatewayId>"));
+    return counted.length >= this.routesPerTable ? EC2_ERRORS.tableFull : undefined;
+  }
+
+  async #modifyPrimary(params: URLSearchParams, headers: Headers): Promise<void> {
+    const check = params.get("SourceDestCheck.Value");
+    if (check === null) return;
+    const { text } = await this.#query(headers, {
+      Action: "DescribeNetworkInterfaces",
+      "Filter.1.Name": "attachment.instance-id",
+      "Filter.1.Value.1": params.get("InstanceId") ?? "",
+    });
+    const id = /<networkInterfaceId>(.*?)</.exec(text)?.[1];
+    if (id === undefined) return;
+    await this.#query(headers, {
+      Action: "ModifyNetworkInterfaceAttribute",
+      NetworkInterfaceId: id,
+      "SourceDestCheck.Value": check,
+    });
+  }
+}
+
+function destination(route: string): string | undefined {
+  return /<destination(?:Ipv6)?CidrBlock>(.*?)</.exec(route)?.[1];
+}
+
+/** moto has every route active. */
+function withBlackHoles(xml: string, gone: ReadonlySet<string>): string {
+  return xml.replaceAll(
+    /<item>(?:(?!<item>|<\/item>).)*<networkInterfaceId>(.*?)<(?:(?!<item>|<\/item>).)*<\/item>/gs,
+    (route: string, id: string) =>
+      gone.has(id) ? route.replace("<state>active<", "<state>blackhole<") : route,
+  );
+}
+
+function errorXml({ code, message }: Ec2Error): string {
+  return `<?xml version="1.0" encoding="UTF-8"?>\n<Response><Errors><Error><Code>${code}</Code>` +
+    `<Message>${message}</Message></Error></Errors><RequestID>${randomUUID()}</RequestID></Response>`;
+}
