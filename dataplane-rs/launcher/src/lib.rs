@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod folder;
+pub mod grants;
 pub mod launch;
 pub mod manifest;
 pub mod memory;
