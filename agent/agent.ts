@@ -127,6 +127,7 @@ class Agent {
     for (const warning of network.warnings) log.warn("Network config: {warning}", { warning });
     const module = await loadBackend(network);
     module.validate(network);
+    this.#options.backendKnown?.(network.backend.type);
     this.#status.backend = network.backend.type;
     const events = this.#followEvents(network);
     let lease: Lease | undefined;

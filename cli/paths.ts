@@ -6,6 +6,8 @@
 
 /** What the launcher of the packed binary says, for this process only: not for its children. */
 const LAUNCHER_LIBRARY = take("_FLANNELD_LIB");
+/** Flags whose values were arguments until the launcher took them out. */
+export const SECRET_ARGUMENTS = take("_FLANNELD_SECRETS")?.split(",") ?? [];
 if (LAUNCHER_LIBRARY) {
   for (const name of ["_FLANNELD_ARGV0", "DENO_DIR", "DENO_NO_UPDATE_CHECK"]) take(name);
 }

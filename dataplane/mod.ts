@@ -64,10 +64,16 @@ export class DataPlane implements Disposable {
   /** Which way packets to `ip` go; undefined where there is no route. */
   // deno-lint-ignore require-await -- as above
   async routeTo(ip: string): Promise<RouteLookup | undefined> {
-    this.#requireOpen();
-    const text = encode(ip);
-    const answer = this.#library.symbols.dp_route_get(this.#handle, text, BigInt(text.length));
-    return take<RouteLookup | null>(this.#library, answer) ?? undefined;
+    return this.#routeGet(ip);
+  }
+
+  /**
+   * The route to exactly the subnet `cidr` that goes through a gateway; undefined where there is
+   * none.
+   */
+  // deno-lint-ignore require-await -- as above
+  async gatewayTo(cidr: string): Promise<RouteLookup | undefined> {
+    return this.#routeGet(cidr);
   }
 
   /**
@@ -127,6 +133,13 @@ export class DataPlane implements Disposable {
     this.close();
   }
 
+  #routeGet(to: string): RouteLookup | undefined {
+    this.#requireOpen();
+    const text = encode(to);
+    const answer = this.#library.symbols.dp_route_get(this.#handle, text, BigInt(text.length));
+    return take<RouteLookup | null>(this.#library, answer) ?? undefined;
+  }
+
   #requireOpen(): void {
     if (this.#closed) throw new Error("the data plane is closed");
   }
@@ -157,14 +170,11 @@ function answered<T>(value: T | undefined): T {
 }
 
 /** Reads an answer, `{"ok": …}` or `{"error": "…"}`, and frees it. */
-function take<T>(library: Library, answer: Deno.PointerValue): T {
-  let text: string;
-  try {
-    text = Deno.UnsafePointerView.getCString(answered(answer ?? undefined));
-  } finally {
-    library.symbols.dp_free(answer);
-  }
-  const body = JSON.parse(text) as { ok: T } | { error: string };
+function take<T>({ symbols }: Library, answer: Deno.PointerValue): T {
+  const length = symbols.dp_length(answered(answer ?? undefined));
+  const copy = new Uint8Array(Number(length));
+  symbols.dp_take(answer, copy, length);
+  const body = JSON.parse(new TextDecoder().decode(copy)) as { ok: T } | { error: string };
   if ("error" in body) throw new Error(body.error);
   return body.ok;
 }

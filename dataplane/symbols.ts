@@ -5,7 +5,7 @@
  */
 
 /** The version of the table that this program understands. */
-const ABI_VERSION = 2;
+const ABI_VERSION = 3;
 
 const SYMBOLS = {
   dp_abi_version: {
@@ -66,9 +66,17 @@ const SYMBOLS = {
     ],
     result: "void", // void
   },
-  dp_free: {
+  dp_length: {
+    parameters: [
+      "pointer", // const char *answer
+    ],
+    result: "usize", // size_t
+  },
+  dp_take: {
     parameters: [
       "pointer", // char *answer
+      "buffer", // uint8_t *copy
+      "usize", // size_t length
     ],
     result: "void", // void
   },

@@ -7,7 +7,8 @@
 import { bundle } from "./bundle.ts";
 import { buildLauncher, buildLibrary } from "./lib.ts";
 import { must, ROOT, runTool, ToolError } from "./process.ts";
-import { BINARY, DENO_VERSION, PERMISSIONS, V8_FLAGS } from "./runtime.ts";
+import { BINARY, DENO_VERSION, RUNTIME_FLAGS, V8_FLAGS } from "./runtime.ts";
+import { grantLines, SECRET_FLAGS } from "./grants.ts";
 
 /** zstd's level: 22 takes a fifth longer to pack and saves 1 percent. */
 const LEVEL = 19;
@@ -23,7 +24,7 @@ export function manifestHead(): string {
     ["env", "DENO_DIR", "{dir}/runtime"],
     ["env", "DENO_NO_UPDATE_CHECK", "1"],
     ["arg", "run"],
-    ...PERMISSIONS.map((permission) => ["arg", permission]),
+    ...RUNTIME_FLAGS.map((flag) => ["arg", flag]),
     ["arg", `--v8-flags=${V8_FLAGS.join(",")}`],
     ["arg", "--quiet"],
     ["arg", "--no-check"],
@@ -31,10 +32,13 @@ export function manifestHead(): string {
     ["arg", "--no-lock"],
     ["arg", "--no-npm"],
     ["arg", "--no-remote"],
+    ["arg", "--cached-only"],
     ["arg", "{path:main.js}"],
     ["memarg", "--ext=js"],
     ["memarg", "--no-code-cache"],
     ["memarg", "--import-map={import-map}"],
+    ...grantLines(),
+    ...SECRET_FLAGS.map((flag) => ["secret", flag]),
   ];
   return lines.map((fields) => `${fields.join("\t")}\n`).join("");
 }

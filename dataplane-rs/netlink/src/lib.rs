@@ -24,7 +24,7 @@ mod values;
 pub use plane::Plane;
 pub use report::{ApplyReport, CleanupReport, EntryError, Event, Interface, RouteLookup};
 pub use state::{Address, Fdb, KernelState, Link, Neighbour, Route, TunLink};
-pub use values::DevName;
+pub use values::{Cidr, DevName};
 
 /// The route protocol number (`rtm_protocol`) of the agent's routes.
 ///
