@@ -67,7 +67,7 @@ export const ENTRIES: Record<string, Permissions> = {
     net: "all",
     ffi: ["library"],
     run: FILTERS,
-    read: [...ETCD_FILES, `flag:${SUBNET_FILE}`, ...FILTERS],
+    read: [...ETCD_FILES, `folder:${SUBNET_FILE}`, ...FILTERS],
     write: [`folder:${SUBNET_FILE}`],
     env: VARIABLES,
     // Which leases are this node's, where a sub-command follows flags.
@@ -85,8 +85,8 @@ export const ENTRIES: Record<string, Permissions> = {
     ffi: ["library"],
     read: ["flag:f=/run/flannel/subnet.env", "flag:daemon-json", "folder:daemon-json"],
     write: ["flag:d=/run/docker_opts.env", "folder:daemon-json"],
-    // The options that are set already, under names of the user's choice.
-    env: "all",
+    // The options that are set already, one under a name of the user's choice.
+    env: [...VARIABLES, "DOCKER_OPT_*", "flag:k=DOCKER_OPTS"],
   },
   cleanup: {
     net: "all",

@@ -152,7 +152,7 @@ impl Item {
         match self {
             Self::Text(text) => vec![expand(text)],
             Self::Flag(text) => flag(text, call),
-            Self::Folder(text) => flag(text, call).iter().map(folder_of).collect(),
+            Self::Folder(text) => flag(text, call).iter().flat_map(folders_of).collect(),
             Self::Variable(text) => variable(text, call).into_iter().collect(),
             Self::Program(name) => vec![program(name, call)],
         }
@@ -207,11 +207,22 @@ pub fn parts<'a>(arg: &'a OsStr, name: &str) -> Option<Option<&'a OsStr>> {
     behind_others.then_some(None)
 }
 
-fn folder_of(path: &OsString) -> OsString {
-    match Path::new(path).parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.into(),
-        _ => ".".into(),
+/// The folder of `path` as it is written, and that of the file which it is a link to.
+fn folders_of(path: &OsString) -> Vec<OsString> {
+    if path.is_empty() {
+        return Vec::new();
     }
+    let folder = match Path::new(path).parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let behind = std::fs::canonicalize(path).ok();
+    let behind = behind.as_deref().and_then(Path::parent);
+    [Some(folder), behind]
+        .into_iter()
+        .flatten()
+        .map(Into::into)
+        .collect()
 }
 
 fn variable(text: &str, call: &Call) -> Option<OsString> {
@@ -355,6 +366,26 @@ mod tests {
         assert_eq!(
             call(&lines, "", &["-f", "y"], &[("HOME", "/h")]),
             ["--allow-write=.,/h/.z"]
+        );
+        assert!(call(&["a read folder f"], "", &[], &[]).is_empty());
+    }
+
+    #[test]
+    fn the_folder_behind_a_link_counts_too() {
+        let top = tempfile::tempdir().unwrap();
+        let top = top.path().canonicalize().unwrap();
+        std::fs::create_dir(top.join("real")).unwrap();
+        std::fs::write(top.join("real/file"), "").unwrap();
+        std::os::unix::fs::symlink(top.join("real/file"), top.join("link")).unwrap();
+        let link = top.join("link");
+        assert_eq!(
+            call(
+                &["a read folder f"],
+                "",
+                &["-f", link.to_str().unwrap()],
+                &[]
+            ),
+            [format!("--allow-read={0},{0}/real", top.display())]
         );
     }
 
