@@ -19,6 +19,10 @@ const PACKAGES = {
     "ethtool",
     "netcat-openbsd",
     "procps",
+    "openssl",
+    "strace",
+    "systemd",
+    "tcpdump",
   ],
 };
 
