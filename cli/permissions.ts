@@ -22,7 +22,7 @@ export type Kind = typeof KINDS[number];
  * - `folder:NAME`, `folder:NAME=DEFAULT`: the folder that this is in
  * - `variable:NAME/REST`: a variable's value and the rest, where it is set
  * - `program:NAME`: the path of a program
- * - `library`: the data plane's library
+ * - `library`, `licences`: the data plane's library, the licences' texts
  */
 export type Permissions = Partial<Record<Kind, "all" | readonly string[]>>;
 
@@ -99,6 +99,7 @@ export const ENTRIES: Record<string, Permissions> = {
   },
   completions: { env: VARIABLES },
   man: { env: VARIABLES },
+  licences: { read: ["licences"], env: VARIABLES },
 };
 
 /** What single backends need on top of the agent's; given up once another one is chosen. */
@@ -158,7 +159,8 @@ function revoke(kind: Kind, item: string): void {
 
 /** An item that needs no launcher to fill it in. */
 function plain(item: string): string | undefined {
-  const [, source, text] = /^(flag|folder|program|variable|library):?(.*)$/.exec(item) ?? [];
+  const [, source, text] = /^(flag|folder|program|variable|library|licences):?(.*)$/.exec(item) ??
+    [];
   if (source === undefined) return item;
   if (source !== "variable") return undefined;
   const [name] = text.split("/", 1);

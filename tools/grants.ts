@@ -24,6 +24,7 @@ function items(permissions: Permissions, kind: Kind): string[][] {
   if (list === "all") return [[]];
   return list.map((item) => {
     if (item === "library") return ["text", "{path:libdataplane.so}"];
+    if (item === "licences") return ["text", "{path:licences.txt}"];
     const [, source, text] = /^(flag|folder|program|variable):(.*)$/.exec(item) ?? [];
     return source === undefined ? ["text", item] : [source, text];
   });
@@ -41,7 +42,9 @@ export function widestPermissions(): string[] {
     const list = [...new Set(lists.flat())];
     // Names of programs are found by PATH as the binary starts.
     const names = list.map((item) => item.replace(/^program:/, ""));
-    const fixed = names.every((item) => !/^(flag|folder|variable):|^library$/.test(item));
+    const fixed = names.every((item) =>
+      !/^(flag|folder|variable):|^(library|licences)$/.test(item)
+    );
     return fixed ? `--allow-${kind}=${names.join(",")}` : `--allow-${kind}`;
   });
 }

@@ -20,6 +20,7 @@ export function manifestHead(): string {
   const lines = [
     ["exec", "flanneld"],
     ["env", "_FLANNELD_LIB", "{path:libdataplane.so}"],
+    ["env", "_FLANNELD_LICENCES", "{path:licences.txt}"],
     // Compiled code is kept beside the files, so that the next start need not compile it again.
     ["env", "DENO_DIR", "{dir}/runtime"],
     ["env", "DENO_NO_UPDATE_CHECK", "1"],
