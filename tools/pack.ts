@@ -71,6 +71,7 @@ export async function pack(entry?: string, output = BINARY): Promise<void> {
 /**
  * Packs files by their names in the binary.
  *
+ * @param kept folder with frames of earlier packings, which are taken where the content is the same
  * @throws {ToolError} where packing fails
  */
 export async function packFiles(
@@ -78,6 +79,7 @@ export async function packFiles(
   files: Record<string, string>,
   head: string,
   output: string,
+  kept = `${WORK}/compressed`,
 ): Promise<void> {
   await Deno.mkdir(WORK, { recursive: true });
   const headFile = await Deno.makeTempFile({ dir: WORK });
@@ -88,7 +90,7 @@ export async function packFiles(
       tools.launcher,
       headFile,
       String(LEVEL),
-      `${WORK}/compressed`,
+      kept,
       ...Object.entries(files).map(([name, path]) => `${name}=${path}`),
     ], { limit: LIMIT });
   } finally {
