@@ -203,7 +203,7 @@ export const FLAGS = {
     default: "0.0.0.0",
     group: "Health",
     value: "IP",
-    help: "Address that the health server listens at.",
+    help: "Address that the health server listens at. Given, it opens /metrics to other hosts.",
     check: checkIP,
   }),
   "healthz-port": int({

@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::grants::{self, Call};
 use crate::manifest::Manifest;
 use crate::pack::Pack;
-use crate::{Error, cache, memory};
+use crate::{Error, cache, flags, memory};
 
 /// The name by which the launcher was called, for a program that goes by several.
 const ARGV0: &str = "_FLANNELD_ARGV0";
@@ -119,7 +119,7 @@ fn become_program(manifest: &Manifest, place: &Place) -> Error {
     let mut args = std::env::args_os();
     let called = args.next().unwrap_or_else(|| "flanneld".into());
     let given: Vec<OsString> = args.collect();
-    let (args, secrets) = grants::without_secrets(&manifest.secrets, &given);
+    let (args, secrets) = flags::without_secrets(&manifest.secrets, &given);
     let mut command = Command::new((place.file)(&manifest.exec));
     command.arg0(&called);
     // The runtime's own settings in the caller's environment are not meant for this program.
@@ -133,7 +133,7 @@ fn become_program(manifest: &Manifest, place: &Place) -> Error {
     }
     command.env(ARGV0, &called);
     for (flag, value) in &secrets {
-        command.env(grants::variable_of(flag), value);
+        command.env(flags::variable_of(flag), value);
     }
     if !secrets.is_empty() {
         let names: Vec<&str> = secrets.iter().map(|(flag, _)| flag.as_str()).collect();
