@@ -132,6 +132,7 @@ class Agent {
     log.info("Found network config - Backend type: {type}", { type: network.backend.type });
     for (const warning of network.warnings) log.warn("Network config: {warning}", { warning });
     const module = await loadBackend(network);
+    this.#options.backendKnown?.(network.backend.type);
     this.#status.backend = network.backend.type;
     const events = this.#followEvents(network);
     let lease: Lease | undefined;

@@ -4,6 +4,8 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
+import { isLoopback, tryParseIp } from "../subnet/cidr.ts";
+import type { AgentOptions } from "./options.ts";
 import { metricsText, type Status } from "./status.ts";
 
 const log = getLogger(["flanneld", "health"]);
@@ -14,7 +16,7 @@ const log = getLogger(["flanneld", "health"]);
  * @throws {Deno.errors.AddrInUse | Deno.errors.AddrNotAvailable} where it cannot listen
  */
 export function serveHealth(
-  address: { ip: string; port: number },
+  address: AgentOptions["healthz"],
   status: Status,
   version: string,
   signal: AbortSignal,
@@ -25,11 +27,20 @@ export function serveHealth(
     signal,
     onListen: ({ hostname, port }) =>
       log.info("Start healthz server on {hostname}:{port}", { hostname, port }),
-  }, (request) => answer(new URL(request.url).pathname, status, version));
+  }, (request, { remoteAddr: { hostname } }) => {
+    const peer = tryParseIp(hostname.replace(/^::ffff:/, ""));
+    const metrics = address.metricsForAll || (peer !== undefined && isLoopback(peer));
+    return answer(new URL(request.url).pathname, status, version, metrics);
+  });
 }
 
-/** The answer for a path. */
-export async function answer(path: string, status: Status, version: string): Promise<Response> {
+/** The answer for a path; metrics only where `metrics` says that the caller may have them. */
+export async function answer(
+  path: string,
+  status: Status,
+  version: string,
+  metrics = true,
+): Promise<Response> {
   switch (path) {
     case "/healthz":
       return new Response("flanneld is running\n");
@@ -38,6 +49,12 @@ export async function answer(path: string, status: Status, version: string): Pro
         ? new Response("flanneld is ready\n")
         : new Response("flanneld is not ready yet\n", { status: 503 });
     case "/metrics":
+      if (!metrics) {
+        return new Response(
+          "flanneld answers /metrics to its own host; --healthz-ip, given, opens them to others\n",
+          { status: 403 },
+        );
+      }
       return new Response(stream(metricsText(status, version, await status.tunnel())), {
         headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
       });

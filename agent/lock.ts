@@ -27,3 +27,13 @@ export function acquireLock(): Lock | undefined {
     throw error;
   }
 }
+
+/** Whether an agent has the lock, without taking it, which would keep one from starting meanwhile. */
+export async function isLocked(): Promise<boolean> {
+  try {
+    (await Deno.connect({ transport: "unix", path: LOCK })).close();
+    return true;
+  } catch (error) {
+    return !(error instanceof Deno.errors.ConnectionRefused);
+  }
+}

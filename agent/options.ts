@@ -60,7 +60,11 @@ export interface AgentOptions {
     ip: string;
     /** 0 = off. */
     port: number;
+    /** Metrics are answered to other hosts, too, not to this one alone. */
+    metricsForAll: boolean;
   };
   /** The library of the data plane. */
   libraryPath: string;
+  /** Told of the backend's type once it is known. */
+  backendKnown?(type: string): void;
 }

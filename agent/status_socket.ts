@@ -8,13 +8,12 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
+import { isLocked } from "./lock.ts";
 import type { PeersReport } from "./peers_report.ts";
 
 const log = getLogger(["flanneld", "status"]);
 
 const PATH = "\0flanneld/status";
-/** The name of the lock's socket in /proc/net/unix, see lock.ts. */
-const LOCK_NAME = "@flanneld/lock";
 
 /** Milliseconds that one answer may take, to write and to read. */
 const LIMIT = 5_000;
@@ -106,7 +105,7 @@ export async function askStatus(path = PATH): Promise<PeersReport> {
     const { ConnectionRefused, ConnectionReset } = Deno.errors;
     if (!(error instanceof ConnectionRefused || error instanceof ConnectionReset)) throw error;
     throw new Error(
-      isAgentRunning()
+      await isLocked()
         ? "flanneld is not ready on this node yet: see its log for what it waits for"
         : "no flanneld runs on this node (in this network namespace)",
     );
@@ -129,13 +128,4 @@ async function readAll(connection: Deno.UnixConn): Promise<string> {
     text += decoder.decode(buffer.subarray(0, length), { stream: true });
   }
   return text + decoder.decode();
-}
-
-/** Looks for the lock without taking it, which would keep an agent from starting meanwhile. */
-function isAgentRunning(): boolean {
-  try {
-    return Deno.readTextFileSync("/proc/net/unix").includes(LOCK_NAME);
-  } catch {
-    return false;
-  }
 }

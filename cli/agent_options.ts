@@ -10,6 +10,7 @@ import type { FlagName } from "./flags.ts";
 import { compileGoRegExp } from "./go_regexp.ts";
 import type { Settings } from "./parse.ts";
 import { libraryPath } from "./paths.ts";
+import { narrowToBackend } from "./permissions.ts";
 
 /** Flags that make {@linkcode EtcdOptions}; every sub-command that talks to the store has them. */
 export const ETCD_FLAGS = [
@@ -20,6 +21,7 @@ export const ETCD_FLAGS = [
   "etcd-keyfile",
   "etcd-username",
   "etcd-password",
+  "etcd-password-file",
 ] as const satisfies FlagName[];
 
 /**
@@ -30,7 +32,8 @@ export const ETCD_FLAGS = [
 export function etcdOptions(settings: Settings): EtcdOptions {
   const { values } = settings;
   requirePair(settings, "etcd-certfile", "etcd-keyfile");
-  requirePair(settings, "etcd-username", "etcd-password");
+  const secret = values["etcd-password-file"] ? "etcd-password-file" : "etcd-password";
+  requirePair(settings, "etcd-username", secret);
   const endpoints = splitEndpoints(values["etcd-endpoints"]);
   if (values["etcd-endpoints"] === "") {
     throw new UsageError(`${settings.origin("etcd-endpoints")} must not be empty`);
@@ -45,8 +48,22 @@ export function etcdOptions(settings: Settings): EtcdOptions {
     certfile: values["etcd-certfile"] || undefined,
     keyfile: values["etcd-keyfile"] || undefined,
     username: values["etcd-username"] || undefined,
-    password: values["etcd-password"] || undefined,
+    password: password(settings),
   };
+}
+
+/** @throws {UsageError} for two passwords, or none in the file */
+function password({ values, origin }: Settings): string | undefined {
+  const path = values["etcd-password-file"];
+  if (!path) return values["etcd-password"] || undefined;
+  if (values["etcd-password"]) {
+    throw new UsageError(
+      `${origin("etcd-password")} and ${origin("etcd-password-file")}: one only`,
+    );
+  }
+  const text = Deno.readTextFileSync(path).replace(/\r?\n$/, "");
+  if (text === "") throw new UsageError(`${origin("etcd-password-file")}: ${path} is empty`);
+  return text;
 }
 
 function requirePair(
@@ -89,8 +106,13 @@ export function agentOptions(settings: Settings): AgentOptions {
     leaseSeconds: values["subnet-lease-ttl"],
     bridge: values["bridge"] || undefined,
     blackholeRoute: values["ip-blackhole-route"],
-    // An empty address means all of them, to flannel too.
-    healthz: { ip: values["healthz-ip"] || "0.0.0.0", port: values["healthz-port"] },
+    healthz: {
+      // An empty address means all of them, to flannel too.
+      ip: values["healthz-ip"] || "0.0.0.0",
+      port: values["healthz-port"],
+      metricsForAll: origin("healthz-ip") !== undefined,
+    },
     libraryPath: libraryPath(),
+    backendKnown: narrowToBackend,
   };
 }

@@ -5,7 +5,9 @@
  */
 import { dirname } from "node:path";
 import { readSubnetFile } from "../agent/subnet_file.ts";
+import { DataPlane } from "../dataplane/mod.ts";
 import { setMembers } from "./json_edit.ts";
+import { libraryPath } from "./paths.ts";
 
 /** What to read and write. */
 export interface DockerOptsOptions {
@@ -25,7 +27,7 @@ export interface DockerOptsOptions {
 }
 
 /** Runs the command. Returns the exit status. */
-export function dockerOpts(options: DockerOptsOptions): number {
+export async function dockerOpts(options: DockerOptsOptions): Promise<number> {
   const subnet = readSubnetFile(options.subnetFile);
   if (!subnet) {
     throw new Error(
@@ -38,14 +40,20 @@ export function dockerOpts(options: DockerOptsOptions): number {
   }
   if (options.daemonJson !== undefined) mergeDaemonJson(options.daemonJson, values);
   const cidr = values.get("FLANNEL_SUBNET");
-  const route = cidr && routeThroughGateway(cidr, Deno.readTextFileSync("/proc/net/route"));
+  if (cidr) await refuseGateway(cidr);
+  return 0;
+}
+
+/** Docker's bridge must be the only way to the subnet. */
+async function refuseGateway(cidr: string): Promise<void> {
+  using dataplane = DataPlane.open(libraryPath());
+  const route = await dataplane.gatewayTo(cidr);
   if (route) {
     throw new Error(
-      `the routing table has ${route}, which would take the containers' packets off this node: ` +
-        `remove it`,
+      `the routing table has a route to ${cidr} via ${route.via} dev ${route.dev}, which would ` +
+        `take the containers' packets off this node: remove it`,
     );
   }
-  return 0;
 }
 
 /** The subnet file is shell source, where values may stand in quotes. */
@@ -153,29 +161,4 @@ function replaceFile(path: string, text: string, info: Deno.FileInfo | undefined
     }
     throw error;
   }
-}
-
-/**
- * The route to exactly this subnet that goes through a gateway; undefined where there is none.
- *
- * @param cidr the subnet's first host address with its length: `10.1.40.1/24`
- * @param table text of `/proc/net/route`: hexadecimal, in the machine's (little-endian) byte order
- */
-export function routeThroughGateway(cidr: string, table: string): string | undefined {
-  const [address, length] = cidr.split("/");
-  const bits = address.split(".").reduce((sum, byte) => sum * 256 + Number(byte), 0);
-  const mask = Number(length) === 0 ? 0 : -1 << (32 - Number(length)) >>> 0;
-  const hex = (n: number) => {
-    const view = new DataView(new ArrayBuffer(4));
-    view.setUint32(0, n, true);
-    return view.getUint32(0).toString(16).toUpperCase().padStart(8, "0");
-  };
-  for (const line of table.split("\n").slice(1)) {
-    const [dev, destination, gateway, , , , , lineMask] = line.split("\t");
-    if (destination !== hex((bits & mask) >>> 0) || lineMask !== hex(mask)) continue;
-    if (gateway === "00000000") continue;
-    const via = gateway.match(/../g)?.reverse().map((byte) => parseInt(byte, 16)).join(".");
-    return `a route to ${cidr} via ${via} dev ${dev}`;
-  }
-  return undefined;
 }

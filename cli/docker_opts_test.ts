@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { routeThroughGateway, variablesText } from "./docker_opts.ts";
+import { variablesText } from "./docker_opts.ts";
 
 const SUBNET = new Map([
   ["FLANNEL_SUBNET", "10.1.40.1/24"],
@@ -30,17 +30,4 @@ DOCKER_OPTS=" --bip=10.1.40.1/24 --ip-masq=false --mtu=1450"
 Deno.test("a broken subnet file is refused", () => {
   const broken = new Map(SUBNET).set("FLANNEL_IPMASQ", "maybe");
   assert.throws(() => variablesText(broken, BOTH, {}), /FLANNEL_IPMASQ: "maybe"/);
-});
-
-Deno.test("a route of the subnet through a gateway is found, a direct one is none", () => {
-  const table = (gateway: string) =>
-    "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n" +
-    "eth0\t00000000\t0114A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n" +
-    `docker0\t0028010A\t${gateway}\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n`;
-  assert.equal(routeThroughGateway("10.1.40.1/24", table("00000000")), undefined);
-  assert.equal(
-    routeThroughGateway("10.1.40.1/24", table("C61C1FAC")),
-    "a route to 10.1.40.1/24 via 172.31.28.198 dev docker0",
-  );
-  assert.equal(routeThroughGateway("10.1.41.1/24", table("C61C1FAC")), undefined);
 });

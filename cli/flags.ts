@@ -50,6 +50,8 @@ export interface Flag<T extends keyof FlagTypes = keyof FlagTypes> {
   check?: (value: FlagTypes[T]) => string | undefined;
   /** The feature behind it, where this version lacks it: anything but the default is refused. */
   missing?: string;
+  /** Must not stay an argument, which every user of the host can read. */
+  secret?: true;
   /** No environment variable sets it. */
   noEnv?: true;
   /** Shell completion offers file names. */
@@ -108,7 +110,13 @@ export const FLAGS = {
     group: "Store",
     value: "PASSWORD",
     help: "Password for etcd. Arguments are visible to every user of the host: prefer the " +
-      "environment.",
+      "environment or --etcd-password-file.",
+    secret: true,
+  }),
+  "etcd-password-file": file({
+    group: "Store",
+    help: "File with the password for etcd, in place of --etcd-password.",
+    check: checkFile,
   }),
   "subnet-file": file({
     default: "/run/flannel/subnet.env",
@@ -195,7 +203,7 @@ export const FLAGS = {
     default: "0.0.0.0",
     group: "Health",
     value: "IP",
-    help: "Address that the health server listens at.",
+    help: "Address that the health server listens at. Given, it opens /metrics to other hosts.",
     check: checkIP,
   }),
   "healthz-port": int({

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { configureSync, type LogLevel, type LogRecord } from "@logtape/logtape";
+import { configureSync, getLogger, type LogLevel, type LogRecord } from "@logtape/logtape";
 
 const LETTERS: Record<LogLevel, string> = {
   trace: "I",
@@ -30,6 +30,12 @@ export function configureLog(verbosity: number): void {
       { category: ["logtape", "meta"], sinks: ["stderr"], lowestLevel: "warning" },
     ],
   });
+}
+
+/** Logs what is odd about how the program was started. */
+export function logWarnings(warnings: readonly string[]): void {
+  const log = getLogger(["flanneld"]);
+  for (const warning of warnings) log.warn("{warning}", { warning });
 }
 
 function writeStderr(bytes: Uint8Array): void {

@@ -27,6 +27,7 @@ export async function main(args: readonly string[]): Promise<number> {
     const { given, help, rest } = parseFlags(args);
     verbosity = resolveFlags(given, env, ["v"]).values.v;
     if (rest.length > 0) {
+      (await import("./permissions.ts")).narrowToEntry(rest[0]);
       const { runCommand } = await import("./program.ts");
       return await runCommand(rest, args.slice(0, -rest.length));
     }
@@ -41,8 +42,12 @@ export async function main(args: readonly string[]): Promise<number> {
     }
     const { agentOptions } = await import("./agent_options.ts");
     const options = agentOptions(settings);
-    const { configureLog } = await import("./log.ts");
+    const [{ configureLog, logWarnings }, { secretWarnings }] = await Promise.all([
+      import("./log.ts"),
+      import("./secrets.ts"),
+    ]);
     configureLog(verbosity);
+    logWarnings(secretWarnings(settings));
     const { runAgent } = await import("../agent/agent.ts");
     return await runAgent(options);
   } catch (error) {
@@ -52,24 +57,23 @@ export async function main(args: readonly string[]): Promise<number> {
 
 /** One line for what went wrong; exit status 2 where the user can mend it by other arguments. */
 export function report(error: unknown, verbosity: number): number {
-  const message = error instanceof Error ? error.message : String(error);
+  const message = error instanceof Deno.errors.NotCapable
+    ? notPermitted(error)
+    : error instanceof Error
+    ? error.message
+    : String(error);
   console.error(`flanneld: ${message.trim().replaceAll(/\s*\n\s*/g, "; ") || "unknown error"}`);
   if (error instanceof UsageError) return 2;
   if (verbosity >= 4 && error instanceof Error) console.error(error.stack);
   return 1;
 }
 
-/** Gives the process the program's name, where it runs as `deno`. */
-function nameProcess(): void {
-  const path = "/proc/self/comm";
-  try {
-    if (Deno.readTextFileSync(path).trim() !== "flanneld") Deno.writeTextFileSync(path, "flanneld");
-  } catch {
-    // Only for the eye of who reads ps: without /proc the agent works the same.
-  }
+/** The runtime's own words advise flags that are not this program's. */
+function notPermitted({ message }: Error): string {
+  const what = message.replace(/^Requires /, "").replace(/, run again with.*/s, "");
+  return `the program is not permitted this here: ${what}; if it should be, see docs/security.md`;
 }
 
 if (import.meta.main) {
-  nameProcess();
   Deno.exit(await main(Deno.args));
 }

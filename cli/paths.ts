@@ -6,6 +6,9 @@
 
 /** What the launcher of the packed binary says, for this process only: not for its children. */
 const LAUNCHER_LIBRARY = take("_FLANNELD_LIB");
+const LAUNCHER_LICENCES = take("_FLANNELD_LICENCES");
+/** Flags whose values were arguments until the launcher took them out. */
+export const SECRET_ARGUMENTS = take("_FLANNELD_SECRETS")?.split(",") ?? [];
 if (LAUNCHER_LIBRARY) {
   for (const name of ["_FLANNELD_ARGV0", "DENO_DIR", "DENO_NO_UPDATE_CHECK"]) take(name);
 }
@@ -23,4 +26,9 @@ function take(name: string): string | undefined {
 export function libraryPath(): string {
   return LAUNCHER_LIBRARY ||
     `${import.meta.dirname}/../dataplane-rs/target/release/libdataplane.so`;
+}
+
+/** The licences' texts, beside the program's modules. */
+export function licencesPath(): string {
+  return LAUNCHER_LICENCES || `${import.meta.dirname}/licences.txt`;
 }

@@ -169,6 +169,8 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
     .action(run((command) => Promise.resolve(completions(command.args[0], buildProgram()))));
   program.command("man").description("Print the manual page.")
     .action(run(async () => (await import("./man.ts")).man(buildProgram())));
+  program.command("licences").description("Print the licences of what this program is made of.")
+    .action(run(async () => (await import("./licences.ts")).licences()));
   return program;
 }
 

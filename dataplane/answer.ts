@@ -6,14 +6,11 @@
 import type { Library } from "./symbols.ts";
 
 /** Reads an answer, `{"ok": …}` or `{"error": "…"}`, and frees it. */
-export function take<T>(library: Library, answer: Deno.PointerValue): T {
-  let text: string;
-  try {
-    text = Deno.UnsafePointerView.getCString(answered(answer ?? undefined));
-  } finally {
-    library.symbols.dp_free(answer);
-  }
-  const body = JSON.parse(text) as { ok: T } | { error: string };
+export function take<T>({ symbols }: Library, answer: Deno.PointerValue): T {
+  const length = symbols.dp_length(answered(answer ?? undefined));
+  const copy = new Uint8Array(Number(length));
+  symbols.dp_take(answer, copy, length);
+  const body = JSON.parse(new TextDecoder().decode(copy)) as { ok: T } | { error: string };
   if ("error" in body) throw new Error(body.error);
   return body.ok;
 }

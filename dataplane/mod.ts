@@ -66,10 +66,16 @@ export class DataPlane implements Disposable {
   /** Which way packets to `ip` go; undefined where there is no route. */
   // deno-lint-ignore require-await -- as above
   async routeTo(ip: string): Promise<RouteLookup | undefined> {
-    this.#requireOpen();
-    const text = encode(ip);
-    const answer = this.#library.symbols.dp_route_get(this.#handle, text, BigInt(text.length));
-    return take<RouteLookup | null>(this.#library, answer) ?? undefined;
+    return this.#routeGet(ip);
+  }
+
+  /**
+   * The route to exactly the subnet `cidr` that goes through a gateway; undefined where there is
+   * none.
+   */
+  // deno-lint-ignore require-await -- as above
+  async gatewayTo(cidr: string): Promise<RouteLookup | undefined> {
+    return this.#routeGet(cidr);
   }
 
   /**
@@ -144,6 +150,13 @@ export class DataPlane implements Disposable {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  #routeGet(to: string): RouteLookup | undefined {
+    this.#requireOpen();
+    const text = encode(to);
+    const answer = this.#library.symbols.dp_route_get(this.#handle, text, BigInt(text.length));
+    return take<RouteLookup | null>(this.#library, answer) ?? undefined;
   }
 
   #requireOpen(): void {

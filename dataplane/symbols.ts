@@ -82,9 +82,17 @@ const SYMBOLS = {
     ],
     result: "void", // void
   },
-  dp_free: {
+  dp_length: {
+    parameters: [
+      "pointer", // const char *answer
+    ],
+    result: "usize", // size_t
+  },
+  dp_take: {
     parameters: [
       "pointer", // char *answer
+      "buffer", // uint8_t *copy
+      "usize", // size_t length
     ],
     result: "void", // void
   },

@@ -452,6 +452,10 @@ Deno.test("interfaces, route look-up, and events of others' interfaces", async (
   });
   assert.equal(await n.dataplane.routeTo("203.0.113.1"), null);
   await assert.rejects(n.dataplane.routeTo("nonsense"), /"nonsense" is no IP address/);
+  const gateway = await n.dataplane.gatewayTo("10.0.1.7/24");
+  assert.deepEqual(gateway, { dev: "flannel.1", via: "10.0.1.0" });
+  assert.equal(await n.dataplane.gatewayTo("10.0.1.7/25"), null);
+  assert.equal(await n.dataplane.gatewayTo("192.0.2.0/24"), null, "a direct route");
 
   await n.ip("link", "set", "eth0", "mtu", "1400");
   await n.dataplane.event((e) => e.type === "link" && e.name === "eth0" && e.mtu === 1400, "MTU");

@@ -8,6 +8,7 @@
  * @module
  */
 import { createRequire } from "node:module";
+import { licenceTexts } from "./licences.ts";
 import { must, ROOT, runTool, ToolError } from "./process.ts";
 import { BUNDLE } from "./runtime.ts";
 
@@ -72,6 +73,7 @@ export async function bundle(entry = `${ROOT}/cli/main.ts`, folder = BUNDLE): Pr
   ], { limit: LIMIT, quiet: true });
   await inlineProto(folder);
   await dropUnusedHelpers(folder);
+  await Deno.writeTextFile(`${folder}/licences.txt`, await licenceTexts());
   return folder;
 }
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkLicences } from "./licences.ts";
 import { hasCargo } from "./lib.ts";
 import { must, ROOT, runTool } from "./process.ts";
 
@@ -22,6 +23,7 @@ export async function check(): Promise<void> {
     console.log("check: cargo is not installed: the Rust parts are not checked");
     return;
   }
+  await checkLicences();
   const rust = { limit: LIMIT, cwd: `${ROOT}/dataplane-rs` };
   await must("cargo fmt", "cargo", ["fmt", "--all", "--check"], rust);
   const clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--quiet"];

@@ -5,9 +5,10 @@
  * @module
  */
 import { bundle } from "./bundle.ts";
+import { widestPermissions } from "./grants.ts";
 import { buildLibrary } from "./lib.ts";
 import { run, runTool, ToolError } from "./process.ts";
-import { BINARY, BUNDLE, BUNDLED_LIBRARY, PERMISSIONS, V8_FLAGS } from "./runtime.ts";
+import { BINARY, BUNDLE, BUNDLED_LIBRARY, RUNTIME_FLAGS, V8_FLAGS } from "./runtime.ts";
 
 /** Seconds; most of it is for the base's download. */
 const LIMIT = 120;
@@ -26,7 +27,8 @@ export async function compile(): Promise<void> {
     "compile",
     "--quiet",
     "--no-check",
-    ...PERMISSIONS,
+    ...RUNTIME_FLAGS,
+    ...widestPermissions(),
     `--v8-flags=${V8_FLAGS.join(",")}`,
     `--include=${BUNDLE}`,
     `--include=${BUNDLED_LIBRARY}`,

@@ -66,7 +66,22 @@ async function cargo(step: string, args: string[], rest: string[] = []): Promise
   await must(step, "cargo", [...args, "--release", "--locked", ...rest], {
     cwd: `${ROOT}/dataplane-rs`,
     limit: BUILD_LIMIT,
+    env: { CARGO_ENCODED_RUSTFLAGS: rustFlags().join("\x1f") },
   });
+}
+
+/**
+ * The environment's own flags, and those that keep this machine's paths out of what is built (they
+ * are in the messages of panics), so that it is the same everywhere.
+ */
+function rustFlags(): string[] {
+  const { CARGO_HOME, HOME, RUSTFLAGS = "" } = Deno.env.toObject();
+  const home = CARGO_HOME || `${HOME}/.cargo`;
+  return [
+    ...RUSTFLAGS.split(" ").filter((flag) => flag !== ""),
+    `--remap-path-prefix=${home}/registry/src=crates`,
+    `--remap-path-prefix=${ROOT}/=`,
+  ];
 }
 
 if (import.meta.main) {

@@ -7,7 +7,8 @@
 import { bundle } from "./bundle.ts";
 import { buildLauncher, buildLibrary } from "./lib.ts";
 import { must, ROOT, runTool, ToolError } from "./process.ts";
-import { BINARY, DENO_VERSION, PERMISSIONS, V8_FLAGS } from "./runtime.ts";
+import { BINARY, DENO_VERSION, RUNTIME_FLAGS, V8_FLAGS } from "./runtime.ts";
+import { grantLines, SECRET_FLAGS } from "./grants.ts";
 
 /** zstd's level: 22 takes a fifth longer to pack and saves 1 percent. */
 const LEVEL = 19;
@@ -19,11 +20,12 @@ export function manifestHead(): string {
   const lines = [
     ["exec", "flanneld"],
     ["env", "_FLANNELD_LIB", "{path:libdataplane.so}"],
+    ["env", "_FLANNELD_LICENCES", "{path:licences.txt}"],
     // Compiled code is kept beside the files, so that the next start need not compile it again.
     ["env", "DENO_DIR", "{dir}/runtime"],
     ["env", "DENO_NO_UPDATE_CHECK", "1"],
     ["arg", "run"],
-    ...PERMISSIONS.map((permission) => ["arg", permission]),
+    ...RUNTIME_FLAGS.map((flag) => ["arg", flag]),
     ["arg", `--v8-flags=${V8_FLAGS.join(",")}`],
     ["arg", "--quiet"],
     ["arg", "--no-check"],
@@ -31,10 +33,13 @@ export function manifestHead(): string {
     ["arg", "--no-lock"],
     ["arg", "--no-npm"],
     ["arg", "--no-remote"],
+    ["arg", "--cached-only"],
     ["arg", "{path:main.js}"],
     ["memarg", "--ext=js"],
     ["memarg", "--no-code-cache"],
     ["memarg", "--import-map={import-map}"],
+    ...grantLines(),
+    ...SECRET_FLAGS.map((flag) => ["secret", flag]),
   ];
   return lines.map((fields) => `${fields.join("\t")}\n`).join("");
 }
@@ -66,6 +71,7 @@ export async function pack(entry?: string, output = BINARY): Promise<void> {
 /**
  * Packs files by their names in the binary.
  *
+ * @param kept folder with frames of earlier packings, which are taken where the content is the same
  * @throws {ToolError} where packing fails
  */
 export async function packFiles(
@@ -73,6 +79,7 @@ export async function packFiles(
   files: Record<string, string>,
   head: string,
   output: string,
+  kept = `${WORK}/compressed`,
 ): Promise<void> {
   await Deno.mkdir(WORK, { recursive: true });
   const headFile = await Deno.makeTempFile({ dir: WORK });
@@ -83,7 +90,7 @@ export async function packFiles(
       tools.launcher,
       headFile,
       String(LEVEL),
-      `${WORK}/compressed`,
+      kept,
       ...Object.entries(files).map(([name, path]) => `${name}=${path}`),
     ], { limit: LIMIT });
   } finally {

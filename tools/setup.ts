@@ -25,6 +25,10 @@ const PACKAGES = {
     "containernetworking-plugins",
     "python3-venv",
     "socat",
+    "openssl",
+    "strace",
+    "systemd",
+    "tcpdump",
   ],
   lab: [
     "docker.io",

@@ -2,18 +2,7 @@
 import assert from "node:assert/strict";
 import { Cluster } from "../lib/cluster.ts";
 import { NetNs, run } from "../lib/netns.ts";
-import { ping, waitForwarding } from "./support.ts";
-
-const BINARY = Deno.env.get("FLANNELD_BIN");
-
-/** A test that only the built program can pass. */
-function binaryTest(name: string, fn: (binary: string) => Promise<void>): void {
-  Deno.test({
-    name: BINARY ? name : `${name} (skipped: FLANNELD_BIN names no built flanneld)`,
-    ignore: !BINARY,
-    fn: () => fn(Deno.realPathSync(BINARY!)),
-  });
-}
+import { binaryTest, ping, waitForwarding } from "./support.ts";
 
 binaryTest(
   "it runs in an empty namespace with no environment and an empty HOME",

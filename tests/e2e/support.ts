@@ -424,6 +424,16 @@ export function flanneldCommand(): string[] {
   return ["env", library, Deno.execPath(), "run", "-A", "--unstable-net", main];
 }
 
+/** A test that only the built program can pass. */
+export function binaryTest(name: string, fn: (binary: string) => Promise<void>): void {
+  const built = Deno.env.get("FLANNELD_BIN");
+  Deno.test({
+    name: built ? name : `${name} (skipped: FLANNELD_BIN names no built flanneld)`,
+    ignore: !built,
+    fn: () => fn(Deno.realPathSync(built!)),
+  });
+}
+
 /** What `flanneld peers --json` prints on a node. */
 export async function peersOf(node: Node): Promise<PeersReport> {
   const { code, stdout, stderr } = await runFlanneld(node, "peers", "--json");

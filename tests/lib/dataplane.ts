@@ -65,6 +65,11 @@ export class RemoteDataPlane implements AsyncDisposable {
     return this.#call("routeTo", ip);
   }
 
+  /** {@linkcode DataPlane.gatewayTo}, null for undefined */
+  gatewayTo(cidr: string): Promise<RouteLookup | null> {
+    return this.#call("gatewayTo", cidr);
+  }
+
   /** {@linkcode DataPlane.cleanup} */
   cleanup(): Promise<CleanupReport> {
     return this.#call("cleanup");

@@ -11,7 +11,7 @@ import { DataPlane, type KernelState } from "../../dataplane/mod.ts";
 
 /** A line of the input. */
 interface Call {
-  call: "apply" | "interfaces" | "routeTo" | "cleanup";
+  call: "apply" | "interfaces" | "routeTo" | "gatewayTo" | "cleanup";
   argument?: unknown;
 }
 
@@ -38,6 +38,8 @@ function answer({ call, argument }: Call): Promise<unknown> {
       return dataplane.interfaces();
     case "routeTo":
       return dataplane.routeTo(argument as string);
+    case "gatewayTo":
+      return dataplane.gatewayTo(argument as string);
     case "cleanup":
       return dataplane.cleanup();
   }

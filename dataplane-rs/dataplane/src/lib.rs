@@ -2,8 +2,9 @@
 //!
 //! A handle is a number, looked up in a table, so that one that was closed, or never was, gives an
 //! error and not a crash. Every call may be made from any thread, several at once. Answers are JSON,
-//! `{"ok": …}` or `{"error": "…"}`, as a NUL-terminated string that the caller gives back to
-//! [`dp_free`]. A panic comes back as an error.
+//! `{"ok": …}` or `{"error": "…"}`, as a string whose [`dp_length`] the caller asks for
+//! and that it gives back to [`dp_take`], which copies it: the caller follows no pointer, so that it
+//! needs no right to. A panic comes back as an error.
 
 mod answer;
 mod attachment;
@@ -12,9 +13,11 @@ mod counters;
 mod handles;
 mod wanted;
 
-use std::ffi::c_char;
+use std::ffi::{CStr, CString, c_char};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use netlink::Cidr;
 
 use crate::answer::Answer;
 use crate::carrier::Carrier;
@@ -33,9 +36,21 @@ pub extern "C" fn dp_abi_version() -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn dp_open() -> *mut c_char {
     answer::give(|| {
+        name_process();
         let carrier = Carrier::open().map_err(|e| format!("cannot open netlink sockets: {e}"))?;
         Answer::ok(&handles::insert(carrier))
     })
+}
+
+/// Gives the process the program's name where it was started from memory, and so is called by the
+/// number of a descriptor.
+fn name_process() {
+    const NAME_FILE: &str = "/proc/self/comm";
+    let name = std::fs::read_to_string(NAME_FILE).unwrap_or_default();
+    if name.trim().parse::<u32>().is_ok() {
+        // Only for the eye of who reads ps: without it the agent works the same.
+        let _ = std::fs::write(NAME_FILE, "flanneld");
+    }
 }
 
 /// Makes the kernel match the `KernelState` in JSON: answers with an `ApplyReport`. Blocks.
@@ -112,7 +127,8 @@ pub extern "C" fn dp_interfaces(handle: u32) -> *mut c_char {
     })
 }
 
-/// Answers with the `RouteLookup` for an address given as text; null where there is no route.
+/// Answers with the `RouteLookup` for an address given as text; null where there is no route. For a
+/// subnet, `ADDRESS/LENGTH`: the main table's route to exactly it that goes through a gateway.
 ///
 /// # Safety
 /// `ip` points to `length` bytes that stay as they are until the call returns.
@@ -122,11 +138,15 @@ pub unsafe extern "C" fn dp_route_get(handle: u32, ip: *const u8, length: usize)
         let plane = &handles::get(handle)?.plane;
         // SAFETY: the caller's promise.
         let text = String::from_utf8_lossy(unsafe { bytes(ip, length) });
-        let ip: IpAddr = text
-            .parse()
-            .map_err(|_| format!("{text:?} is no IP address"))?;
-        let route = plane.route_to(ip);
-        Answer::ok(&route.map_err(|e| format!("cannot look up the route to {ip}: {e}"))?)
+        let route = if text.contains('/') {
+            plane.gateway_to(text.parse::<Cidr>()?)
+        } else {
+            let ip: IpAddr = text
+                .parse()
+                .map_err(|_| format!("{text:?} is no IP address"))?;
+            plane.route_to(ip)
+        };
+        Answer::ok(&route.map_err(|e| format!("cannot look up the route to {text}: {e}"))?)
     })
 }
 
@@ -170,16 +190,34 @@ pub extern "C" fn dp_close(handle: u32) {
     }));
 }
 
-/// Frees an answer. Null is nothing to free.
+/// Bytes of an answer; 0 for null.
 ///
 /// # Safety
-/// `answer` is null or was given by a function of this table and not freed before.
+/// `answer` is null or was given by a function of this table and not taken before.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dp_free(answer: *mut c_char) {
-    if !answer.is_null() {
-        // SAFETY: the caller's promise; answers are made by `CString::into_raw`.
-        drop(unsafe { std::ffi::CString::from_raw(answer) });
+pub unsafe extern "C" fn dp_length(answer: *const c_char) -> usize {
+    if answer.is_null() {
+        return 0;
     }
+    // SAFETY: the caller's promise; answers are made by `CString::into_raw`.
+    unsafe { CStr::from_ptr(answer) }.count_bytes()
+}
+
+/// Copies the first `length` bytes of an answer and frees it. Null is nothing to free.
+///
+/// # Safety
+/// `answer` as for [`dp_length`], at most whose bytes `length` is; `copy` has room for them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_take(answer: *mut c_char, copy: *mut u8, length: usize) {
+    if answer.is_null() {
+        return;
+    }
+    if !copy.is_null() {
+        // SAFETY: the caller's promise; the two do not overlap, as `copy` is the caller's memory.
+        unsafe { std::ptr::copy_nonoverlapping(answer.cast::<u8>(), copy, length) };
+    }
+    // SAFETY: the caller's promise; answers are made by `CString::into_raw`.
+    drop(unsafe { CString::from_raw(answer) });
 }
 
 /// # Safety

@@ -6,12 +6,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::grants::{self, Call};
 use crate::manifest::Manifest;
 use crate::pack::Pack;
-use crate::{Error, cache, memory};
+use crate::{Error, cache, flags, memory};
 
 /// The name by which the launcher was called, for a program that goes by several.
 const ARGV0: &str = "_FLANNELD_ARGV0";
+/// Names, after commas, the flags whose values were arguments and now are in the environment.
+const SECRETS: &str = "_FLANNELD_SECRETS";
 /// Names the folder for unpacked files, before all others.
 const CACHE_DIR: &str = "FLANNELD_CACHE_DIR";
 
@@ -115,6 +118,8 @@ impl Place<'_> {
 fn become_program(manifest: &Manifest, place: &Place) -> Error {
     let mut args = std::env::args_os();
     let called = args.next().unwrap_or_else(|| "flanneld".into());
+    let given: Vec<OsString> = args.collect();
+    let (args, secrets) = flags::without_secrets(&manifest.secrets, &given);
     let mut command = Command::new((place.file)(&manifest.exec));
     command.arg0(&called);
     // The runtime's own settings in the caller's environment are not meant for this program.
@@ -127,10 +132,18 @@ fn become_program(manifest: &Manifest, place: &Place) -> Error {
         command.env(name, place.expand(value));
     }
     command.env(ARGV0, &called);
-    let (first, rest) = manifest.args.split_at(manifest.args.len().min(1));
-    for arg in first.iter().chain(place.args).chain(rest) {
-        command.arg(place.expand(arg));
+    for (flag, value) in &secrets {
+        command.env(flags::variable_of(flag), value);
     }
+    if !secrets.is_empty() {
+        let names: Vec<&str> = secrets.iter().map(|(flag, _)| flag.as_str()).collect();
+        command.env(SECRETS, names.join(","));
+    }
+    let (first, rest) = manifest.args.split_at(manifest.args.len().min(1));
+    let expand = |arg: &String| place.expand(arg);
+    command.args(first.iter().map(expand));
+    command.args(permissions(manifest, place, &called, &args));
+    command.args(place.args.iter().chain(rest).map(expand));
     let error = command.args(args).exec();
     let what = match error.kind() {
         // The file is there, so what is not found is its loader.
@@ -138,6 +151,20 @@ fn become_program(manifest: &Manifest, place: &Place) -> Error {
         _ => format!("starting {}", manifest.exec),
     };
     Error::io(what)(error)
+}
+
+fn permissions(
+    manifest: &Manifest,
+    place: &Place,
+    called: &OsStr,
+    args: &[OsString],
+) -> Vec<OsString> {
+    let call = Call {
+        name: Path::new(called).file_name().unwrap_or_default(),
+        args,
+        variable: &|name| std::env::var_os(name),
+    };
+    grants::arguments(&manifest.grants, &call, |text| place.expand(text))
 }
 
 fn is_runtime_setting(name: &OsStr) -> bool {

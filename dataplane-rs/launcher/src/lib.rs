@@ -4,7 +4,9 @@
 //! by its hash and becomes (`execve`) the runtime among them.
 
 pub mod cache;
+pub mod flags;
 pub mod folder;
+pub mod grants;
 pub mod launch;
 pub mod manifest;
 pub mod memory;

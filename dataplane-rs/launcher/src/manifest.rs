@@ -7,6 +7,8 @@
 //! env     NAME  VALUE                  set in the program's environment
 //! arg     TEXT                         an argument before the user's own
 //! memarg  TEXT                         the same, only where the files are in memory
+//! grant   ENTRY KIND [SOURCE TEXT]     a permission, see the module `grants`
+//! secret  FLAG                         a flag whose value must not stay an argument
 //! file    NAME  SIZE  PACKED  HASH     bytes, bytes compressed, BLAKE3 in hex
 //! ```
 //!
@@ -14,6 +16,7 @@
 //! one of them, and `{import-map}` for a data URL that lets modules in memory find each other.
 
 use crate::Error;
+use crate::grants::Grant;
 
 /// One file behind the launcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,9 @@ pub struct Manifest {
     pub env: Vec<(String, String)>,
     pub args: Vec<String>,
     pub memory_args: Vec<String>,
+    pub grants: Vec<Grant>,
+    /// Names of flags, without dashes.
+    pub secrets: Vec<String>,
     pub files: Vec<Entry>,
 }
 
@@ -61,6 +67,8 @@ impl Manifest {
             ["env", name, value] => self.env.push((name.into(), value.into())),
             ["arg", text] => self.args.push(text.into()),
             ["memarg", text] => self.memory_args.push(text.into()),
+            ["grant", ref grant @ ..] => self.grants.push(Grant::parse(grant)?),
+            ["secret", flag] => self.secrets.push(flag.into()),
             ["file", name, size, packed, hash] if is_plain_name(name) => self.files.push(Entry {
                 name: name.into(),
                 size: size.parse().ok()?,
@@ -99,13 +107,16 @@ mod tests {
     #[test]
     fn reads_every_kind_of_line() {
         let text = format!(
-            "exec\trt\nenv\tA\t{{dir}}/x\narg\trun\nmemarg\t--ext=js\nfile\trt\t10\t7\t{HASH}\n"
+            "exec\trt\nenv\tA\t{{dir}}/x\narg\trun\nmemarg\t--ext=js\ngrant\tagent\tnet\n\
+             secret\tpw\nfile\trt\t10\t7\t{HASH}\n"
         );
         let manifest = Manifest::parse(&text).unwrap();
         assert_eq!(manifest.exec, "rt");
         assert_eq!(manifest.env, [("A".to_string(), "{dir}/x".to_string())]);
         assert_eq!(manifest.args, ["run"]);
         assert_eq!(manifest.memory_args, ["--ext=js"]);
+        assert_eq!(manifest.grants.len(), 1);
+        assert_eq!(manifest.secrets, ["pw"]);
         assert_eq!((manifest.files[0].size, manifest.files[0].packed), (10, 7));
         assert_eq!(
             Manifest::file_line(&manifest.files[0]),
@@ -119,6 +130,7 @@ mod tests {
             "".to_string(),
             "exec\trt".to_string(),
             "nonsense".to_string(),
+            format!("exec\trt\ngrant\tagent\tread\tguess\tx\nfile\trt\t1\t1\t{HASH}"),
             format!("exec\trt\nfile\t../rt\t1\t1\t{HASH}"),
             format!("exec\t.rt\nfile\t.rt\t1\t1\t{HASH}"),
             format!("exec\trt\nfile\trt\t-1\t1\t{HASH}"),

@@ -29,7 +29,7 @@ pub use change::{Change, Entries};
 pub use plane::Plane;
 pub use report::{ApplyReport, CleanupReport, EntryError, Event, Interface, RouteLookup};
 pub use state::{Address, Fdb, KernelState, Link, Neighbour, Route, TunLink};
-pub use values::DevName;
+pub use values::{Cidr, DevName};
 
 /// The route protocol number (`rtm_protocol`) of the agent's routes.
 ///

@@ -25,7 +25,7 @@ use crate::values::{Cidr, DevName, Mac};
 /// Marks a device as the agent's (`ip link` shows it as `alias`).
 pub const ALIAS: &str = "flanneld";
 
-fn family(ip: IpAddr) -> AddressFamily {
+pub fn family(ip: IpAddr) -> AddressFamily {
     if ip.is_ipv4() {
         AddressFamily::Inet
     } else {

@@ -16,6 +16,7 @@ use crate::reconcile;
 use crate::report::{ApplyReport, CleanupReport, EntryError, Event, Interface, RouteLookup};
 use crate::socket::RtSocket;
 use crate::state::KernelState;
+use crate::values::Cidr;
 
 /// What the monitor and the callers share.
 pub struct Shared {
@@ -146,6 +147,11 @@ impl Plane {
     /// Which way packets to `ip` go.
     pub fn route_to(&self, ip: IpAddr) -> io::Result<Option<RouteLookup>> {
         query::route_to(ip)
+    }
+
+    /// The route to exactly this subnet that goes through a gateway.
+    pub fn gateway_to(&self, subnet: Cidr) -> io::Result<Option<RouteLookup>> {
+        query::gateway_to(subnet)
     }
 
     /// Stops the monitor and wakes who waits for an event; what is in the kernel stays.

@@ -13,6 +13,7 @@ use crate::actual::{self, ActualAddress, ActualLink};
 use crate::message;
 use crate::report::{Interface, InterfaceAddress, RouteLookup};
 use crate::socket::RtSocket;
+use crate::values::Cidr;
 
 /// All interfaces with their addresses, in the kernel's order.
 pub fn interfaces() -> io::Result<Vec<Interface>> {
@@ -76,6 +77,48 @@ pub fn route_to(ip: IpAddr) -> io::Result<Option<RouteLookup>> {
     Ok(lookup(&answer, &links))
 }
 
+/// The main table's route to exactly this subnet that goes through a gateway; none where there is
+/// none. The address may be any of the subnet.
+pub fn gateway_to(subnet: Cidr) -> io::Result<Option<RouteLookup>> {
+    let mut socket = RtSocket::open()?;
+    let routes = socket.dump(
+        &message::get_routes(message::family(subnet.ip)),
+        |message| match message {
+            Message::NewRoute(route) if leads_to(&route, subnet) => Some(route),
+            _ => None,
+        },
+    )?;
+    let links = socket.dump(&message::get_links(), actual::link)?;
+    let found = routes.iter().filter_map(|route| lookup(route, &links));
+    Ok(found.into_iter().find(|route| route.via.is_some()))
+}
+
+fn leads_to(route: &RouteMessage, subnet: Cidr) -> bool {
+    route.header.destination_prefix_length == subnet.len
+        && route.attributes.iter().any(|attribute| {
+            let RouteAttribute::Destination(address) = attribute else {
+                return false;
+            };
+            let base = text(address).and_then(|text| text.parse().ok());
+            base.is_some_and(|base: IpAddr| base == base_of(subnet))
+        })
+}
+
+/// The subnet's first address.
+fn base_of(Cidr { ip, len }: Cidr) -> IpAddr {
+    let host = |bits: u8| u32::from(bits - len);
+    match ip {
+        IpAddr::V4(ip) => {
+            let mask = u32::MAX.checked_shl(host(32)).unwrap_or(0);
+            IpAddr::V4((u32::from(ip) & mask).into())
+        }
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(host(128)).unwrap_or(0);
+            IpAddr::V6((u128::from(ip) & mask).into())
+        }
+    }
+}
+
 fn no_route(error: &io::Error) -> bool {
     let errnos = [
         libc::ENETUNREACH,
@@ -115,5 +158,26 @@ fn text(address: &RouteAddress) -> Option<String> {
         RouteAddress::Inet(ip) => Some(ip.to_string()),
         RouteAddress::Inet6(ip) => Some(ip.to_string()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_address_of_a_subnet() {
+        for (cidr, base) in [
+            ("10.1.40.1/24", "10.1.40.0"),
+            ("10.1.40.1/32", "10.1.40.1"),
+            ("10.1.40.1/0", "0.0.0.0"),
+            ("fd00:1::5/64", "fd00:1::"),
+            ("fd00::1/0", "::"),
+        ] {
+            assert_eq!(
+                base_of(cidr.parse().unwrap()),
+                base.parse::<IpAddr>().unwrap()
+            );
+        }
     }
 }

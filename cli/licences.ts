@@ -1,0 +1,23 @@
+/**
+ * `flanneld licences`: the licences of what the binary is made of.
+ *
+ * @module
+ */
+import { licencesPath } from "./paths.ts";
+
+/**
+ * Prints them. Returns the exit status.
+ *
+ * @throws Error where this is no built program
+ */
+export async function licences(): Promise<number> {
+  let file: Deno.FsFile;
+  try {
+    file = await Deno.open(licencesPath());
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new Error("this is not the built program, which holds the texts: see docs/licences.md");
+  }
+  await file.readable.pipeTo(Deno.stdout.writable);
+  return 0;
+}

@@ -1,0 +1,180 @@
+/**
+ * What the program may do, by the word it is called with: the one table that the packer writes into
+ * the binary's manifest, for the launcher to fill in at each start, and by which the program gives
+ * up at run time what turns out not to be needed.
+ *
+ * A new sub-command, or a backend that needs more than the others, is a line here.
+ *
+ * @module
+ */
+
+/** The runtime's kinds of permissions that are used at all. */
+export const KINDS = ["net", "ffi", "run", "read", "write", "env", "sys"] as const;
+
+/** One of {@linkcode KINDS}. */
+export type Kind = typeof KINDS[number];
+
+/**
+ * Items of a kind, or all. An item is a text, such as a path or the name of a variable (`AWS_*`
+ * stands for all that begin so), or one that the launcher fills in:
+ *
+ * - `flag:NAME`, `flag:NAME=DEFAULT`: what a flag, or its variable, was given
+ * - `folder:NAME`, `folder:NAME=DEFAULT`: the folder that this is in
+ * - `variable:NAME/REST`: a variable's value and the rest, where it is set
+ * - `program:NAME`: the path of a program
+ * - `library`, `licences`: the data plane's library, the licences' texts
+ */
+export type Permissions = Partial<Record<Kind, "all" | readonly string[]>>;
+
+const SUBNET_FILE = "subnet-file=/run/flannel/subnet.env";
+
+/** Files of the store's flags. */
+const ETCD_FILES = [
+  "flag:etcd-cafile",
+  "flag:etcd-certfile",
+  "flag:etcd-keyfile",
+  "flag:etcd-password-file",
+];
+
+/** What `traffic/` runs. */
+const FILTERS = [
+  ...["iptables", "ip6tables"].flatMap((name) => [name, `${name}-nft`, `${name}-legacy`])
+    .flatMap((name) => [`program:${name}-save`, `program:${name}-restore`]),
+  "program:nft",
+];
+
+/** The launcher's word to the program, the flags' variables, and where gRPC finds a proxy. */
+const VARIABLES = [
+  "FLANNELD_*",
+  "_FLANNELD_*",
+  "DENO_DIR",
+  "DENO_NO_UPDATE_CHECK",
+  "PATH",
+  "NOTIFY_SOCKET",
+  ...["grpc_proxy", "http_proxy", "https_proxy", "no_grpc_proxy", "no_proxy"],
+  "GRPC_SSL_CIPHER_SUITES",
+];
+
+/** The AWS SDK's default chain: environment, shared files, web identity, instance role. */
+const AWS = {
+  read: [
+    "variable:HOME/.aws",
+    "variable:AWS_SHARED_CREDENTIALS_FILE",
+    "variable:AWS_CONFIG_FILE",
+    "variable:AWS_WEB_IDENTITY_TOKEN_FILE",
+    "variable:AWS_CA_BUNDLE",
+  ],
+  env: ["AWS_*", "HOME"],
+  sys: ["osRelease", "homedir"],
+};
+
+/** The plugin by either name. */
+const CNI = "cni,flannel";
+
+/**
+ * Permissions by entry: the first argument, or the name that the binary is called by; several words
+ * after commas. The first also serves where the first argument is a flag.
+ *
+ * The network has no narrower form: etcd may be at any name, whose addresses nobody knows before,
+ * and the node's own sockets have names that begin with a zero byte, which no argument can hold.
+ */
+export const ENTRIES: Record<string, Permissions> = {
+  agent: {
+    net: "all",
+    ffi: ["library"],
+    run: FILTERS,
+    read: [...ETCD_FILES, `folder:${SUBNET_FILE}`, ...FILTERS],
+    write: [`folder:${SUBNET_FILE}`],
+    env: VARIABLES,
+    // Which leases are this node's, where a sub-command follows flags.
+    sys: ["networkInterfaces"],
+  },
+  config: { net: "all", read: [...ETCD_FILES, "flag:file"], env: VARIABLES },
+  leases: {
+    net: "all",
+    read: [...ETCD_FILES, `flag:${SUBNET_FILE}`],
+    env: VARIABLES,
+    sys: ["networkInterfaces"],
+  },
+  peers: { net: "all", env: VARIABLES },
+  "docker-opts": {
+    ffi: ["library"],
+    read: ["flag:f=/run/flannel/subnet.env", "flag:daemon-json", "folder:daemon-json"],
+    write: ["flag:d=/run/docker_opts.env", "folder:daemon-json"],
+    // The options that are set already, one under a name of the user's choice.
+    env: [...VARIABLES, "DOCKER_OPT_*", "flag:k=DOCKER_OPTS"],
+  },
+  cleanup: {
+    net: "all",
+    ffi: ["library"],
+    run: FILTERS,
+    read: [...ETCD_FILES, `flag:${SUBNET_FILE}`, ...FILTERS],
+    write: [`flag:${SUBNET_FILE}`],
+    env: VARIABLES,
+    sys: ["networkInterfaces"],
+  },
+  doctor: {
+    net: "all",
+    read: [...ETCD_FILES, "/sys/class/net", ...AWS.read],
+    env: [...VARIABLES, ...AWS.env],
+    sys: ["networkInterfaces", ...AWS.sys],
+  },
+  // The network config, on standard input, says which plugins it runs, and where files lie.
+  [CNI]: { ffi: ["library"], run: "all", read: "all", write: "all", env: [...VARIABLES, "CNI_*"] },
+  completions: { env: VARIABLES },
+  man: { env: VARIABLES },
+  licences: { read: ["licences"], env: VARIABLES },
+};
+
+/** What single backends need on top of the agent's; given up once another one is chosen. */
+export const BACKENDS: Record<string, Permissions> = { "aws-vpc": AWS };
+
+/** Gives up all kinds that the entry has no part in. */
+export function narrowToEntry(entry: string): void {
+  const permissions = ENTRIES[entry === "cni" ? CNI : entry] ?? {};
+  for (const kind of KINDS) {
+    if (permissions[kind] === undefined) Deno.permissions.revokeSync({ name: kind });
+  }
+}
+
+/** Gives up what only other backends than this one need, and to open libraries: ours is open. */
+export function narrowToBackend(backend: string): void {
+  Deno.permissions.revokeSync({ name: "ffi" });
+  const kept = BACKENDS[backend] ?? {};
+  for (const [other, permissions] of Object.entries(BACKENDS)) {
+    if (other === backend) continue;
+    for (const kind of KINDS) {
+      const items = permissions[kind] ?? [];
+      for (const item of items === "all" ? [] : items) {
+        if (!kept[kind]?.includes(item)) revoke(kind, item);
+      }
+    }
+  }
+}
+
+/** How the runtime's descriptors name an item. */
+const KEYS: Partial<Record<Kind, string>> = {
+  run: "command",
+  read: "path",
+  write: "path",
+  env: "variable",
+  sys: "kind",
+};
+
+function revoke(kind: Kind, item: string): void {
+  const text = plain(item);
+  const key = KEYS[kind];
+  if (text === undefined || key === undefined) return;
+  Deno.permissions.revokeSync({ name: kind, [key]: text } as Deno.PermissionDescriptor);
+}
+
+/** An item that needs no launcher to fill it in. */
+function plain(item: string): string | undefined {
+  const [, source, text] = /^(flag|folder|program|variable|library|licences):?(.*)$/.exec(item) ??
+    [];
+  if (source === undefined) return item;
+  if (source !== "variable") return undefined;
+  const [name] = text.split("/", 1);
+  const value = Deno.env.get(name);
+  return value && value + text.slice(name.length);
+}
