@@ -71,6 +71,8 @@ export class VpcRoutes implements Outside {
   #failures = 0;
   /** The fault that was told last; empty where all is well. */
   #told = "";
+  /** Of a network that overlaps the VPC's. */
+  #warned = false;
   #eventCheckAt = -Infinity;
   #dueAt = 0;
   /** Ends the wait for {@link #dueAt}, which was moved. */
@@ -176,10 +178,11 @@ export class VpcRoutes implements Outside {
   }
 
   async #check(): Promise<boolean> {
-    const place = this.#place ?? await this.#findPlace();
-    const tables = await this.#look(place);
+    this.#place ??= await this.#findPlace();
+    const tables = await this.#place.look();
+    this.#warnOfOverlap(tables);
     const looked = [...this.#ended];
-    const set = await reconcile(place, tables, this.#wanted(place));
+    const set = await reconcile(this.#place, tables, this.#wanted(this.#place));
     for (const [subnet, lease] of looked) {
       if (this.#ended.get(subnet) === lease) this.#ended.delete(subnet);
     }
@@ -190,21 +193,6 @@ export class VpcRoutes implements Outside {
     const { ip, tableIds } = this.#input;
     const { region, instanceId } = await this.#around.where();
     return await Place.find(this.#around.ec2(region), { ip, tableIds, instanceId });
-  }
-
-  /** The tables; the place is known from the first look on, and found anew where a table is gone. */
-  async #look(place: Place): Promise<RouteTable[]> {
-    try {
-      const tables = await place.look();
-      if (this.#place === undefined) this.#warnOfOverlap(tables);
-      this.#place = place;
-      return tables;
-    } catch (error) {
-      if (error instanceof Ec2Fault && error.is("InvalidRouteTableID.NotFound")) {
-        this.#place = undefined;
-      }
-      throw error;
-    }
   }
 
   #wanted(place: Place): Wanted {
@@ -218,8 +206,10 @@ export class VpcRoutes implements Outside {
   }
 
   #warnOfOverlap(tables: readonly RouteTable[]): void {
+    if (this.#warned) return;
     const overlap = tables.map((table) => overlapsVpc(table, this.#networks)).find(Boolean);
     if (!overlap) return;
+    this.#warned = true;
     log.warn(
       "The network {network} overlaps {local}, which is the VPC's own: EC2 takes no routes there; " +
         "choose a Network outside of the VPC",
