@@ -530,3 +530,18 @@ Deno.test("bad credentials and a failing EC2 are told once, and left behind", as
     await node.routes.ready;
   }
 });
+
+Deno.test("it ends at once, also while EC2 lets it wait, and says nothing of that", async () => {
+  await using world = await World.create();
+  const instance = await world.launch("172.31.28.40");
+  aws.proxy.delay = 5_000;
+  try {
+    const node = world.start(instance, leaseOf("10.1.40.0/24", instance.ip));
+    const began = performance.now();
+    await world.stop(node);
+    assert.ok(performance.now() - began < 2_500);
+    assert.deepEqual(world.log.lines, []);
+  } finally {
+    aws.proxy.delay = 0;
+  }
+});
