@@ -6,7 +6,9 @@ import {
   CreateRouteCommand,
   CreateRouteTableCommand,
   DeleteRouteCommand,
+  DeleteRouteTableCommand,
   DescribeRouteTablesCommand,
+  DisassociateRouteTableCommand,
   ReplaceRouteCommand,
   ReplaceRouteTableAssociationCommand,
 } from "@aws-sdk/client-ec2";
@@ -198,6 +200,34 @@ Deno.test("the subnet's own route table goes before the main one, named ones bef
   );
   await world.clock.pass(HOUR);
   assert.equal((await world.routes(named[0])).length, 2);
+});
+
+Deno.test("a table that is gone is told, and another one found at the next look for it", async () => {
+  await using world = await World.create();
+  const made = await aws.client.send(new CreateRouteTableCommand({ VpcId: world.vpc.vpcId }));
+  const RouteTableId = made.RouteTable!.RouteTableId!;
+  const { AssociationId } = await aws.client.send(
+    new AssociateRouteTableCommand({ RouteTableId, SubnetId: world.subnet.subnetId }),
+  );
+  const node = await world.join(40);
+  await aws.client.send(new DisassociateRouteTableCommand({ AssociationId }));
+  await aws.client.send(new DeleteRouteTableCommand({ RouteTableId }));
+  await world.clock.pass(HOUR);
+  assert.match(
+    world.log.matching(/^E/)[0],
+    /EC2 refuses DescribeRouteTables: InvalidRouteTableID\.NotFound/,
+  );
+  assert.deepEqual(await world.routes(), [`10.1.40.0/24 ${node.instance.eniId} active`]);
+});
+
+Deno.test("a network that overlaps the VPC's own is warned of once", async () => {
+  await using world = await World.create();
+  await world.join(40, { network: { Network: "172.31.128.0/17" } });
+  await world.clock.pass(HOUR);
+  assert.deepEqual(world.log.matching(/^W/), [
+    "W The network 172.31.128.0/17 overlaps 172.31.0.0/16, which is the VPC's own: EC2 takes no " +
+    "routes there; choose a Network outside of the VPC",
+  ]);
 });
 
 Deno.test("a table of another VPC is refused by name", async () => {
@@ -414,6 +444,7 @@ for (const action of ["DescribeNetworkInterfaces", "DescribeRouteTables", "Creat
     await world.clock.pass(10 * MINUTE);
     const [error, ...more] = world.log.matching(/^E/);
     assert.deepEqual(more, []);
+    assert.ok(world.log.matching(/^I/).length <= 4, "what was found is told once");
     assert.match(
       error,
       new RegExp(
@@ -497,5 +528,20 @@ Deno.test("bad credentials and a failing EC2 are told once, and left behind", as
     failing[Symbol.dispose]();
     await world.clock.pass(2 * MINUTE);
     await node.routes.ready;
+  }
+});
+
+Deno.test("it ends at once, also while EC2 lets it wait, and says nothing of that", async () => {
+  await using world = await World.create();
+  const instance = await world.launch("172.31.28.40");
+  aws.proxy.delay = 5_000;
+  try {
+    const node = world.start(instance, leaseOf("10.1.40.0/24", instance.ip));
+    const began = performance.now();
+    await world.stop(node);
+    assert.ok(performance.now() - began < 2_500);
+    assert.deepEqual(world.log.lines, []);
+  } finally {
+    aws.proxy.delay = 0;
   }
 });

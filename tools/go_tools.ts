@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { exists, must, ROOT, run, ToolError } from "./process.ts";
+import { canRun, exists, must, ROOT, ToolError } from "./process.ts";
 
 /** Ignored by git. */
 const FOLDER = `${ROOT}/.tools`;
@@ -68,11 +68,6 @@ export async function installGoPrograms(): Promise<void> {
 }
 
 /** Whether `go` can be run. */
-export async function hasGo(): Promise<boolean> {
-  try {
-    return (await run("go", ["version"], { limit: 60, quiet: true })).code === 0;
-  } catch (error) {
-    if (error instanceof ToolError) return false;
-    throw error;
-  }
+export function hasGo(): Promise<boolean> {
+  return canRun("go", "version");
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { must, ROOT, run, runTool, ToolError } from "./process.ts";
+import { canRun, must, ROOT, runTool, ToolError } from "./process.ts";
 
 /** Seconds; a first build compiles every dependency. */
 const BUILD_LIMIT = 900;
@@ -50,13 +50,8 @@ export async function buildLauncher(): Promise<{ launcher: string; pack: string 
 }
 
 /** Whether cargo can be run. */
-export async function hasCargo(): Promise<boolean> {
-  try {
-    return (await run("cargo", ["--version"], { limit: 60, quiet: true })).code === 0;
-  } catch (error) {
-    if (error instanceof ToolError) return false;
-    throw error;
-  }
+export function hasCargo(): Promise<boolean> {
+  return canRun("cargo", "--version");
 }
 
 async function cargo(step: string, args: string[], rest: string[] = []): Promise<void> {

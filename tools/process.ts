@@ -94,6 +94,16 @@ export async function must(
   }
 }
 
+/** Whether a program is there and ends well with these arguments, `--version` or the like. */
+export async function canRun(program: string, ...args: string[]): Promise<boolean> {
+  try {
+    return (await run(program, args, { limit: 60, quiet: true })).code === 0;
+  } catch (error) {
+    if (error instanceof ToolError) return false;
+    throw error;
+  }
+}
+
 /** Text without the escape sequences that colour it. */
 export function withoutColours(text: string): string {
   // deno-lint-ignore no-control-regex

@@ -46,7 +46,12 @@ export function sdkClient(region: string): EC2Client {
 
 /** See the module. */
 export class Ec2Calls implements Ec2 {
-  constructor(readonly client: EC2Client) {}
+  readonly #options: { abortSignal?: AbortSignal };
+
+  /** @param signal ends calls that are under way */
+  constructor(readonly client: EC2Client, signal?: AbortSignal) {
+    this.#options = { abortSignal: signal };
+  }
 
   enisOfInstance(instanceId: string): Promise<Eni[]> {
     return this.#enis({ Name: "attachment.instance-id", Values: [instanceId] });
@@ -88,6 +93,7 @@ export class Ec2Calls implements Ec2 {
       "CreateRoute",
       this.client.send(
         new CreateRouteCommand({ ...routeOf(tableId, destination), NetworkInterfaceId: eniId }),
+        this.#options,
       ),
     );
   }
@@ -97,6 +103,7 @@ export class Ec2Calls implements Ec2 {
       "ReplaceRoute",
       this.client.send(
         new ReplaceRouteCommand({ ...routeOf(tableId, destination), NetworkInterfaceId: eniId }),
+        this.#options,
       ),
     );
   }
@@ -104,9 +111,7 @@ export class Ec2Calls implements Ec2 {
   async deleteRoute(tableId: string, destination: Cidr): Promise<void> {
     await called(
       "DeleteRoute",
-      this.client.send(
-        new DeleteRouteCommand(routeOf(tableId, destination)),
-      ),
+      this.client.send(new DeleteRouteCommand(routeOf(tableId, destination)), this.#options),
     );
   }
 
@@ -117,6 +122,7 @@ export class Ec2Calls implements Ec2 {
         "ModifyInstanceAttribute",
         this.client.send(
           new ModifyInstanceAttributeCommand({ InstanceId: target.instanceId, SourceDestCheck }),
+          this.#options,
         ),
       );
     } else {
@@ -127,6 +133,7 @@ export class Ec2Calls implements Ec2 {
             NetworkInterfaceId: target.eniId,
             SourceDestCheck,
           }),
+          this.#options,
         ),
       );
     }
@@ -136,6 +143,7 @@ export class Ec2Calls implements Ec2 {
     const pages = paginateDescribeNetworkInterfaces(
       { client: this.client, pageSize: PAGE },
       { Filters: [filter] },
+      this.#options,
     );
     return called("DescribeNetworkInterfaces", gather(pages));
   }
@@ -143,7 +151,7 @@ export class Ec2Calls implements Ec2 {
   async #tables(input: { Filters?: Filter[]; RouteTableIds?: string[] }): Promise<RouteTable[]> {
     const answer = await called(
       "DescribeRouteTables",
-      this.client.send(new DescribeRouteTablesCommand(input)),
+      this.client.send(new DescribeRouteTablesCommand(input), this.#options),
     );
     return (answer.RouteTables ?? []).map(tableOf);
   }

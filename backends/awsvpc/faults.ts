@@ -56,6 +56,9 @@ const CREDENTIALS = new Set([
   ...["OptInRequired", "Blocked", "PendingVerification"],
 ]);
 
+/** Some hundred characters that tell nothing to who may not decode them. */
+const ENCODED = /\s*Encoded authorization failure message: \S+/;
+
 /** An error of the SDK, as far as it is read. */
 interface SdkError {
   name?: string;
@@ -68,16 +71,18 @@ interface SdkError {
 export function faultOf(action: string, error: unknown): Ec2Fault {
   const { name = "", message = "", $metadata } = error as SdkError;
   const status = $metadata?.httpStatusCode;
-  const text = message.trim().replaceAll(/\s*\n\s*/g, " ") || name;
+  const text = message.trim().replace(ENCODED, "").replaceAll(/\s*\n\s*/g, " ") || name;
   if (status === undefined) return localFault(action, name, text, error as SdkError);
   const request = $metadata?.requestId ? `, request id: ${$metadata.requestId}` : "";
   const answer = `${name}: ${withoutStop(text)}. status code: ${status}${request}`;
   if (THROTTLED.has(name)) {
     return new Ec2Fault("throttled", action, name, `EC2 limits this account's calls (${name})`);
   }
-  if (UNAUTHORIZED.has(name)) return new Ec2Fault("unauthorized", action, name, answer);
   if (CREDENTIALS.has(name)) {
     return new Ec2Fault("credentials", action, name, `EC2 takes no call from us: ${answer}`);
+  }
+  if (UNAUTHORIZED.has(name) || status === 403) {
+    return new Ec2Fault("unauthorized", action, name, answer);
   }
   if (status >= 500) {
     return new Ec2Fault("server", action, name, `EC2 failed in ${action}: ${answer}`);

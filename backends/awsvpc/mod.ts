@@ -13,7 +13,11 @@ export function ofThisInstance(input: VpcRoutesInput): VpcRoutes {
   refuseMetadataV1();
   return new VpcRoutes(input, {
     where: whereWeAre,
-    ec2: (region) => new Ec2Calls(sdkClient(region)),
+    ec2: (region, signal) => {
+      const client = sdkClient(region);
+      signal.addEventListener("abort", () => client.destroy());
+      return new Ec2Calls(client, signal);
+    },
     clock: CLOCK,
   });
 }

@@ -27,89 +27,119 @@ export interface PlaceInput {
 /** See the module. All calls throw {@linkcode Ec2Fault}. */
 export class Place {
   #looks = 0;
+  #eni: Eni;
+  #siblings: number;
+  /** Whether the source/dest check was seen to. */
+  #seenTo = false;
   /** The interface whose source/dest check we may not switch off. */
   #refused = "";
+  #toldTables = false;
+  /** Undefined before they are found. */
+  #tables: RouteTable[] | undefined;
 
   private constructor(
     readonly ec2: Ec2,
     readonly input: PlaceInput,
-    private eni: Eni,
-    private siblings: number,
-    private tables: RouteTable[] = [],
-  ) {}
+    { eni, siblings }: { eni: Eni; siblings: number },
+  ) {
+    this.#eni = eni;
+    this.#siblings = siblings;
+  }
 
-  /**
-   * Finds it.
-   *
-   * @throws {ConfigError} where a table that the config names is not there, or of another VPC
-   */
+  /** Finds the network interface. */
   static async find(ec2: Ec2, input: PlaceInput): Promise<Place> {
-    const { eni, siblings } = await findEni(ec2, input);
-    log.info("Found {eni} that has {ip} IP address.", { eni: eni.id, ip: input.ip });
-    const place = new Place(ec2, input, eni, siblings);
-    await place.#letForeignThrough();
-    place.tables = await tellTables(ec2, eni, input.tableIds);
-    return place;
+    const found = await findEni(ec2, input);
+    log.info("Found {eni} that has {ip} IP address.", { eni: found.eni.id, ip: input.ip });
+    return new Place(ec2, input, found);
   }
 
   get eniId(): string {
-    return this.eni.id;
+    return this.#eni.id;
   }
 
-  /** The tables as they are now; two calls at most, and one at most times. */
+  /**
+   * The tables as they are now. The first time packets are let through, too; later it makes two
+   * calls at most, and one at most times.
+   *
+   * @throws {ConfigError} the first time, where a table that the config names is not there, or of
+   *   another VPC
+   */
   async look(): Promise<RouteTable[]> {
-    const look = this.#looks++;
-    if (look === 0) return this.tables;
+    if (!this.#seenTo) {
+      await this.#letForeignThrough();
+      this.#seenTo = true;
+    }
+    if (this.#tables === undefined) return this.#tables = await this.#firstTables();
+    const look = ++this.#looks;
     if (look % LOOKS === LOOKS / 2) await this.#lookAtEni();
     // Once it is refused, a look of its own, so that each makes two calls at most.
-    if (look % LOOKS === 1 && this.#refused === this.eni.id) await this.#letForeignThrough();
-    if (look % LOOKS === 0 && this.input.tableIds.length === 0) {
-      this.tables = await this.#tableNow();
-    } else {
-      this.tables = await this.ec2.tables(this.tables.map(({ id }) => id));
-    }
-    return this.tables;
+    if (look % LOOKS === 1 && this.#refused === this.#eni.id) await this.#letForeignThrough();
+    const named = this.input.tableIds.length > 0;
+    if (look % LOOKS !== 0 || named) return await this.lookAgain();
+    return this.#tables = [await this.#tableNow(this.#tables[0])];
   }
 
   /** The tables after something that was not expected of them. */
   async lookAgain(): Promise<RouteTable[]> {
-    return this.tables = await this.ec2.tables(this.tables.map(({ id }) => id));
+    const ids = (this.#tables ?? []).map(({ id }) => id);
+    return this.#tables = await this.ec2.tables(ids);
+  }
+
+  async #firstTables(): Promise<RouteTable[]> {
+    const { tableIds } = this.input;
+    if (!this.#toldTables) {
+      log.info("Route table configured: {configured}", { configured: tableIds.length > 0 });
+    }
+    this.#toldTables = true;
+    if (tableIds.length === 0) {
+      const table = await tableOf(this.ec2, this.#eni);
+      log.info("Found route table {table}.", { table: table.id });
+      return [table];
+    }
+    const tables = await namedTables(this.ec2, this.#eni, tableIds);
+    log.info("RouteTableID configured as {kind}: {ids}", {
+      kind: tableIds.length > 1 ? "array" : "string",
+      ids: tableIds.join(", "),
+    });
+    return tables;
   }
 
   /** The address may have moved to another interface, and the check been switched on. */
   async #lookAtEni(): Promise<void> {
     const { eni, siblings } = await findEni(this.ec2, this.input);
-    if (eni.id !== this.eni.id) {
+    if (eni.id !== this.#eni.id) {
       log.warn("{ip} has moved from {was} to {eni}", {
         ip: this.input.ip,
-        was: this.eni.id,
+        was: this.#eni.id,
         eni: eni.id,
       });
     }
-    this.eni = eni;
-    this.siblings = siblings;
+    this.#eni = eni;
+    this.#siblings = siblings;
     if (this.#refused !== eni.id) await this.#letForeignThrough();
   }
 
   /** The subnet may have been given another table. */
-  async #tableNow(): Promise<RouteTable[]> {
-    const table = await tableOf(this.ec2, this.eni);
-    if (table.id !== this.tables[0].id) {
+  async #tableNow(was: RouteTable): Promise<RouteTable> {
+    const table = await tableOf(this.ec2, this.#eni);
+    if (table.id !== was.id) {
       log.warn("{subnet} is routed by {table} now, no longer by {was}", {
-        subnet: this.eni.subnetId,
+        subnet: this.#eni.subnetId,
         table: table.id,
-        was: this.tables[0].id,
+        was: was.id,
       });
     }
-    return [table];
+    return table;
   }
 
   /** Switches the source/dest check off where it is on; warns, once, where that is refused. */
   async #letForeignThrough(): Promise<void> {
-    const { id, sourceDestCheck, instanceId } = this.eni;
+    const { id, sourceDestCheck, instanceId } = this.#eni;
     if (!sourceDestCheck) return;
     // EC2 takes an instance's attribute only where there is one interface that it can be of.
-    const target = instanceId !== undefined && this.siblings === 0 ? { instanceId } : { eniId: id };
+    const target = instanceId !== undefined && this.#siblings === 0
+      ? { instanceId }
+      : { eniId: id };
     try {
       await this.ec2.forwardForeign(target);
       this.#refused = "";
@@ -156,25 +186,7 @@ export async function tableOf(ec2: Ec2, { subnetId, vpcId }: Eni): Promise<Route
   throw new Ec2Fault("refused", "DescribeRouteTables", "NoTable", message);
 }
 
-async function tellTables(
-  ec2: Ec2,
-  eni: Eni,
-  tableIds: readonly string[],
-): Promise<RouteTable[]> {
-  log.info("Route table configured: {configured}", { configured: tableIds.length > 0 });
-  if (tableIds.length === 0) {
-    const table = await tableOf(ec2, eni);
-    log.info("Found route table {table}.", { table: table.id });
-    return [table];
-  }
-  log.info("RouteTableID configured as {kind}: {ids}", {
-    kind: tableIds.length > 1 ? "array" : "string",
-    ids: tableIds.join(", "),
-  });
-  return await namedTables(ec2, eni, tableIds);
-}
-
-/** The tables that the config names. @throws {ConfigError} see {@linkcode Place.find} */
+/** The tables that the config names. @throws {ConfigError} see {@linkcode Place.look} */
 export async function namedTables(
   ec2: Ec2,
   { vpcId }: Eni,

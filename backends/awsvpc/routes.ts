@@ -52,7 +52,8 @@ export interface VpcRoutesInput {
 export interface Surroundings {
   /** @throws {Ec2Fault} */
   where(): Promise<Where>;
-  ec2(region: string): Ec2;
+  /** @param signal ends calls that are under way */
+  ec2(region: string, signal: AbortSignal): Ec2;
   clock: Clock;
 }
 
@@ -68,9 +69,13 @@ export class VpcRoutes implements Outside {
   /** Leases that have ended and whose routes were not looked for since, by subnet. */
   readonly #ended = new Map<string, Lease>();
   #place: Place | undefined;
+  /** Of {@linkcode keep}. */
+  #signal = AbortSignal.any([]);
   #failures = 0;
   /** The fault that was told last; empty where all is well. */
   #told = "";
+  /** Of a network that overlaps the VPC's. */
+  #warned = false;
   #eventCheckAt = -Infinity;
   #dueAt = 0;
   /** Ends the wait for {@link #dueAt}, which was moved. */
@@ -96,8 +101,8 @@ export class VpcRoutes implements Outside {
 
   async keep(signal: AbortSignal): Promise<void> {
     const { clock } = this.#around;
-    signal.addEventListener("abort", () => this.#firstPeers.resolve(), { once: true });
-    await this.#firstPeers.promise;
+    this.#signal = signal;
+    await untilAborted(this.#firstPeers.promise, signal);
     this.#dueAt = clock.now();
     while (!signal.aborted) {
       const left = this.#dueAt - clock.now();
@@ -157,6 +162,7 @@ export class VpcRoutes implements Outside {
       this.#ready.resolve();
       return set ? CONFIRM * (1 + Math.random()) : INTERVAL * (1 + Math.random() / 10);
     } catch (error) {
+      if (this.#signal.aborted) return 0;
       if (!(error instanceof Ec2Fault)) throw error;
       this.#tell(error);
       const pause = Math.min(LAST_RETRY, FIRST_RETRY * 2 ** Math.min(this.#failures++, 20));
@@ -176,10 +182,11 @@ export class VpcRoutes implements Outside {
   }
 
   async #check(): Promise<boolean> {
-    const place = this.#place ?? await this.#findPlace();
-    const tables = await this.#look(place);
+    this.#place ??= await this.#findPlace();
+    const tables = await this.#place.look();
+    this.#warnOfOverlap(tables);
     const looked = [...this.#ended];
-    const set = await reconcile(place, tables, this.#wanted(place));
+    const set = await reconcile(this.#place, tables, this.#wanted(this.#place));
     for (const [subnet, lease] of looked) {
       if (this.#ended.get(subnet) === lease) this.#ended.delete(subnet);
     }
@@ -188,23 +195,11 @@ export class VpcRoutes implements Outside {
 
   async #findPlace(): Promise<Place> {
     const { ip, tableIds } = this.#input;
-    const { region, instanceId } = await this.#around.where();
-    return await Place.find(this.#around.ec2(region), { ip, tableIds, instanceId });
-  }
-
-  /** The tables; the place is known from the first look on, and found anew where a table is gone. */
-  async #look(place: Place): Promise<RouteTable[]> {
-    try {
-      const tables = await place.look();
-      if (this.#place === undefined) this.#warnOfOverlap(tables);
-      this.#place = place;
-      return tables;
-    } catch (error) {
-      if (error instanceof Ec2Fault && error.is("InvalidRouteTableID.NotFound")) {
-        this.#place = undefined;
-      }
-      throw error;
-    }
+    const where = await untilAborted(this.#around.where(), this.#signal);
+    this.#signal.throwIfAborted();
+    const { region, instanceId } = where!;
+    const ec2 = this.#around.ec2(region, this.#signal);
+    return await Place.find(ec2, { ip, tableIds, instanceId });
   }
 
   #wanted(place: Place): Wanted {
@@ -218,8 +213,10 @@ export class VpcRoutes implements Outside {
   }
 
   #warnOfOverlap(tables: readonly RouteTable[]): void {
+    if (this.#warned) return;
     const overlap = tables.map((table) => overlapsVpc(table, this.#networks)).find(Boolean);
     if (!overlap) return;
+    this.#warned = true;
     log.warn(
       "The network {network} overlaps {local}, which is the VPC's own: EC2 takes no routes there; " +
         "choose a Network outside of the VPC",
@@ -230,4 +227,17 @@ export class VpcRoutes implements Outside {
 
 function subnetsOf({ subnet, ipv6Subnet }: Lease): string[] {
   return [subnet, ipv6Subnet].filter((each) => each !== null).map(String);
+}
+
+/** What a promise comes to, or undefined when the signal aborts before. */
+async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  if (signal.aborted) return undefined;
+  const { promise: aborted, resolve } = Promise.withResolvers<undefined>();
+  const end = () => resolve(undefined);
+  signal.addEventListener("abort", end);
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener("abort", end);
+  }
 }

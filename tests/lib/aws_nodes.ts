@@ -114,7 +114,7 @@ export class AwsNode implements AsyncDisposable {
       { network: parseNetworkConfig(JSON.stringify(config)), lease, tableIds, ip: instance.ip },
       {
         where: () => Promise.resolve({ region: REGION, instanceId: instance.instanceId }),
-        ec2: () => new Ec2Calls(this.#client),
+        ec2: (_region, signal) => new Ec2Calls(this.#client, signal),
         clock,
       },
     );
