@@ -5,8 +5,10 @@
  */
 import { tableIdsOf } from "../backends/awsvpc.ts";
 import type { Finding } from "../backends/awsvpc/doctor.ts";
+import { DataPlane } from "../dataplane/mod.ts";
 import { parseNetworkConfig } from "../subnet/config.ts";
 import type { Settings } from "./parse.ts";
+import { libraryPath } from "./paths.ts";
 import { Store } from "./store.ts";
 
 /**
@@ -17,7 +19,7 @@ import { Store } from "./store.ts";
 export async function doctorAwsVpc(settings: Settings): Promise<number> {
   const { examine } = await import("../backends/awsvpc/doctor.ts");
   const network = await storedNetwork(settings);
-  const patient = { network, tableIds: tableIdsOf(network), addresses: ownAddresses() };
+  const patient = { network, tableIds: tableIdsOf(network), addresses: await ownAddresses() };
   const counts = { ok: 0, note: 0, broken: 0 };
   for await (const finding of examine(patient)) {
     counts[finding.verdict]++;
@@ -37,14 +39,14 @@ async function storedNetwork(settings: Settings) {
 }
 
 /** Addresses of this node's interfaces that peers may reach, with their MTU. */
-function ownAddresses(): Map<string, number> {
-  const reachable = Deno.networkInterfaces().filter(({ name, address }) =>
-    name !== "lo" && !/^(169\.254\.|fe80:)/.test(address)
+async function ownAddresses(): Promise<Map<string, number>> {
+  using dataplane = DataPlane.open(libraryPath());
+  const interfaces = (await dataplane.interfaces()).filter(({ loopback }) => !loopback);
+  return new Map(
+    interfaces.flatMap(({ mtu, addresses }) =>
+      addresses.filter(({ scope }) => scope === "global").map(({ ip }) => [ip, mtu] as const)
+    ),
   );
-  return new Map(reachable.map(({ name, address }) => [
-    address,
-    Number(Deno.readTextFileSync(`/sys/class/net/${name}/mtu`)),
-  ]));
 }
 
 function text({ verdict, check, detail, fix }: Finding): string {

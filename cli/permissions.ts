@@ -115,9 +115,10 @@ export const ENTRIES: Record<string, Permissions> = {
   },
   doctor: {
     net: "all",
-    read: [...ETCD_FILES, "/sys/class/net", ...AWS.read],
+    ffi: ["library"],
+    read: [...ETCD_FILES, ...AWS.read],
     env: [...VARIABLES, ...AWS.env],
-    sys: ["networkInterfaces", ...AWS.sys],
+    sys: AWS.sys,
   },
   // The network config, on standard input, says which plugins it runs, and where files lie.
   [CNI]: { ffi: ["library"], run: "all", read: "all", write: "all", env: [...VARIABLES, "CNI_*"] },

@@ -68,9 +68,10 @@ export async function follow(
       }
       const { cluster, ranges } = place;
       const end = await client.watch(cluster, ranges, {
-        opened: () => {
+        opened: (revision) => {
           open = true;
           patience.well();
+          follower.missed(revision);
         },
         receive: (response, range) => {
           follower.apply(response);
@@ -127,6 +128,8 @@ class Follower {
   #configRevision: string | undefined;
   #told = false;
   #lastDelivery = 0;
+  /** Changes up to this revision came while etcd was away. */
+  #missed = 0n;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #holding: ReturnType<typeof setTimeout> | undefined;
 
@@ -148,6 +151,11 @@ class Follower {
     if (changed || !this.#told) this.#deliver();
   }
 
+  /** The watch begins, perhaps once more, with what came about meanwhile, up to a revision. */
+  missed(revision: string): void {
+    this.#missed = BigInt(revision);
+  }
+
   #hold(): void {
     clearTimeout(this.#holding);
     const { table } = this.#following;
@@ -163,6 +171,7 @@ class Follower {
   apply({ events }: IWatchResponse): void {
     const { table, ownKey } = this.#following;
     let changed = false;
+    let held = false;
     for (const { kv } of events) {
       const deleted = kv.version === "0";
       if (this.#store.isConfig(kv)) {
@@ -173,10 +182,13 @@ class Follower {
       const key = this.#store.keyOf(kv);
       if (key === ownKey) {
         this.#following.own(deleted ? undefined : this.#store.read(kv), kv.mod_revision);
+      } else if (deleted && BigInt(kv.mod_revision) <= this.#missed && table.hold(key)) {
+        held = true;
       } else {
         changed = (deleted ? table.delete(key) : table.set(this.#store.read(kv))) || changed;
       }
     }
+    if (held) this.#hold();
     if (changed) this.#schedule();
   }
 

@@ -105,8 +105,7 @@ export class PeerTable {
   /**
    * Takes `candidates` for all there is. What did not change keeps its lease object.
    *
-   * @param hold keep valid peers whose leases are gone and may have ended by themselves, until they
-   * are back, someone else has their subnet, or {@linkcode release}
+   * @param hold {@linkcode hold} the peers that are gone
    * @returns whether the valid peers are others than before
    */
   replace(candidates: Iterable<Candidate>, hold = false): boolean {
@@ -118,14 +117,22 @@ export class PeerTable {
       changed = this.set(candidate) || changed;
     }
     for (const key of gone) {
-      const entry = this.#entries.get(key)!;
-      if (hold && entry.accepted && entry.candidate.lease?.expiration !== Infinity) {
-        entry.held = true;
-      } else {
-        changed = this.delete(key) || changed;
-      }
+      if (!(hold && this.hold(key))) changed = this.delete(key) || changed;
     }
     return changed;
+  }
+
+  /**
+   * Keeps a valid peer whose lease is gone and may have ended by itself, until it is back, someone
+   * else has its subnet, or {@linkcode release}.
+   *
+   * @returns whether it is kept
+   */
+  hold(key: string): boolean {
+    const entry = this.#entries.get(key);
+    if (!entry?.accepted || entry.candidate.lease?.expiration === Infinity) return false;
+    entry.held = true;
+    return true;
   }
 
   /** Keys of the peers that are held. */
