@@ -3,6 +3,7 @@
  * that tells how it was started.
  */
 import assert from "node:assert/strict";
+import { exists } from "../tools/process.ts";
 import { buildLauncher } from "../tools/lib.ts";
 import { BINARY } from "../tools/runtime.ts";
 
@@ -216,12 +217,3 @@ Deno.test("the built binary runs in an empty home without an environment", async
   const first = await output(BINARY, ["--version"]);
   assert.match(first.out, /^v\d+\.\d+\.\d+\n$/, first.err);
 });
-
-function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch {
-    return false;
-  }
-}

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { exists } from "../../tools/process.ts";
 import { removeCgroups } from "./machine.ts";
 import { NetNs } from "./netns.ts";
 
@@ -16,7 +17,7 @@ export async function removeLeftovers(kind: string): Promise<number> {
   const named = new RegExp(`^(?:fl|flanneld)-${kind}(\\d+)-`);
   const orphan = (name: string) => {
     const pid = named.exec(name)?.[1];
-    return pid !== undefined && !isRunning(Number(pid));
+    return pid !== undefined && !exists(`/proc/${pid}`);
   };
   const namespaces = (await NetNs.find(named)).filter(({ name }) => orphan(name));
   await Promise.all(namespaces.map((ns) => ns[Symbol.asyncDispose]()));
@@ -26,13 +27,4 @@ export async function removeLeftovers(kind: string): Promise<number> {
   }
   await removeCgroups(orphan);
   return namespaces.length;
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    Deno.statSync(`/proc/${pid}`);
-    return true;
-  } catch {
-    return false;
-  }
 }

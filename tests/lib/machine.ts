@@ -3,16 +3,10 @@
  * file system. What is written there stays in its memory, and all of it goes at once when its first
  * process ends: programs, containers, mounts and files.
  *
- * @example
- * ```ts
- * await using ns = await NetNs.create("a");
- * await using a = await Machine.start(ns, { hostname: "nodea" });
- * await a.run("hostname");
- * ```
- *
  * @module
  */
 import { basename } from "node:path";
+import { exists } from "../../tools/process.ts";
 import {
   type CommandOptions,
   exec,
@@ -166,13 +160,4 @@ function subfolders(path: string): string[] {
 
 function environment(): CommandOptions {
   return { clearEnv: true, env: { PATH, HOME: "/root" } };
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch {
-    return false;
-  }
 }

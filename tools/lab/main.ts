@@ -8,7 +8,7 @@ import { holdLab } from "../../tests/lab/run.ts";
 import { removeLeftovers } from "../../tests/lib/leftovers.ts";
 import { runProgram } from "../interactive.ts";
 import type { Output } from "../output.ts";
-import { must } from "../process.ts";
+import { exists, must } from "../process.ts";
 import { BINARY } from "../runtime.ts";
 import { type LabOptions, parseOptions } from "./options.ts";
 import { stepLines } from "./show.ts";
@@ -42,8 +42,7 @@ async function lab(options: LabOptions, output: Output, signal: AbortSignal): Pr
 async function builtProgram(): Promise<string> {
   const named = Deno.env.get("FLANNELD_BIN");
   if (named) return named;
-  const there = await Deno.stat(BINARY).then(() => true, () => false);
-  if (!there) {
+  if (!exists(BINARY)) {
     await must("building", Deno.execPath(), ["task", "build"], { limit: BUILD_LIMIT });
   }
   return BINARY;
