@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { BINARY } from "../../tools/runtime.ts";
 import { type Process, spawn, waitFor } from "../lib/netns.ts";
-import { type BackendName, BACKENDS } from "./place.ts";
+import { KEYS } from "../lib/terminal.ts";
+import { type BackendName, BACKENDS, type Place } from "./place.ts";
 import { holdLab } from "./run.ts";
 import { traces } from "./traces.ts";
 
@@ -19,6 +20,27 @@ function lab(...args: string[]): Process {
   return spawn(Deno.execPath(), ["run", "-A", MAIN, ...args], { env });
 }
 
+/**
+ * Docker may set the policy of FORWARD to DROP at any time. With flanneld stopped, which else sets
+ * it back, its rules alone have to let a packet through to a container that Docker has no rule for.
+ */
+async function dockersPolicy({ nodes: { nodea, nodeb } }: Place): Promise<void> {
+  const flanneld = await nodeb.terminal("flanneld");
+  await flanneld.type(KEYS.interrupt);
+  assert.equal((await flanneld.prompt()).status, 0, flanneld.output);
+  await nodeb.machine.run("iptables", "-P", "FORWARD", "DROP");
+  const id = (await nodeb.machine.run("docker", "container", "run", "-d", "web")).trim();
+  const format = "{{ .NetworkSettings.IPAddress }}";
+  const ip = (await nodeb.machine.run("docker", "container", "inspect", "-f", format, id)).trim();
+  await waitFor(() => nodea.machine.run("curl", "--silent", "--max-time", "2", ip), {
+    limitMs: 20_000,
+    what: `a page of ${ip}`,
+  });
+  await nodeb.machine.run("iptables", "-F", "FLANNEL-FWD");
+  const without = await nodea.machine.exec("curl", "--silent", "--max-time", "1", ip);
+  assert.notEqual(without.code, 0, "it is flanneld's rules that let it through");
+}
+
 for (const backend of BACKENDS) {
   Deno.test(`the lab with ${backend}, each step of it`, async () => {
     const label = `lab${Deno.pid}`;
@@ -26,6 +48,7 @@ for (const backend of BACKENDS) {
     await holdLab(backend, { label, binary }, {
       chapter: (title) => void chapters.push(title),
       done: () => {},
+      end: (place) => backend === "udp" ? Promise.resolve() : dockersPolicy(place),
     });
     assert.equal(chapters.at(-1), "A pod");
     assert.deepEqual(await traces(label), []);

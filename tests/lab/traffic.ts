@@ -12,6 +12,8 @@ import { type Entry, matches } from "./step.ts";
 /** Port of the chat. */
 const CHAT_PORT = 8889;
 
+const ANSWERED = /1 packets transmitted, 1 received, 0% packet loss/;
+
 /** Interfaces and routes of both nodes. */
 export function* investigate(facts: Facts): Generator<Entry> {
   yield { chapter: "Looking at the network" };
@@ -54,9 +56,16 @@ export function* pings(facts: Facts): Generator<Entry> {
     yield {
       on,
       command: `ping -c 1 ${gateway(facts, other(on))}`,
-      check: matches(/1 packets transmitted, 1 received, 0% packet loss/),
+      check: matches(ANSWERED),
     };
   }
+  // IPv4's header and ICMP's take 28 bytes of the MTU.
+  const size = overlayMtu(facts.backend) - 28;
+  yield {
+    on: "nodea",
+    command: `ping -c 1 -M do -s ${size} ${gateway(facts, "nodeb")}`,
+    check: matches(ANSWERED),
+  };
 }
 
 /** The chat, by telnet on nodea and nc in a container on nodeb. */
@@ -85,7 +94,7 @@ export function* chat(facts: Facts): Generator<Entry> {
   yield { on: "nodea", terminal: "chat", keys: "hello!\n", shown: "hello!", until: /$/ };
   yield { on: "nodeb", terminal: "container", keys: "", shown: "", until: /hello!/ };
   yield { on: "nodeb", terminal: "container", keys: "hi\n", shown: "hi", until: /hi/ };
-  yield { on: "nodea", terminal: "chat", keys: "", shown: "", until: /hello!\n[\s\S]*hi/ };
+  yield { on: "nodea", terminal: "chat", keys: "", shown: "", until: /^hi$/m };
   yield { on: "nodea", terminal: "chat", keys: "\x1d", shown: "^]", until: /telnet> / };
   yield {
     on: "nodea",
