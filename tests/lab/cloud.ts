@@ -4,9 +4,13 @@
  *
  * @module
  */
+import {
+  AuthorizeSecurityGroupIngressCommand,
+  DescribeSecurityGroupsCommand,
+} from "@aws-sdk/client-ec2";
 import { Aws, type Instance, Metadata, type Vpc } from "../lib/aws.ts";
 import { type NetNs, waitFor } from "../lib/netns.ts";
-import type { VpcView } from "./facts.ts";
+import { NETWORK, type VpcView } from "./facts.ts";
 import { NODE_IPS, type NodeName, NODES, type Place } from "./place.ts";
 
 /** Milliseconds between two looks at the route table. */
@@ -58,8 +62,25 @@ export class Cloud implements AsyncDisposable, VpcView {
         ].join("\n"),
       );
     }
+    await this.#admitOverlay();
     this.#router = new VpcRouter(place.router, this);
     await this.#router.settled();
+  }
+
+  /** What the lab's instructor has done: the nodes' security group admits the overlay's packets. */
+  async #admitOverlay(): Promise<void> {
+    const { client } = this.aws;
+    const { SecurityGroups: groups } = await client.send(
+      new DescribeSecurityGroupsCommand({
+        Filters: [{ Name: "vpc-id", Values: [this.vpc.vpcId] }],
+      }),
+    );
+    await client.send(
+      new AuthorizeSecurityGroupIngressCommand({
+        GroupId: groups![0].GroupId,
+        IpPermissions: [{ IpProtocol: "-1", IpRanges: [{ CidrIp: NETWORK }] }],
+      }),
+    );
   }
 
   get enis(): Record<NodeName, string> {

@@ -32,6 +32,7 @@ export function* labSteps(facts: Facts): Generator<Entry> {
   yield* agents.routeTable("nodeb", facts);
   yield* agents.configureDocker("nodeb", facts);
   yield* traffic.investigate(facts);
+  yield* traffic.doctor(facts);
   yield* traffic.pings(facts);
   yield* traffic.chat(facts);
   yield* traffic.web(facts);
