@@ -56,8 +56,6 @@ interface Entry {
   accepted: boolean;
   /** The reason that was told last. */
   told: string;
-  /** Gone from the store, perhaps not for good. */
-  held: boolean;
 }
 
 /** What is in a stretch, the oldest first. */
@@ -82,6 +80,8 @@ export class PeerTable {
   readonly #bySlot = new Map<Slot, Stretch>();
   /** In the order of age unless {@linkcode #disordered}. */
   #accepted = new Map<string, Lease>();
+  /** Keys of valid peers that are gone from the store, perhaps not for good. */
+  readonly #held = new Set<string>();
   #youngest = 0;
   #disordered = false;
 
@@ -131,15 +131,13 @@ export class PeerTable {
   hold(key: string): boolean {
     const entry = this.#entries.get(key);
     if (!entry?.accepted || entry.candidate.lease?.expiration === Infinity) return false;
-    entry.held = true;
+    this.#held.add(key);
     return true;
   }
 
   /** Keys of the peers that are held. */
   get held(): string[] {
-    return [...this.#entries.values()].filter(({ held }) => held).map(({ candidate }) =>
-      candidate.key
-    );
+    return [...this.#held];
   }
 
   /** Removes the peers that are held. @returns whether the valid peers are others than before */
@@ -156,7 +154,8 @@ export class PeerTable {
     const { key } = candidate;
     if (key === this.#own.key) return false;
     const former = this.#entries.get(key);
-    if (former && !former.held && isSame(former.candidate, candidate)) {
+    const wasHeld = this.#held.delete(key);
+    if (former && !wasHeld && isSame(former.candidate, candidate)) {
       former.candidate.revision = candidate.revision;
       return false;
     }
@@ -171,13 +170,15 @@ export class PeerTable {
   }
 
   /** Keys of held peers that a lease in the store has a part of. */
-  #heldBeside({ slots, candidate: { key, lease } }: Entry): string[] {
-    return slots.flatMap((slot) => this.#bySlot.get(slot)?.leases ?? [])
-      .map(({ held, candidate }) => ({ held, other: candidate }))
-      .filter(({ held, other }) =>
-        held && other.key !== key && other.lease && lease && collide(other.lease, lease)
+  #heldBeside({ slots, candidate: { lease } }: Entry): string[] {
+    if (this.#held.size === 0 || lease === null) return [];
+    // As valid peers they are not beyond the crowd.
+    return slots.flatMap((slot) => this.#bySlot.get(slot)?.leases.slice(0, CROWD) ?? [])
+      .map(({ candidate }) => candidate)
+      .filter((other) =>
+        this.#held.has(other.key) && other.lease !== null && collide(other.lease, lease)
       )
-      .map(({ other }) => other.key);
+      .map(({ key }) => key);
   }
 
   /** Removes a lease. @returns whether the valid peers are others than before */
@@ -188,6 +189,7 @@ export class PeerTable {
     this.#take(entry, touched);
     this.#entries.delete(key);
     this.#accepted.delete(key);
+    this.#held.delete(key);
     return this.#judge(touched) || entry.accepted;
   }
 
@@ -197,7 +199,7 @@ export class PeerTable {
     const told = former?.told ?? "";
     if (problem !== "" || lease === null) {
       const faulty = { key, created, revision, lease: null, problem };
-      return { candidate: faulty, slots: [], addressSlots: [], accepted: false, told, held: false };
+      return { candidate: faulty, slots: [], addressSlots: [], accepted: false, told };
     }
     const { ipv4, ipv6 } = this.#network;
     const { subnet, ipv6Subnet, attrs: { publicIP, publicIPv6 } } = lease;
@@ -213,7 +215,6 @@ export class PeerTable {
       addressSlots: addressSlots.filter((slot) => slot !== undefined),
       accepted: false,
       told,
-      held: false,
     };
   }
 

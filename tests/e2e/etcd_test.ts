@@ -1,6 +1,6 @@
 /** etcd away for a while, changes meanwhile, and a history that was compacted. */
 import assert from "node:assert/strict";
-import { Cluster } from "../lib/cluster.ts";
+import { Cluster, PREFIX } from "../lib/cluster.ts";
 import {
   assertVxlan,
   deleteLease,
@@ -101,6 +101,40 @@ Deno.test("changes and a compaction during a disconnect are taken up", async () 
   await eventually(async () => await assertVxlan(one, await storedLeases(cluster)), {
     limitMs: 2_000,
   });
+});
+
+Deno.test("a member of etcd that is cut off from its cluster is left for another one", async () => {
+  await using cluster = await Cluster.create({ label: "cutoff", nodes: 1, etcdMembers: 3 });
+  const [node] = cluster.nodes;
+  node.startAgent();
+  await node.waitReady();
+  const connections = await node.ns.run(
+    "ss",
+    "-Htn",
+    "state",
+    "established",
+    "dport",
+    "=",
+    ":2379",
+  );
+  const member = cluster.etcds.findIndex(({ address }) => connections.includes(address));
+  for (const chain of ["INPUT", "OUTPUT"]) {
+    for (const end of ["--dport", "--sport"]) {
+      const rule = [chain, "-p", "tcp", end, "2380", "-j", "DROP"];
+      await cluster.etcdHosts[member].run("iptables", "-I", ...rule);
+    }
+  }
+  const other = cluster.etcds[(member + 1) % 3];
+  const lease = JSON.stringify(peer(61));
+  await eventually(() => other.ctl("put", `${PREFIX}/subnets/10.1.251.0-24`, lease), {
+    limitMs: 30_000,
+  });
+  // Our lease is renewed in a day: nothing but the watch can tell.
+  await eventually(
+    async () =>
+      assert.match(await node.ns.run("ip", "route", "show", "10.1.251.0/24"), /dev flannel\.1/),
+    { limitMs: 40_000, what: "the lease written to the others" },
+  );
 });
 
 Deno.test("one of several endpoints that works is enough", async () => {

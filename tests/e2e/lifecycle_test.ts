@@ -1,6 +1,7 @@
 /** Stopping, restarting and starting twice; a container's traffic crosses all the while. */
 import assert from "node:assert/strict";
 import { Cluster, networkConfig, type Node } from "../lib/cluster.ts";
+import { run } from "../lib/netns.ts";
 import {
   assertVxlan,
   eventually,
@@ -160,4 +161,30 @@ Deno.test("the process is one, and is called flanneld", async () => {
     const children = await Deno.readTextFile(`/proc/${pid}/task/${pid}/children`);
     assert.equal(children.trim(), "");
   });
+});
+
+Deno.test("a subnet file that cannot be written is written once it can", async () => {
+  await using cluster = await Cluster.create({ label: "nofile", nodes: 1 });
+  const [node] = cluster.nodes;
+  // A disk that is full: it holds one file, and that is there.
+  const folder = `${node.folder}/run`;
+  await Deno.mkdir(folder);
+  await run("mount", ["-t", "tmpfs", "-o", "nr_inodes=2", "full", folder]);
+  await using _mount = {
+    [Symbol.asyncDispose]: async () => {
+      await run("umount", ["-l", folder]);
+    },
+  };
+  await Deno.writeTextFile(`${folder}/other`, "");
+  const agent = node.startAgent({ args: [`--subnet-file=${folder}/subnet.env`] });
+  await agent.waitForLine(
+    /^E.*Cannot write the subnet file .*No space left.*; trying again until it works$/,
+    20_000,
+  );
+  await agent.waitForLine(/Running backend/);
+  assert.equal((await node.health("/readyz")).status, 503);
+  await Deno.remove(`${folder}/other`);
+  await agent.waitForLine(/Wrote subnet file to /);
+  assert.match(await Deno.readTextFile(`${folder}/subnet.env`), /^FLANNEL_SUBNET=10\.1\./m);
+  await eventually(async () => assert.equal((await node.health("/readyz")).status, 200));
 });

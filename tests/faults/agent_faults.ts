@@ -102,14 +102,22 @@ function clockJumps(name: string, seconds: number): Fault {
           await pause(lab.options.ttl * 1500);
           // Without the library again.
           const expired = lab.history.deletedAt(before, since);
+          const seen = hasHour(lab.nodes[node].agent!.lines, Date.now() + seconds * 1000);
           await lab.restartAgent(node);
           await lab.nodes[node].waitReady();
           await Deno.remove(file);
-          return expired ? "the lease ended" : "the lease stayed";
+          return `${expired ? "the lease ended" : "the lease stayed"}, ` +
+            (seen ? "its log shows the jump" : "its log does not show the jump");
         },
       };
     },
   };
+}
+
+/** Whether a log has a line of about this time, by the hour. */
+function hasHour(lines: string[], time: number): boolean {
+  const hours = [0, 30, 60].map((minutes) => new Date(time - minutes * 60_000).getHours());
+  return lines.some((line) => hours.includes(Number(/^[IWE]\d{4} (\d\d):/.exec(line)?.[1])));
 }
 
 const diskFull: Fault = {

@@ -361,9 +361,13 @@ export class Lab implements AsyncDisposable {
     return keys.filter((key, index) => keys.indexOf(key) !== index);
   }
 
-  /** Starts all agents on clean devices: what a person does where nothing else helps. */
+  /**
+   * Starts all agents without devices and leases, so that nothing of before is left in their kernels:
+   * what a person does where nothing else helps. By the subnet files they keep their subnets.
+   */
   async reset(): Promise<void> {
     for (const { index } of this.nodes) await this.stopAgent(index);
+    await this.ctlUntil("del", "--prefix", `${PREFIX}/subnets/`);
     for (const { ns } of this.nodes) await ns.exec("ip", "link", "del", DEVICE);
     for (const { index, subnetFile } of this.nodes) {
       this.startAgent(index);

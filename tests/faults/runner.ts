@@ -142,9 +142,12 @@ async function step(lab: Lab, strikes: Strike[], random: Random): Promise<StepRe
   }));
   await settle(lab, Date.now(), result);
   for (const [index, run] of runs.entries()) note(index, await run.after?.());
-  if (result.problems.length > 0) await repair(lab, result);
-  else if (runs.some(({ after }) => after)) await settle(lab, Date.now(), {}, result.problems);
+  if (result.problems.length === 0 && runs.some(({ after }) => after)) {
+    await settle(lab, Date.now(), {}, result.problems);
+  }
+  // What a repair by hand costs is not the agent's.
   const ended = Date.now();
+  if (result.problems.length > 0) await repair(lab, result);
   await pause(LATEST);
   count(lab, runs, began, ended, result);
   result.twice.push(
