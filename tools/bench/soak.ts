@@ -84,7 +84,7 @@ export async function soak(contenders: Contender[], options: SoakOptions): Promi
 
 /** Soaks one agent. */
 export async function soakOne(
-  contender: Contender,
+  contender: Pick<Contender, "on">,
   { minutes, nodes, rate }: SoakOptions,
   label = "soak",
 ): Promise<Soaked> {
