@@ -78,10 +78,10 @@ pub unsafe extern "C" fn dp_change(handle: u32, json: *const u8, length: usize) 
     })
 }
 
-/// Bytes of a state from which on its parts are worth giving back.
+/// Bytes of a state, or of an answer, from which on what it was made of is worth giving back.
 const LARGE: usize = 128 << 10;
 
-/// Gives what a reconcile of thousands of peers needed back to the system: glibc would keep it in
+/// Gives what a reconcile of thousands of peers, or their counters, needed back to the system: glibc would keep it in
 /// the arena of a thread that may never run again.
 fn release_memory() {
     #[cfg(target_env = "gnu")]
@@ -178,7 +178,12 @@ pub extern "C" fn dp_close(handle: u32) {
 pub unsafe extern "C" fn dp_free(answer: *mut c_char) {
     if !answer.is_null() {
         // SAFETY: the caller's promise; answers are made by `CString::into_raw`.
-        drop(unsafe { std::ffi::CString::from_raw(answer) });
+        let answer = unsafe { std::ffi::CString::from_raw(answer) };
+        let length = answer.as_bytes().len();
+        drop(answer);
+        if length > LARGE {
+            release_memory();
+        }
     }
 }
 
