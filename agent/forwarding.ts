@@ -5,9 +5,10 @@
  */
 import { getLogger } from "@logtape/logtape";
 import type { Backend, Skipped } from "../backends/types.ts";
-import type { ApplyReport, EntryError, KernelState } from "../dataplane/state.ts";
+import type { ApplyReport, EntryError, KernelChange, KernelState } from "../dataplane/state.ts";
 import { Budget, Reports } from "../subnet/reports.ts";
 import type { Lease } from "../subnet/types.ts";
+import { difference } from "./difference.ts";
 import { type NodeOptions, withNodeState } from "./node_state.ts";
 import type { Carried } from "./peers_report.ts";
 import type { Status } from "./status.ts";
@@ -17,6 +18,8 @@ const log = getLogger(["flanneld", "forwarding"]);
 /** What makes the kernel match; the data plane, or a stand-in in a unit test. */
 export interface Applier {
   apply(state: KernelState): Promise<ApplyReport>;
+  /** Changes what was applied last; undefined where it has to be applied whole. */
+  change(change: KernelChange): Promise<ApplyReport | undefined>;
 }
 
 /** What should be carried, and how. */
@@ -32,12 +35,17 @@ const FIRST_RETRY = 1_000;
 const LAST_RETRY = 30_000;
 /** Longest pause between two applies, in milliseconds, so that churn is taken in batches. */
 const LONGEST_PAUSE = 200;
+/** Milliseconds after a change that was made alone in which everything is compared all the same. */
+const CHECK_AFTER = 30_000;
 
 /** See the module. */
 export class Forwarding {
   readonly #applier: Applier;
   readonly #status: Status;
   #wish: Wish | undefined;
+  /** The wish that the kernel is known to match; undefined where it has to be applied whole. */
+  #matched: Wish | undefined;
+  #check: ReturnType<typeof setTimeout> | undefined;
   #dirty = false;
   #running: Promise<void> | undefined;
   #retry: ReturnType<typeof setTimeout> | undefined;
@@ -70,6 +78,7 @@ export class Forwarding {
 
   /** Applies the last wish again, after a failure of what carried it; nothing before the first. */
   again(): Promise<void> {
+    this.#matched = undefined;
     return this.#wish === undefined ? Promise.resolve() : this.#kick();
   }
 
@@ -87,6 +96,7 @@ export class Forwarding {
   close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#retry);
+    clearTimeout(this.#check);
     this.#reports.close();
     return this.#running ?? Promise.resolve();
   }
@@ -108,19 +118,52 @@ export class Forwarding {
     }
   }
 
-  async #applyOnce({ backend, lease, peers, node }: Wish): Promise<void> {
+  async #applyOnce(wish: Wish): Promise<void> {
+    const started = performance.now();
+    try {
+      if (!await this.#applyChange(wish)) await this.#applyWhole(wish);
+    } catch (error) {
+      this.#matched = undefined;
+      this.#reportErrors([{ entry: "kernel state", errno: 0, message: String(error) }]);
+    }
+    this.#count((performance.now() - started) / 1000);
+  }
+
+  /** Applies the peers that are others than before. @returns whether that was possible */
+  async #applyChange(wish: Wish): Promise<boolean> {
+    const matched = this.#matched;
+    const { backend, lease, peers, node } = wish;
+    const goes = matched?.backend === backend && matched.lease === lease && matched.node === node;
+    const change = goes ? difference(backend, lease, matched.peers, peers) : undefined;
+    if (!change) return false;
+    this.#matched = undefined;
+    const report = await this.#applier.change(change);
+    if (!report) return false;
+    this.#tell(wish, []);
+    this.#reportErrors(report.errors);
+    if (report.errors.length === 0) this.#matched = wish;
+    this.#check ??= setTimeout(() => this.again(), CHECK_AFTER);
+    return true;
+  }
+
+  async #applyWhole(wish: Wish): Promise<void> {
+    this.#matched = undefined;
+    clearTimeout(this.#check);
+    this.#check = undefined;
+    const { backend, lease, peers, node } = wish;
     const { kernel, skipped } = backend.state(lease, peers.values());
+    this.#tell(wish, skipped);
+    const { errors } = await this.#applier.apply(withNodeState(kernel, lease, node));
+    this.#reportErrors(errors);
+    if (skipped.length + errors.length === 0) this.#matched = wish;
+  }
+
+  /** Notes what is carried, and what not. */
+  #tell({ backend, lease, peers }: Wish, skipped: Skipped[]): void {
     this.#reportSkipped(skipped);
     this.#carried = { backend: backend.type, lease, peers, skipped };
     this.#status.leases = peers.size + 1;
     this.#status.peers = peers.size - skipped.length;
-    const started = performance.now();
-    try {
-      this.#reportErrors((await this.#applier.apply(withNodeState(kernel, lease, node))).errors);
-    } catch (error) {
-      this.#reportErrors([{ entry: "kernel state", errno: 0, message: String(error) }]);
-    }
-    this.#count((performance.now() - started) / 1000);
   }
 
   #count(seconds: number): void {

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import type { Backend } from "../backends/types.ts";
-import type { ApplyReport, KernelState } from "../dataplane/state.ts";
+import type { ApplyReport, KernelChange, KernelState, RouteState } from "../dataplane/state.ts";
 import type { Lease } from "../subnet/types.ts";
-import { Forwarding } from "./forwarding.ts";
+import { type Applier, Forwarding } from "./forwarding.ts";
 import { Status } from "./status.ts";
 
 const OURS: Lease = {
@@ -17,6 +17,7 @@ const OURS: Lease = {
 /** A backend with a route a peer; a peer named `bad` is skipped. */
 const BACKEND: Backend = {
   type: "test",
+  additive: true,
   summary: "",
   mtu: 1500,
   attrs: OURS.attrs,
@@ -45,6 +46,11 @@ function wish(...keys: string[]) {
   };
 }
 
+/** A data plane that only applies whole states. */
+function whole(apply: Applier["apply"]): Applier {
+  return { apply, change: () => Promise.resolve(undefined) };
+}
+
 function report(more: Partial<ApplyReport> = {}): ApplyReport {
   return { added: 0, changed: 0, removed: 0, kept: 0, errors: [], micros: 1, ...more };
 }
@@ -53,15 +59,16 @@ Deno.test("one apply at a time, and always the newest wish last", async () => {
   const applied: string[][] = [];
   let running = 0;
   const release = Promise.withResolvers<void>();
-  const forwarding = new Forwarding({
-    apply: async (state: KernelState) => {
+  const forwarding = new Forwarding(
+    whole(async (state: KernelState) => {
       assert.equal(++running, 1);
       applied.push(state.routes.map((route) => route.dst));
       await release.promise;
       running--;
       return report();
-    },
-  }, new Status());
+    }),
+    new Status(),
+  );
   const first = forwarding.want(wish("a"));
   forwarding.want(wish("a", "b"));
   forwarding.want(wish("a", "b", "c"));
@@ -74,7 +81,7 @@ Deno.test("one apply at a time, and always the newest wish last", async () => {
 Deno.test("skipped peers and refused entries are counted, an apply that throws is survived", async () => {
   const status = new Status();
   let answer: () => ApplyReport = report;
-  const forwarding = new Forwarding({ apply: () => Promise.resolve().then(answer) }, status);
+  const forwarding = new Forwarding(whole(() => Promise.resolve().then(answer)), status);
   await forwarding.want(wish("a", "bad"));
   assert.deepEqual([status.leases, status.peers, status.skippedPeers], [3, 1, 1]);
   answer = () => report({ errors: [{ entry: "route a", errno: 22, message: "Invalid argument" }] });
@@ -88,5 +95,67 @@ Deno.test("skipped peers and refused entries are counted, an apply that throws i
   answer = report;
   await forwarding.want(wish("a"));
   assert.equal(status.failedEntries, 0);
+  await forwarding.close();
+});
+
+/** What a data plane was told, and whether it takes changes. */
+class Recorder implements Applier {
+  readonly told: string[] = [];
+  takes = true;
+
+  apply(state: KernelState): Promise<ApplyReport> {
+    this.told.push(`all: ${list(state.routes)}`);
+    return Promise.resolve(report());
+  }
+
+  change({ put, remove }: KernelChange): Promise<ApplyReport | undefined> {
+    this.told.push(`put: ${list(put.routes)}, remove: ${list(remove.routes)}`);
+    return Promise.resolve(this.takes ? report() : undefined);
+  }
+}
+
+function list(routes: RouteState[]): string {
+  return routes.map(({ dst }) => dst).join(" ");
+}
+
+/** The first with other peers: those named keep their lease objects. */
+function next(from: ReturnType<typeof wish>, ...keys: string[]): ReturnType<typeof wish> {
+  const peers = keys.map((key): [string, Lease] => [key, from.peers.get(key) ?? { ...OURS, key }]);
+  return { ...from, peers: new Map(peers) };
+}
+
+Deno.test("only what changed is applied, after a whole apply without any complaint", async () => {
+  const recorder = new Recorder();
+  const forwarding = new Forwarding(recorder, new Status());
+  const first = wish("a", "b");
+  const second = next(first, "a", "c", "d");
+  for (
+    const one of [first, second, next(second, "a", "bad"), next(second, "a"), next(first, "a")]
+  ) {
+    await forwarding.want(one);
+  }
+  assert.deepEqual(recorder.told, [
+    "all: a b",
+    "put: c d, remove: b",
+    "all: a",
+    "all: a",
+    "put: , remove: ",
+  ]);
+  await forwarding.close();
+});
+
+Deno.test("a change that the data plane does not take is applied whole, and so is the next start", async () => {
+  const recorder = new Recorder();
+  const status = new Status();
+  const forwarding = new Forwarding(recorder, status);
+  const first = wish("a");
+  await forwarding.want(first);
+  recorder.takes = false;
+  await forwarding.want(next(first, "a", "b"));
+  assert.deepEqual(recorder.told, ["all: a", "put: b, remove: ", "all: a b"]);
+  assert.equal(status.peers, 2);
+  await forwarding.want(wish("a", "b"));
+  await forwarding.again();
+  assert.deepEqual(recorder.told.slice(3), ["all: a b", "all: a b"]);
   await forwarding.close();
 });

@@ -27,6 +27,7 @@ export function create({ network, iface }: BackendInput): Backend {
       backendType: "host-gw",
     },
     devices: [],
+    additive: true,
     state: (_lease, peers) => state(network, peers, iface.name, reachable),
   };
 }

@@ -80,6 +80,12 @@ export interface Backend {
   /** Devices that the backend makes, gone or not; not to be taken for the public interface. */
   readonly devices: readonly string[];
   /**
+   * Set where each peer adds its own entries to {@link state}, whatever other peers there are, unless
+   * one of them is left out for another's sake. Then a change of some peers is made from their states
+   * alone.
+   */
+  readonly additive?: true;
+  /**
    * The kernel state for our lease and these peers. Pure: the same input gives an equal value.
    */
   state(lease: Lease, peers: Iterable<Lease>): BackendState;

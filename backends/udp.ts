@@ -54,6 +54,7 @@ export function create({ network, iface, existing }: BackendInput): Backend {
     // flannel's udp leases name no backend.
     attrs: { publicIP: iface.publicIP, publicIPv6: iface.publicIPv6, backendType: "" },
     devices: [tunnel.name],
+    additive: true,
     state: (lease, peers) => state(network, overIpv4, tunnel, lease, peers),
   };
 }

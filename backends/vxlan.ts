@@ -92,6 +92,7 @@ export function create(input: BackendInput): Backend {
     mtu: Math.min(...halves.map((half) => half.device.mtu)),
     attrs: attrs(input, options, halves),
     devices: halves.map((half) => half.device.name),
+    additive: true,
     state: (lease, peers) => state(halves, lease, peers, input.iface.name, reachable),
   };
 }

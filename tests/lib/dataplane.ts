@@ -9,6 +9,7 @@ import type {
   CleanupReport,
   DataPlaneEvent,
   Interface,
+  KernelChange,
   KernelState,
   RouteLookup,
 } from "../../dataplane/state.ts";
@@ -53,6 +54,11 @@ export class RemoteDataPlane implements AsyncDisposable {
   /** {@linkcode DataPlane.apply} */
   apply(state: KernelState): Promise<ApplyReport> {
     return this.#call("apply", state);
+  }
+
+  /** {@linkcode DataPlane.change}, null for undefined */
+  change(change: KernelChange): Promise<ApplyReport | null> {
+    return this.#call("change", change);
   }
 
   /** {@linkcode DataPlane.interfaces} */

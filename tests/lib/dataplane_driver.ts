@@ -7,11 +7,11 @@
  *
  * @module
  */
-import { DataPlane, type KernelState } from "../../dataplane/mod.ts";
+import { DataPlane, type KernelChange, type KernelState } from "../../dataplane/mod.ts";
 
 /** A line of the input. */
 interface Call {
-  call: "apply" | "interfaces" | "routeTo" | "gatewayTo" | "cleanup";
+  call: "apply" | "change" | "interfaces" | "routeTo" | "gatewayTo" | "cleanup";
   argument?: unknown;
 }
 
@@ -34,6 +34,8 @@ function answer({ call, argument }: Call): Promise<unknown> {
   switch (call) {
     case "apply":
       return dataplane.apply(argument as KernelState);
+    case "change":
+      return dataplane.change(argument as KernelChange);
     case "interfaces":
       return dataplane.interfaces();
     case "routeTo":

@@ -75,7 +75,12 @@ export async function findContenders(): Promise<Contender[]> {
   return contenders;
 }
 
-function plainNode(kind: typeof Node, { cluster, index, ns, folder }: Node, binary?: string): Node {
+/** A host like the given one whose agent gets the flags of a plain node, and runs this binary. */
+export function plainNode(
+  kind: typeof Node,
+  { cluster, index, ns, folder }: Node,
+  binary?: string,
+): Node {
   const node = new kind(cluster, index, ns, folder);
   const start = node.startAgent.bind(node);
   const plain = kind === GoNode ? GO_PLAIN : PLAIN;

@@ -59,6 +59,8 @@ export interface Soaked {
 const LOOK_S = 5;
 /** Share of the time that is left out of the trend: the first, in which memory is still taken up. */
 const WARM_UP = 1 / 6;
+/** Hours in which a garbage collection comes for sure. */
+const LOW_HOURS = 2 / 60;
 const FILL_LIMIT_MS = 120_000;
 /** Keeps etcd as it is run for long. */
 const COMPACTION = ["--auto-compaction-mode=revision", "--auto-compaction-retention=1000"];
@@ -82,7 +84,7 @@ export async function soak(contenders: Contender[], options: SoakOptions): Promi
 
 /** Soaks one agent. */
 export async function soakOne(
-  contender: Contender,
+  contender: Pick<Contender, "on">,
   { minutes, nodes, rate }: SoakOptions,
   label = "soak",
 ): Promise<Soaked> {
@@ -171,11 +173,15 @@ interface Figure {
 function figures({ churned, looks, wrong, complaints, etcd }: Soaked): Figure[] {
   const steady = looks.slice(Math.floor(looks.length * WARM_UP));
   const memory = (what: "resident" | "privateDirty", name: string): Figure[] => {
-    const { slope, error } = trend(steady.map((look) => [look.hours, look[what]]));
+    const samples = steady.map((look): [number, number] => [look.hours, look[what]]);
+    const all = trend(samples);
+    const low = trend(lowestOfEach(samples, LOW_HOURS));
     return [
-      { figure: `${name}, mean (MB)`, value: mean(steady.map((look) => look[what])) },
-      { figure: `${name}, slope (MB an hour)`, value: slope },
-      { figure: `${name}, standard error of the slope (MB an hour)`, value: error },
+      { figure: `${name}, mean (MB)`, value: mean(samples.map(([, value]) => value)) },
+      { figure: `${name}, slope (MB an hour)`, value: all.slope },
+      { figure: `${name}, standard error of the slope (MB an hour)`, value: all.error },
+      { figure: `${name}, lowest of each 2 minutes: slope (MB an hour)`, value: low.slope },
+      { figure: `${name}, lowest: standard error (MB an hour)`, value: low.error },
     ];
   };
   const [first, last] = [steady[0], steady.at(-1)!];
@@ -203,6 +209,12 @@ function figures({ churned, looks, wrong, complaints, etcd }: Soaked): Figure[] 
     { figure: "warnings and errors in the log", value: complaints.length, most: 0 },
     { figure: "etcd, resident (MB)", value: etcd },
   ];
+}
+
+/** What is in use after a garbage collection: between two of them, memory only grows. */
+function lowestOfEach(samples: [number, number][], span: number): [number, number][] {
+  const groups = Map.groupBy(samples, ([hours]) => Math.floor(hours / span));
+  return [...groups.values()].map((group) => group.reduce((a, b) => b[1] < a[1] ? b : a));
 }
 
 function mean(values: number[]): number {

@@ -93,10 +93,10 @@ pub unsafe extern "C" fn dp_change(handle: u32, json: *const u8, length: usize) 
     })
 }
 
-/// Bytes of a state from which on its parts are worth giving back.
+/// Bytes of a state, or of an answer, from which on what it was made of is worth giving back.
 const LARGE: usize = 128 << 10;
 
-/// Gives what a reconcile of thousands of peers needed back to the system: glibc would keep it in
+/// Gives what a reconcile of thousands of peers, or their counters, needed back to the system: glibc would keep it in
 /// the arena of a thread that may never run again.
 fn release_memory() {
     #[cfg(target_env = "gnu")]
@@ -218,6 +218,9 @@ pub unsafe extern "C" fn dp_take(answer: *mut c_char, copy: *mut u8, length: usi
     }
     // SAFETY: the caller's promise; answers are made by `CString::into_raw`.
     drop(unsafe { CString::from_raw(answer) });
+    if length > LARGE {
+        release_memory();
+    }
 }
 
 /// # Safety
