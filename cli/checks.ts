@@ -56,8 +56,13 @@ export function splitEndpoints(value: string): string[] {
 /** A file that exists and can be read. */
 export function checkFile(value: string): string | undefined {
   try {
-    using file = Deno.openSync(value);
-    return file.statSync().isDirectory ? "a directory, not a file" : undefined;
+    const file = Deno.openSync(value);
+    try {
+      return file.statSync().isDirectory ? "a directory, not a file" : undefined;
+    } finally {
+      // Not by `using`, which the bundler drops where the name is used once.
+      file.close();
+    }
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return "no such file";
     if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
