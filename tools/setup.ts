@@ -32,7 +32,6 @@ const PACKAGES = {
   ],
   lab: [
     "docker.io",
-    "containernetworking-plugins",
     "busybox-static",
     "curl",
     "inetutils-telnet",
