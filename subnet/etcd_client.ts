@@ -72,8 +72,8 @@ export interface WatchRange {
 
 /** Told of a watch. */
 export interface WatchEvents {
-  /** All ranges are watched now. */
-  opened?(): void;
+  /** All ranges are watched now; changes up to `revision` had come before. */
+  opened?(revision: string): void;
   /** Changes in the range of that index; none where etcd only tells how far it has come. */
   receive(response: IWatchResponse, range: number): void;
 }
@@ -245,7 +245,7 @@ export class EtcdClient {
       } else if (response.created) {
         if (!hasHistory(response, cluster, ranges[numbers.length])) resolve("set back");
         numbers.push(response.watch_id);
-        if (numbers.length === ranges.length) events.opened?.();
+        if (numbers.length === ranges.length) events.opened?.(response.header.revision);
       } else {
         events.receive(response, numbers.indexOf(response.watch_id));
       }

@@ -68,7 +68,8 @@ export async function follow(
       }
       const { cluster, ranges } = place;
       const end = await client.watch(cluster, ranges, {
-        opened: () => {
+        opened: (revision) => {
+          follower.missedUntil = BigInt(revision);
           open = true;
           patience.well();
         },
@@ -124,6 +125,8 @@ class Follower {
   readonly #store: LeaseStore;
   readonly #following: Following;
   readonly #patience: Patience;
+  /** Changes up to this revision came while there was no watch. */
+  missedUntil = 0n;
   #configRevision: string | undefined;
   #told = false;
   #lastDelivery = 0;
@@ -162,6 +165,7 @@ class Follower {
 
   apply({ events }: IWatchResponse): void {
     const { table, ownKey } = this.#following;
+    const held = table.held.length;
     let changed = false;
     for (const { kv } of events) {
       const deleted = kv.version === "0";
@@ -173,10 +177,14 @@ class Follower {
       const key = this.#store.keyOf(kv);
       if (key === ownKey) {
         this.#following.own(deleted ? undefined : this.#store.read(kv), kv.mod_revision);
+      } else if (deleted) {
+        const missed = BigInt(kv.mod_revision) <= this.missedUntil;
+        changed = (missed ? table.hold(key) : table.delete(key)) || changed;
       } else {
-        changed = (deleted ? table.delete(key) : table.set(this.#store.read(kv))) || changed;
+        changed = table.set(this.#store.read(kv)) || changed;
       }
     }
+    if (table.held.length > held) this.#hold();
     if (changed) this.#schedule();
   }
 
