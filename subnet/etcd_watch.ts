@@ -21,8 +21,8 @@ const GATHER = 10;
 const STEADY = 2_000;
 
 /**
- * Milliseconds for which the peers that are gone after a time without etcd are still carried: so
- * long as nodes that find their leases ended may take to be back and claim them again.
+ * Milliseconds for which the peers that are gone after a time without etcd are still carried, and
+ * the time in which all come back in addition: nodes that find their leases ended claim them again.
  */
 const HOLD = 20_000;
 
@@ -156,11 +156,12 @@ class Follower {
     const { table } = this.#following;
     const { held } = table;
     if (held.length === 0) return;
+    const time = HOLD + this.#patience.spread;
     log.info("Leases are gone: {keys}; their nodes have {seconds} s to claim them again", {
       keys: held.length > 3 ? `${held.slice(0, 3).join(", ")} and ${held.length - 3} more` : held,
-      seconds: HOLD / 1000,
+      seconds: Math.round(time / 1000),
     });
-    this.#holding = setTimeout(() => table.release() && this.#deliver(), HOLD);
+    this.#holding = setTimeout(() => table.release() && this.#deliver(), time);
   }
 
   apply({ events }: IWatchResponse): void {
