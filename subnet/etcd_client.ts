@@ -72,7 +72,7 @@ export interface WatchRange {
 
 /** Told of a watch. */
 export interface WatchEvents {
-  /** All ranges are watched now; what changed up to etcd's `revision` is told of belatedly. */
+  /** All ranges are watched now; changes up to `revision` had come before. */
   opened?(revision: string): void;
   /** Changes in the range of that index; none where etcd only tells how far it has come. */
   receive(response: IWatchResponse, range: number): void;

@@ -21,8 +21,8 @@ const GATHER = 10;
 const STEADY = 2_000;
 
 /**
- * Milliseconds for which the peers that are gone after a time without etcd are still carried: so
- * long as nodes that find their leases ended may take to be back and claim them again.
+ * Milliseconds for which the peers that are gone after a time without etcd are still carried, and
+ * the time in which all come back in addition: nodes that find their leases ended claim them again.
  */
 const HOLD = 20_000;
 
@@ -69,9 +69,9 @@ export async function follow(
       const { cluster, ranges } = place;
       const end = await client.watch(cluster, ranges, {
         opened: (revision) => {
+          follower.missedUntil = BigInt(revision);
           open = true;
           patience.well();
-          follower.missed(revision);
         },
         receive: (response, range) => {
           follower.apply(response);
@@ -125,11 +125,11 @@ class Follower {
   readonly #store: LeaseStore;
   readonly #following: Following;
   readonly #patience: Patience;
+  /** Changes up to this revision came while there was no watch. */
+  missedUntil = 0n;
   #configRevision: string | undefined;
   #told = false;
   #lastDelivery = 0;
-  /** Changes up to this revision came while etcd was away. */
-  #missed = 0n;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #holding: ReturnType<typeof setTimeout> | undefined;
 
@@ -151,27 +151,23 @@ class Follower {
     if (changed || !this.#told) this.#deliver();
   }
 
-  /** The watch begins, perhaps once more, with what came about meanwhile, up to a revision. */
-  missed(revision: string): void {
-    this.#missed = BigInt(revision);
-  }
-
   #hold(): void {
     clearTimeout(this.#holding);
     const { table } = this.#following;
     const { held } = table;
     if (held.length === 0) return;
+    const time = HOLD + this.#patience.spread;
     log.info("Leases are gone: {keys}; their nodes have {seconds} s to claim them again", {
       keys: held.length > 3 ? `${held.slice(0, 3).join(", ")} and ${held.length - 3} more` : held,
-      seconds: HOLD / 1000,
+      seconds: Math.round(time / 1000),
     });
-    this.#holding = setTimeout(() => table.release() && this.#deliver(), HOLD);
+    this.#holding = setTimeout(() => table.release() && this.#deliver(), time);
   }
 
   apply({ events }: IWatchResponse): void {
     const { table, ownKey } = this.#following;
+    const held = table.held.length;
     let changed = false;
-    let held = false;
     for (const { kv } of events) {
       const deleted = kv.version === "0";
       if (this.#store.isConfig(kv)) {
@@ -182,13 +178,14 @@ class Follower {
       const key = this.#store.keyOf(kv);
       if (key === ownKey) {
         this.#following.own(deleted ? undefined : this.#store.read(kv), kv.mod_revision);
-      } else if (deleted && BigInt(kv.mod_revision) <= this.#missed && table.hold(key)) {
-        held = true;
+      } else if (deleted) {
+        const missed = BigInt(kv.mod_revision) <= this.missedUntil;
+        changed = (missed ? table.hold(key) : table.delete(key)) || changed;
       } else {
-        changed = (deleted ? table.delete(key) : table.set(this.#store.read(kv))) || changed;
+        changed = table.set(this.#store.read(kv)) || changed;
       }
     }
-    if (held) this.#hold();
+    if (table.held.length > held) this.#hold();
     if (changed) this.#schedule();
   }
 

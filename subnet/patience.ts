@@ -91,6 +91,11 @@ export class Patience {
     await sleep(Math.max(backoff(failures), share), signal);
   }
 
+  /** Milliseconds within which all nodes have come back that lost etcd at the same moment. */
+  get spread(): number {
+    return this.nodes * NODE_SHARE * 1.5;
+  }
+
   /** Waits for this node's turn to come back, among all that lost etcd at the same moment. */
   async turn(signal: AbortSignal): Promise<void> {
     await sleep(Math.random() * this.nodes * NODE_SHARE, signal);

@@ -105,7 +105,7 @@ export class PeerTable {
   /**
    * Takes `candidates` for all there is. What did not change keeps its lease object.
    *
-   * @param hold {@linkcode hold} the peers that are gone
+   * @param hold {@linkcode hold} what is gone rather than remove it
    * @returns whether the valid peers are others than before
    */
   replace(candidates: Iterable<Candidate>, hold = false): boolean {
@@ -116,23 +116,22 @@ export class PeerTable {
       gone.delete(candidate.key);
       changed = this.set(candidate) || changed;
     }
-    for (const key of gone) {
-      if (!(hold && this.hold(key))) changed = this.delete(key) || changed;
-    }
+    for (const key of gone) changed = (hold ? this.hold(key) : this.delete(key)) || changed;
     return changed;
   }
 
   /**
-   * Keeps a valid peer whose lease is gone and may have ended by itself, until it is back, someone
-   * else has its subnet, or {@linkcode release}.
+   * Keeps a valid peer whose lease is gone, if it may have ended by itself, until it is back, someone
+   * else has its subnet, or {@linkcode release}; removes any other.
    *
-   * @returns whether it is kept
+   * @returns whether the valid peers are others than before
    */
   hold(key: string): boolean {
     const entry = this.#entries.get(key);
-    if (!entry?.accepted || entry.candidate.lease?.expiration === Infinity) return false;
+    const ends = entry?.accepted && entry.candidate.lease?.expiration !== Infinity;
+    if (!ends) return this.delete(key);
     this.#held.add(key);
-    return true;
+    return false;
   }
 
   /** Keys of the peers that are held. */
