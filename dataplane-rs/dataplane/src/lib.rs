@@ -37,6 +37,7 @@ pub extern "C" fn dp_abi_version() -> u32 {
 pub extern "C" fn dp_open() -> *mut c_char {
     answer::give(|| {
         name_process();
+        map_large_blocks();
         let carrier = Carrier::open().map_err(|e| format!("cannot open netlink sockets: {e}"))?;
         Answer::ok(&handles::insert(carrier))
     })
@@ -95,6 +96,17 @@ pub unsafe extern "C" fn dp_change(handle: u32, json: *const u8, length: usize) 
 
 /// Bytes of a state, or of an answer, from which on what it was made of is worth giving back.
 const LARGE: usize = 128 << 10;
+
+/// Has glibc map blocks of 32 KiB and more by themselves, in the whole process. The runtime reads
+/// from its connections into such blocks, and some of them live until the next garbage collection,
+/// minutes later; in the heap they leave holes that never go back to the system.
+fn map_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no pointers; glibc takes any value, and it holds for blocks to come.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 10);
+    }
+}
 
 /// Gives what a reconcile of thousands of peers, or their counters, needed back to the system: glibc would keep it in
 /// the arena of a thread that may never run again.
