@@ -211,7 +211,7 @@ fn actual_routes(route: &Route, index: Option<u32>, devices: &Devices) -> Vec<Ac
         key: route.key(),
         kind,
         protocol,
-        hops: Hops::One([hop.clone()]),
+        hops: Hops::One([hop]),
     };
     protocols.into_iter().map(actual).collect()
 }
