@@ -130,10 +130,14 @@ export const ENTRIES: Record<string, Permissions> = {
 /** What single backends need on top of the agent's; given up once another one is chosen. */
 export const BACKENDS: Record<string, Permissions> = { "aws-vpc": AWS };
 
+/** Modules that the launcher keeps in memory are files, which are read as they are imported. */
+const IN_MEMORY = import.meta.url.startsWith("file:///proc/self/fd/");
+
 /** Gives up all kinds that the entry has no part in. */
 export function narrowToEntry(entry: string): void {
   const permissions = ENTRIES[entry === "cni" ? CNI : entry] ?? {};
   for (const kind of KINDS) {
+    if (kind === "read" && IN_MEMORY) continue;
     if (permissions[kind] === undefined) Deno.permissions.revokeSync({ name: kind });
   }
 }

@@ -206,11 +206,16 @@ launcherTest("a damaged file says so", async ({ binary, cache }) => {
 });
 
 Deno.test("the built binary runs from memory where nothing can be written", async () => {
-  const script = `${READ_ONLY}; exec ${BINARY} --version`;
-  const started = await output("/usr/bin/unshare", ["--mount", "sh", "-c", script], {
-    PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
-  });
+  const fromMemory = (args: string) => {
+    const script = `${READ_ONLY}; exec ${BINARY} ${args}`;
+    return output("/usr/bin/unshare", ["--mount", "sh", "-c", script], {
+      PATH: "/usr/sbin:/usr/bin:/sbin:/bin",
+    });
+  };
+  const started = await fromMemory("--version");
   assert.match(started.out, /^v\d+\.\d+\.\d+\n$/, started.err);
+  // A command whose modules come later, and that may read no files besides.
+  assert.match((await fromMemory("man")).out, /^\.TH FLANNELD /);
 });
 
 Deno.test("the built binary runs in an empty home without an environment", async () => {

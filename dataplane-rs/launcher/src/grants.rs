@@ -90,15 +90,20 @@ impl Grant {
     }
 }
 
-/// The runtime's arguments for `call`; `expand` fills in placeholders.
+/// The runtime's arguments for `call`; `expand` fills in placeholders. `modules` may be read by
+/// all entries: to the runtime a module that is loaded later from memory is a file like others.
 #[must_use]
 pub fn arguments(
     grants: &[Grant],
     call: &Call,
+    modules: &[OsString],
     expand: impl Fn(&str) -> OsString,
 ) -> Vec<OsString> {
     let entry = entry_of(grants, call);
     let mut kinds: Vec<(&str, Option<Vec<OsString>>)> = Vec::new();
+    if !modules.is_empty() {
+        kinds.push(("read", Some(modules.to_vec())));
+    }
     for grant in grants.iter().filter(|grant| Some(&*grant.entry) == entry) {
         let at = kinds.iter().position(|(kind, _)| *kind == grant.kind);
         let at = at.unwrap_or_else(|| {
@@ -224,7 +229,7 @@ mod tests {
                 found.map(|(_, value)| value.into())
             },
         };
-        let made = arguments(&grants(lines), &call, |text| {
+        let made = arguments(&grants(lines), &call, &[], |text| {
             text.replace("{lib}", "/l").into()
         });
         made.iter()
@@ -243,6 +248,20 @@ mod tests {
         assert_eq!(call(&lines, "flanneld", &["cni"], &[]), ["--allow-read=/c"]);
         assert_eq!(call(&lines, "flannel", &[], &[]), ["--allow-read=/c"]);
         assert!(call(&[], "flanneld", &[], &[]).is_empty());
+    }
+
+    #[test]
+    fn modules_in_memory_may_be_read_by_all() {
+        let call = Call {
+            name: OsStr::new("a"),
+            args: &[],
+            variable: &|_| None,
+        };
+        let made =
+            |lines: &[&str]| arguments(&grants(lines), &call, &["/m".into()], |text| text.into());
+        assert_eq!(made(&["a net"]), ["--allow-read=/m", "--allow-net"]);
+        assert_eq!(made(&["a read text x"]), ["--allow-read=/m,x"]);
+        assert_eq!(made(&["a read"]), ["--allow-read"]);
     }
 
     #[test]

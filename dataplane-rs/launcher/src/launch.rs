@@ -67,6 +67,7 @@ fn from_cache(pack: &Pack, folder: &Path) -> Error {
         folder: &ready.path,
         file: &|name| ready.path.join(name),
         import_map: String::new(),
+        modules: Vec::new(),
         args: &[],
     };
     become_program(&pack.manifest, &place)
@@ -82,6 +83,9 @@ fn from_memory(pack: &Pack) -> Error {
         folder: Path::new("/dev/null"),
         file: &|name| files.get(name).map(memory::path).unwrap_or_default(),
         import_map: memory::import_map(&files),
+        modules: memory::modules(&files)
+            .map(|(_, file)| memory::path(file).into())
+            .collect(),
         args: &pack.manifest.memory_args,
     };
     become_program(&pack.manifest, &place)
@@ -92,6 +96,7 @@ struct Place<'a> {
     folder: &'a Path,
     file: &'a dyn Fn(&str) -> PathBuf,
     import_map: String,
+    modules: Vec<OsString>,
     args: &'a [String],
 }
 
@@ -164,7 +169,9 @@ fn permissions(
         args,
         variable: &|name| std::env::var_os(name),
     };
-    grants::arguments(&manifest.grants, &call, |text| place.expand(text))
+    grants::arguments(&manifest.grants, &call, &place.modules, |text| {
+        place.expand(text)
+    })
 }
 
 fn is_runtime_setting(name: &OsStr) -> bool {
@@ -207,6 +214,7 @@ mod tests {
             folder: Path::new("/c/id"),
             file: &|name| Path::new("/c/id").join(name),
             import_map: "data:x".into(),
+            modules: Vec::new(),
             args: &[],
         };
         assert_eq!(place.expand("{path:main.js}"), "/c/id/main.js");

@@ -40,13 +40,16 @@ pub fn path(file: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
+/// The files that are modules.
+pub fn modules(files: &Files) -> impl Iterator<Item = (&String, &OwnedFd)> {
+    files.iter().filter(|(name, _)| name.ends_with(".js"))
+}
+
 /// An import map as a data URL: from the names by which modules import each other to the
 /// descriptors that hold them.
 #[must_use]
 pub fn import_map(files: &Files) -> String {
-    let imports: Vec<String> = files
-        .iter()
-        .filter(|(name, _)| name.ends_with(".js"))
+    let imports: Vec<String> = modules(files)
         .map(|(name, file)| {
             format!(
                 "%22file:///proc/self/fd/{name}%22:%22file://{}%22",
