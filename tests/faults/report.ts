@@ -102,6 +102,8 @@ const BACKENDS = ["vxlan", "udp"] as const;
 const INTRODUCTION = [
   "Five nodes and three members of etcd in network namespaces of one machine. Each node's container",
   "sends a numbered packet to each other one every 50 ms: 400 packets a second, each accounted for.",
+  "`deno task faults` makes the faults and, with `--json FILE`, the figures; `deno task faults report",
+  "FILE…` makes this page of them.",
   "",
   "- **heal** is the time from the end of the cause until all pairs work, and until a lease that is",
   "  written then is in the kernel of all nodes.",
