@@ -5,7 +5,6 @@
  */
 import type { Pair } from "./ledger.ts";
 import type { Lab } from "./lab.ts";
-import type { Random } from "./random.ts";
 
 /** A kind of fault. */
 export interface Fault {
@@ -21,7 +20,7 @@ export interface Fault {
   /** Nodes that it strikes. */
   nodes: number;
   /** Makes one for these nodes, by their index. */
-  make(lab: Lab, nodes: number[], random: Random): FaultRun;
+  make(lab: Lab, nodes: number[]): FaultRun;
 }
 
 /** One time that a fault is made. */

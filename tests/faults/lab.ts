@@ -5,7 +5,7 @@
  * @module
  */
 import { Cluster, type Container, type Node, PREFIX } from "../lib/cluster.ts";
-import { exec, type Process, run, waitFor } from "../lib/netns.ts";
+import { exec, run, waitFor } from "../lib/netns.ts";
 import { runFlanneld } from "../e2e/support.ts";
 import { History, Owners } from "./history.ts";
 import {
@@ -18,7 +18,7 @@ import {
   vxlanDifference,
 } from "./kernel.ts";
 import { Ledger, type Pair } from "./ledger.ts";
-import type { ProbeReport } from "./probe_program.ts";
+import { Probes } from "./probes.ts";
 
 /** Which agent runs on the nodes. */
 export type AgentKind = "ours" | "go";
@@ -35,8 +35,6 @@ export interface LabOptions {
   nodes?: number;
 }
 
-/** Milliseconds between two probes of a pair. */
-export const PROBE_INTERVAL = 50;
 /** Packets in a row that show that a pair works. */
 const STREAK = 10;
 
@@ -45,8 +43,6 @@ const CANARY = { key: "10.1.0.0-24", subnet: "10.1.0.0/24", ip: "192.168.77.200"
 
 /** What a network can be carried by here. */
 export type BackendName = "vxlan" | "host-gw" | "udp";
-
-const PROGRAM = new URL("probe_program.ts", import.meta.url).pathname;
 
 /** What a node's lease says in etcd. */
 interface Stored {
@@ -58,14 +54,13 @@ interface Stored {
 export class Lab implements AsyncDisposable {
   readonly ledger: Ledger;
   history!: History;
+  probes!: Probes;
   containers: Container[] = [];
   /** The backend that the agents have now. */
   backend: BackendName;
-  readonly #probes: Process[] = [];
   readonly #before: string[][] = [];
   readonly #mounts: string[] = [];
   #disposing: Promise<void> | undefined;
-  #reader: ReturnType<typeof setInterval> | undefined;
   /** Node by the MAC of its vxlan device. */
   readonly #macs = new Map<string, number>();
 
@@ -129,51 +124,16 @@ export class Lab implements AsyncDisposable {
     await cluster.startAgents();
     this.containers = await cluster.attachAll("c1");
     await this.#learn();
-    this.#startProbes();
+    this.probes = new Probes(this.containers, this.ledger);
     await waitFor(() => [...this.ledger.pairs()].every((pair) => this.works(pair, 0)), {
       limitMs: 60_000,
       what: "packets between all pairs",
     });
   }
 
-  #startProbes(): void {
-    const ips = this.containers.map(({ ipv4 }) => ipv4!);
-    for (const [index, { ns }] of this.containers.entries()) {
-      const args = [PROGRAM, String(index), String(PROBE_INTERVAL), ...ips];
-      this.#probes.push(ns.spawn(Deno.execPath(), ["run", "-A", "--no-check", ...args]));
-    }
-    this.#reader = setInterval(() => this.#readProbes(ips), 100);
-  }
-
-  #readProbes(ips: string[]): void {
-    for (const [index, probe] of this.#probes.entries()) {
-      for (const line of probe.lines.splice(0)) {
-        if (!line.startsWith("{")) throw new Error(`probe ${index}: ${line}`);
-        const { sent, received } = JSON.parse(line) as ProbeReport;
-        for (const [peer, first, ...times] of sent) {
-          this.ledger.sent({ from: index, to: ips.indexOf(peer) }, first, times);
-        }
-        for (const [peer, number, time] of received) {
-          this.ledger.arrived({ from: ips.indexOf(peer), to: index }, number, time);
-        }
-      }
-    }
-  }
-
   /** Whether a pair's last packets, all sent after `since`, arrived. */
   works(pair: Pair, since: number): boolean {
     return this.ledger.worksSince(pair, since, STREAK) !== undefined;
-  }
-
-  /** Packets that the probes' own sockets or devices dropped, by node: false alarms. */
-  async probeDrops(): Promise<number[]> {
-    return await Promise.all(this.containers.map(async ({ ns }) => {
-      const text = await ns.run("cat", "/proc/net/snmp");
-      const [names, values] = text.split("\n").filter((line) => line.startsWith("Udp:"))
-        .map((line) => line.split(" "));
-      return Number(values[names.indexOf("RcvbufErrors")]) +
-        Number(values[names.indexOf("SndbufErrors")]);
-    }));
   }
 
   // etcd.
@@ -396,7 +356,7 @@ export class Lab implements AsyncDisposable {
   /** Ends and removes what the agents made, and tells what is left of it. */
   async cleanUp(): Promise<string[]> {
     const left: string[] = [];
-    this.#stopProbes();
+    this.probes?.stop();
     for (const { index } of this.nodes) await this.stopAgent(index);
     await Promise.all(this.containers.map(({ ns }) => ns[Symbol.asyncDispose]()));
     for (const [index, node] of this.nodes.entries()) {
@@ -410,16 +370,12 @@ export class Lab implements AsyncDisposable {
     return left;
   }
 
-  #stopProbes(): void {
-    clearInterval(this.#reader);
-  }
-
   [Symbol.asyncDispose](): Promise<void> {
     return this.#disposing ??= this.#dispose();
   }
 
   async #dispose(): Promise<void> {
-    this.#stopProbes();
+    this.probes?.stop();
     await this.history?.[Symbol.asyncDispose]();
     const agents = this.nodes.map(({ agent }) => agent?.[Symbol.asyncDispose]());
     await Promise.allSettled(agents);

@@ -70,7 +70,7 @@ export async function alone(
   for (const fault of faults) {
     // Chosen for those that cannot be made, too: the same seed strikes the same nodes.
     const strike = choose(lab, fault, random, []);
-    if (applies(fault, lab)) tell(await step(lab, [strike], random));
+    if (applies(fault, lab)) tell(await step(lab, [strike]));
   }
 }
 
@@ -87,7 +87,7 @@ export async function mix(
   while (Date.now() < until) {
     if (round.length === 0) round = plan(lab, faults, random);
     const strikes = round.shift()!.filter(({ fault }) => applies(fault, lab));
-    if (strikes.length > 0) tell(await step(lab, strikes, random));
+    if (strikes.length > 0) tell(await step(lab, strikes));
   }
 }
 
@@ -111,9 +111,9 @@ function choose(lab: Lab, fault: Fault, random: Random, taken: number[]): Strike
   return { fault, nodes: random.shuffle(free).slice(0, fault.nodes) };
 }
 
-async function step(lab: Lab, strikes: Strike[], random: Random): Promise<StepResult> {
+async function step(lab: Lab, strikes: Strike[]): Promise<StepResult> {
   const began = Date.now();
-  const runs = strikes.map(({ fault, nodes }) => fault.make(lab, nodes, random));
+  const runs = strikes.map(({ fault, nodes }) => fault.make(lab, nodes));
   const result: StepResult = {
     faults: strikes.map(({ fault }) => fault.name),
     details: strikes.map(({ nodes }) => nodes.map((index) => `node ${index + 1}`).join(", ")),
@@ -130,7 +130,7 @@ async function step(lab: Lab, strikes: Strike[], random: Random): Promise<StepRe
     backlogDrops: 0,
     leaseEnds: [],
   };
-  const drops = sum(await lab.probeDrops());
+  const drops = await lab.probes.drops();
   const backlog = await backlogDrops();
   const conflicts = lab.history.owners.conflicts.length;
   const note = (index: number, text: string | void) => {
@@ -154,7 +154,7 @@ async function step(lab: Lab, strikes: Strike[], random: Random): Promise<StepRe
     ...lab.history.owners.conflicts.slice(conflicts).map(({ text }) => text),
     ...await lab.sharedSubnets(),
   );
-  result.probeDrops = sum(await lab.probeDrops()) - drops;
+  result.probeDrops = await lab.probes.drops() - drops;
   result.backlogDrops = await backlogDrops() - backlog;
   result.leaseEnds = lab.history.ends(began).map(({ key, seen }) =>
     `${key} at ${((seen - began) / 1000).toFixed(1)} s`
