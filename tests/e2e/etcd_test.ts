@@ -1,6 +1,6 @@
 /** etcd away for a while, changes meanwhile, and a history that was compacted. */
 import assert from "node:assert/strict";
-import { Cluster, PREFIX } from "../lib/cluster.ts";
+import { Cluster, configWithRoom, PREFIX } from "../lib/cluster.ts";
 import {
   assertVxlan,
   deleteLease,
@@ -23,7 +23,7 @@ const peer = (number: number) => ({
 });
 
 Deno.test("packets cross while etcd is away, and agents go on when it is back", async () => {
-  await using cluster = await Cluster.create({ label: "outage" });
+  await using cluster = await Cluster.create({ label: "outage", network: configWithRoom() });
   await cluster.startAgents();
   await waitForwarding(cluster, "vxlan");
   const [a, b] = await cluster.attachAll("c1");
@@ -64,7 +64,7 @@ Deno.test("packets cross while etcd is away, and agents go on when it is back", 
 });
 
 Deno.test("changes and a compaction during a disconnect are taken up", async () => {
-  await using cluster = await Cluster.create({ label: "compact" });
+  await using cluster = await Cluster.create({ label: "compact", network: configWithRoom() });
   await cluster.startAgents();
   await waitForwarding(cluster, "vxlan");
   const [a, b] = await cluster.attachAll("c1");
@@ -138,7 +138,11 @@ Deno.test("a member of etcd that is cut off from its cluster is left for another
 });
 
 Deno.test("one of several endpoints that works is enough", async () => {
-  await using cluster = await Cluster.create({ label: "endpoints", nodes: 1 });
+  await using cluster = await Cluster.create({
+    label: "endpoints",
+    nodes: 1,
+    network: configWithRoom(),
+  });
   const [node] = cluster.nodes;
   node.startAgent({
     args: [`--etcd-endpoints=http://127.0.0.1:4001,${cluster.etcd.endpoint}`],

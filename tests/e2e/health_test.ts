@@ -1,6 +1,6 @@
 /** `--healthz-port`, before there is a network config and after. */
 import assert from "node:assert/strict";
-import { Cluster, networkConfig } from "../lib/cluster.ts";
+import { Cluster, configWithRoom } from "../lib/cluster.ts";
 import { eventually, matching, putLease, storedLeases, waitForwarding } from "./support.ts";
 
 Deno.test("health, readiness and metrics, from no config to peers", async () => {
@@ -16,7 +16,7 @@ Deno.test("health, readiness and metrics, from no config to peers", async () => 
   await cluster.writeConfig('{"Network":"10.1.0.0/33"}');
   await agent.waitForLine(/10\.1\.0\.0\/33/, 20_000);
   assert.equal((await one.health("/readyz")).status, 503);
-  await cluster.writeConfig(networkConfig());
+  await cluster.writeConfig(configWithRoom());
   await one.waitReady();
   assert.equal(matching(agent, /^[WE].*10\.1\.0\.0\/33/).length, 1, agent.lines.join("\n"));
 

@@ -1,6 +1,6 @@
 /** Leases of peers that cannot be used: no route, one warning, and the good ones work on. */
 import assert from "node:assert/strict";
-import { Cluster, networkConfig } from "../lib/cluster.ts";
+import { Cluster, configWithRoom } from "../lib/cluster.ts";
 import {
   assertHostGw,
   assertVxlan,
@@ -48,7 +48,7 @@ const UNUSABLE: [string, unknown][] = [
 ];
 
 Deno.test("leases that cannot be used are passed over with one warning each", async () => {
-  await using cluster = await Cluster.create({ label: "peers-bad" });
+  await using cluster = await Cluster.create({ label: "peers-bad", network: configWithRoom() });
   // Some are there before the agents, the others come while they run.
   const half = UNUSABLE.length / 2;
   for (const [key, value] of UNUSABLE.slice(0, half)) await putLease(cluster, key, value);
@@ -112,7 +112,7 @@ Deno.test("a lease that overlaps ours or takes a peer's address or MAC gets no r
 Deno.test("host-gw passes over peers that are not on its link", async () => {
   await using cluster = await Cluster.create({
     label: "peers-gw",
-    network: networkConfig("ipv4", { Type: "host-gw" }),
+    network: configWithRoom({ Type: "host-gw" }),
   });
   await cluster.startAgents();
   const far = { PublicIP: "203.0.113.9", PublicIPv6: null, BackendType: "host-gw" };

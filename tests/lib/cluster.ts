@@ -79,6 +79,13 @@ export function networkConfig(
   };
 }
 
+/** A network config whose subnets from 10.1.201.0 on are left to leases that a test writes. */
+export function configWithRoom(
+  backend?: Record<string, unknown> & { Type: string },
+): Record<string, unknown> {
+  return { ...networkConfig("ipv4", backend), SubnetMax: "10.1.200.0" };
+}
+
 /** See the module. */
 export class Cluster implements AsyncDisposable {
   /** The namespace of the switch; its bridge is `br0`, its port to node i `p<i>`. */
