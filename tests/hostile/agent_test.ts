@@ -25,7 +25,7 @@ import {
   terminate,
   waitForwarding,
 } from "../e2e/support.ts";
-import { Cluster, type Node, PREFIX } from "../lib/cluster.ts";
+import { Cluster, configWithRoom, type Node, PREFIX } from "../lib/cluster.ts";
 import { hostileConfig, Random, type Victim } from "./generate.ts";
 import { AGENT_COUNT, SEED } from "./settings.ts";
 
@@ -39,7 +39,11 @@ const FEED = new URL("./feed.ts", import.meta.url).pathname;
 
 Deno.test(`${AGENT_COUNT} hostile leases in etcd, before and while agents run`, async () => {
   console.log(`HOSTILE_SEED=${SEED} HOSTILE_AGENT_COUNT=${AGENT_COUNT}`);
-  await using cluster = await Cluster.create({ label: "hostile", nodes: 3 });
+  await using cluster = await Cluster.create({
+    label: "hostile",
+    nodes: 3,
+    network: configWithRoom(),
+  });
   await cluster.startAgents();
   await waitForwarding(cluster, "vxlan");
   const good = await storedLeases(cluster);
