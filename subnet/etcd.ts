@@ -156,6 +156,11 @@ export class EtcdSubnetManager implements SubnetManager {
   ): Promise<Lease> {
     const wish = { config, attrs, previous: this.#options.previous, former };
     let told = false;
+    if (this.#recovering) {
+      // The session before may be claiming its lease again: what becomes of that counts here.
+      await this.#recovering.catch(() => {});
+      this.#snapshot = undefined;
+    }
     for (let failures = 0;;) {
       try {
         const own = await this.#patience.until(signal, () => this.#attempt(wish));
@@ -375,6 +380,7 @@ export class EtcdSubnetManager implements SubnetManager {
       why,
     });
     while (true) {
+      signal.throwIfAborted();
       const outcome = await this.#patience.until(signal, () => this.#reclaimOnce(own));
       if (outcome === "again") continue;
       if (outcome !== "ours") this.#lost(outcome);

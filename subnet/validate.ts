@@ -129,7 +129,7 @@ export class PeerTable {
   hold(key: string): boolean {
     const entry = this.#entries.get(key);
     const ends = entry?.accepted && entry.candidate.lease?.expiration !== Infinity;
-    if (!ends) return this.delete(key);
+    if (!ends || this.#isClaimed(entry)) return this.delete(key);
     this.#held.add(key);
     return false;
   }
@@ -166,6 +166,16 @@ export class PeerTable {
     this.#entries.set(key, entry);
     this.#put(entry, touched);
     return this.#judge([entry, ...touched]) || former?.accepted === true || gone.includes(true);
+  }
+
+  /** Whether a younger lease in the store has a part of an accepted one, which kept it out. */
+  #isClaimed(entry: Entry): boolean {
+    const { slots, candidate: { lease } } = entry;
+    return slots.flatMap((slot) => this.#bySlot.get(slot)?.leases.slice(0, CROWD) ?? [])
+      .some((other) =>
+        other !== entry && lease !== null && other.candidate.lease !== null &&
+        collide(other.candidate.lease, lease)
+      );
   }
 
   /** Keys of held peers that a lease in the store has a part of. */

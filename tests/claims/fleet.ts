@@ -308,8 +308,10 @@ export class Fleet implements AsyncDisposable {
       for (const { belief, peers, address } of running) {
         // Those of a config with larger subnets are none to who has smaller ones.
         const length = ({ subnet, ipv6Subnet }: Subnets) => (subnet ?? ipv6Subnet)!.length % 8;
-        const keys = [...held.values()].filter(({ subnets }) => length(subnets) >= length(belief!))
-          .map(({ key }) => key).sort().join();
+        // A second lease of its own, left from a claim that crossed the next one, is none of a peer.
+        const keys = [...held.values()].filter(({ key, owner, subnets }) =>
+          length(subnets) >= length(belief!) && (owner !== address || key === belief!.key)
+        ).map(({ key }) => key).sort().join();
         const known = [...peers.keys(), belief!.key].sort().join();
         if (known !== keys) throw new Error(`${address} knows ${known}, there are ${keys}`);
       }
