@@ -381,7 +381,7 @@ export class EtcdSubnetManager implements SubnetManager {
     });
     while (true) {
       signal.throwIfAborted();
-      const outcome = await this.#patience.until(signal, () => this.#reclaimOnce(own));
+      const outcome = await this.#patience.until(signal, () => this.#reclaimOnce(own, signal));
       if (outcome === "again") continue;
       if (outcome !== "ours") this.#lost(outcome);
       return;
@@ -389,9 +389,10 @@ export class EtcdSubnetManager implements SubnetManager {
   }
 
   /** @returns `ours`, `again` where another was faster, or why it is lost */
-  async #reclaimOnce(own: OwnLease): Promise<string> {
+  async #reclaimOnce(own: OwnLease, signal: AbortSignal): Promise<string> {
     const { lease } = own;
     const snapshot = await this.#store.snapshot();
+    signal.throwIfAborted();
     const there = snapshot.leases.find((stored) => stored.key === lease.key);
     if (there && adopt(own, there, this.#ttlSeconds)) return "ours";
     if (there && this.#problemOf(there) === "") return takenBy(there);

@@ -30,7 +30,9 @@
  * counts for all our nodes (`validate.ts`).
  *
  * An answer that is lost leaves open whether the claim was carried out. The next snapshot tells: the
- * lease is there under our public address, and is taken over as a former one.
+ * lease is there under our public address, and is taken over as a former one. Where the claim is
+ * carried out later still, after the node has claimed another subnet, it finds its etcd lease gone
+ * (`grants.ts`), so that a node is not left with two.
  *
  * **What a node may believe.** Its belief begins with the answer to its claim. Until
  * `lease.expiration`, counted from before the request was sent, so that it is never later than etcd's
@@ -63,6 +65,7 @@ import {
   prefixEnd,
 } from "./etcd_client.ts";
 import type { LeaseStore, Snapshot, StoredLease } from "./etcd_store.ts";
+import { type Grant, Grants } from "./grants.ts";
 import { encodeAttrs, leaseKey, overlappingKeys, type Subnets } from "./lease_codec.ts";
 import type { Lease, LeaseAttrs, PreviousSubnets } from "./types.ts";
 import { leaseFault } from "./validate.ts";
@@ -91,12 +94,8 @@ export interface Wish {
   former?: Lease;
 }
 
-/** An etcd lease that no key hangs on yet. */
-interface Grant {
-  leaseId: string;
-  /** Milliseconds since the epoch. */
-  since: number;
-}
+/** A reservation hangs on no etcd lease, and has no end. */
+const RESERVED: Grant = { leaseId: "0", since: Infinity };
 
 /** Leases that one claim removes at most: etcd takes 128 operations in a transaction. */
 const MOST_REMOVED = 16;
@@ -109,21 +108,19 @@ export class Claims {
   readonly #client: EtcdClient;
   readonly #store: LeaseStore;
   readonly #ttlSeconds: number;
-  #grant: Promise<Grant> | undefined;
-  /** All etcd leases that this process made. */
-  readonly #granted = new Set<string>();
+  readonly #grants: Grants;
   #pickingLogged = false;
 
   constructor(client: EtcdClient, store: LeaseStore, ttlSeconds: number) {
     this.#client = client;
     this.#store = store;
     this.#ttlSeconds = ttlSeconds;
+    this.#grants = new Grants(client, ttlSeconds);
   }
 
   /** Makes an etcd lease ahead of the claim, while other things go on. */
   prepare(): void {
-    this.#grant ??= this.#newGrant();
-    this.#grant.catch(() => {});
+    this.#grants.prepare();
   }
 
   /**
@@ -136,10 +133,7 @@ export class Claims {
     try {
       return await this.#attempt(wish, snapshot);
     } catch (error) {
-      if (error instanceof LeaseEndedError) {
-        this.#grant = undefined;
-        return undefined;
-      }
+      if (error instanceof LeaseEndedError) return undefined;
       throw error;
     }
   }
@@ -210,30 +204,17 @@ export class Claims {
     unfit: StoredLease[] = [],
   ): Promise<OwnLease | undefined> {
     const key = leaseKey(subnets);
-    const { leaseId, since } = await this.#grantAtHand();
-    const claimed = await this.#client.txn({
+    const own = await this.#claim(key, subnets, attrs, false, {
       compare: [...this.#stillFree(subnets, snapshot), ...unfit.map((one) => this.#unchanged(one))],
-      success: [
-        ...unfit.map((one) => ({ request_delete_range: { key: this.#store.fullKey(one.key) } })),
-        this.#put(key, attrs, leaseId),
-      ],
+      success: unfit.map((one) => ({
+        request_delete_range: { key: this.#store.fullKey(one.key) },
+      })),
     });
-    if (!claimed.succeeded) return undefined;
-    this.#grant = undefined;
+    if (own === undefined) return undefined;
     for (const { key } of unfit) {
       log.info("Removed our lease {key}, which the network config no longer allows", { key });
     }
-    return {
-      lease: {
-        key,
-        subnet: subnets.subnet,
-        ipv6Subnet: subnets.ipv6Subnet,
-        attrs,
-        expiration: since + this.#ttlSeconds * 1000,
-        revision: claimed.header.revision,
-      },
-      leaseId,
-    };
+    return own;
   }
 
   /** That nothing which overlaps `subnets` came since the snapshot; see the module's comment. */
@@ -283,7 +264,7 @@ export class Claims {
   /** Whether another agent with our public address wrote a lease. */
   isRival(stored: StoredLease, attrs: LeaseAttrs): boolean {
     const { leaseId } = stored;
-    return isOurs(stored, attrs) && leaseId !== "0" && !this.#granted.has(leaseId);
+    return isOurs(stored, attrs) && leaseId !== "0" && !this.#grants.has(leaseId);
   }
 
   /** Writes our attributes into a lease that is there, unless it has changed since the snapshot. */
@@ -292,26 +273,41 @@ export class Claims {
     attrs: LeaseAttrs,
     reserved: boolean,
   ): Promise<OwnLease | undefined> {
-    const { leaseId, since } = reserved
-      ? { leaseId: "0", since: Infinity }
-      : await this.#grantAtHand();
-    const updated = await this.#client.txn({
-      compare: [this.#unchanged(stored)],
-      success: [this.#put(stored.key, attrs, leaseId)],
+    const { key, subnets } = stored;
+    const compare = [this.#unchanged(stored)];
+    return await this.#claim(key, subnets, attrs, reserved, { compare, success: [] });
+  }
+
+  /**
+   * Puts a lease by a transaction, which may do more.
+   *
+   * @returns undefined where its comparisons fail
+   * @throws {EtcdFault | LeaseEndedError}
+   */
+  async #claim(
+    key: string,
+    { subnet, ipv6Subnet }: Subnets,
+    attrs: LeaseAttrs,
+    reserved: boolean,
+    { compare, success }: { compare: ICompare[]; success: IRequestOp[] },
+  ): Promise<OwnLease | undefined> {
+    const grant = reserved ? RESERVED : await this.#grants.take(key);
+    const { leaseId, since } = grant;
+    const { succeeded, header: { revision } } = await this.#client.txn({
+      compare,
+      success: [...success, this.#put(key, attrs, leaseId)],
+    }).catch((error) => {
+      if (error instanceof LeaseEndedError) this.#grants.spend(grant);
+      throw error;
     });
-    if (!updated.succeeded) return undefined;
-    if (!reserved) this.#grant = undefined;
-    return {
-      lease: {
-        key: stored.key,
-        subnet: stored.subnets.subnet,
-        ipv6Subnet: stored.subnets.ipv6Subnet,
-        attrs,
-        expiration: since + this.#ttlSeconds * 1000,
-        revision: updated.header.revision,
-      },
-      leaseId,
-    };
+    if (!succeeded) {
+      this.#grants.refused(grant);
+      return undefined;
+    }
+    this.#grants.spend(grant);
+    await this.#grants.settle(leaseId);
+    const expiration = since + this.#ttlSeconds * 1000;
+    return { lease: { key, subnet, ipv6Subnet, attrs, expiration, revision }, leaseId };
   }
 
   #unchanged({ key, revision }: StoredLease): ICompare {
@@ -328,32 +324,9 @@ export class Claims {
     return { request_put: { key: this.#store.fullKey(key), value, lease: leaseId } };
   }
 
-  /** The etcd lease to hang a key on; a new one where the last is a tenth of its time old. */
-  async #grantAtHand(): Promise<Grant> {
-    this.#grant ??= this.#newGrant();
-    try {
-      const grant = await this.#grant;
-      if (Date.now() - grant.since < this.#ttlSeconds * 100) return grant;
-      await this.abandon();
-      return await (this.#grant = this.#newGrant());
-    } catch (error) {
-      this.#grant = undefined;
-      throw error;
-    }
-  }
-
-  async #newGrant(): Promise<Grant> {
-    const since = Date.now();
-    const leaseId = await this.#client.grant(this.#ttlSeconds);
-    this.#granted.add(leaseId);
-    return { leaseId, since };
-  }
-
   /** Gives back an etcd lease that was not needed. It ends by itself where that fails. */
   async abandon(): Promise<void> {
-    const grant = await this.#grant?.catch(() => undefined);
-    this.#grant = undefined;
-    if (grant) await this.#client.revoke(grant.leaseId).catch(() => {});
+    await this.#grants.abandon();
   }
 }
 

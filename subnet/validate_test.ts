@@ -144,6 +144,16 @@ Deno.test("a peer that is held stays until it is back, its subnet is another's, 
   assert(!peers.release());
 });
 
+Deno.test("a peer is not held against a younger lease that has its subnet", () => {
+  const { peers, told } = table();
+  peers.replace([peer("10.1.20.0-24", 1), peer("10.1.20.128-25", 2), peer("10.1.21.0-24", 3)]);
+  assert.match(told.join(), /10\.1\.20\.128-25: it overlaps 10\.1\.20\.0-24, which is older/);
+  assert(peers.hold("10.1.20.0-24"), "its end lets the younger in");
+  assert(!peers.hold("10.1.21.0-24"));
+  assert.deepEqual([...peers.peers().keys()], ["10.1.20.128-25", "10.1.21.0-24"]);
+  assert.deepEqual(peers.held, ["10.1.21.0-24"]);
+});
+
 Deno.test("our own key is no peer", () => {
   const { peers, told } = table();
   assert(!peers.set(peer("10.1.10.0-24", 1)));
