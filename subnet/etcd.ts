@@ -9,16 +9,16 @@
 import { getLogger } from "@logtape/logtape";
 import { NoFreeSubnetError } from "./allocate.ts";
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from "./config.ts";
-import { Claims, describe, isOurs, type OwnLease, publicAddress, rivalOf } from "./etcd_claim.ts";
-import { type EtcdAccess, EtcdClient, LeaseEndedError } from "./etcd_client.ts";
+import { Claims, describe, isOurs, type OwnLease, publicAddress } from "./etcd_claim.ts";
+import { type EtcdAccess, EtcdClient } from "./etcd_client.ts";
 import { LeaseStore, type Snapshot, type StoredConfig, type StoredLease } from "./etcd_store.ts";
 import { follow } from "./etcd_watch.ts";
-import { encodeAttrs } from "./lease_codec.ts";
+import { Ownership } from "./ownership.ts";
 import { backoff, Patience, sleep } from "./patience.ts";
 import type { Lease, LeaseAttrs, PreviousSubnets, SubnetManager, WatchHandlers } from "./types.ts";
 import { Reports } from "./reports.ts";
 import { OBJECTION, Rivals, rivalText } from "./rivals.ts";
-import { leaseFault, PeerTable } from "./validate.ts";
+import { PeerTable } from "./validate.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
 
@@ -51,10 +51,7 @@ export class EtcdSubnetManager implements SubnetManager {
   #config: { parsed: NetworkConfig; stored: StoredConfig } | undefined;
   #own: OwnLease | undefined;
   readonly #rivals = new Rivals();
-  #lost: (reason: string) => void = () => {};
-  #recovering: Promise<void> | undefined;
-  /** Recoveries of late, and the time of the last one. */
-  #recoveries = { count: 0, last: 0 };
+  readonly #ownership: Ownership;
   /** Reasons for which leases were passed over, by key: each is told once, whatever watch sees it. */
   readonly #passedOver = new Map<string, string>();
   readonly #reports = new Reports({
@@ -72,6 +69,13 @@ export class EtcdSubnetManager implements SubnetManager {
     this.#client = new EtcdClient(options);
     this.#store = new LeaseStore(this.#client, options.prefix);
     this.#claims = new Claims(this.#client, this.#store, this.#ttlSeconds);
+    this.#ownership = new Ownership(
+      this.#store,
+      this.#claims,
+      this.#patience,
+      this.#rivals,
+      this.#ttlSeconds,
+    );
     this.name = "Etcd Local Manager with Previous Subnet: " +
       (describe(options.previous) || "None");
   }
@@ -156,9 +160,9 @@ export class EtcdSubnetManager implements SubnetManager {
   ): Promise<Lease> {
     const wish = { config, attrs, previous: this.#options.previous, former };
     let told = false;
-    if (this.#recovering) {
+    if (this.#ownership.recovering) {
       // The session before may be claiming its lease again: what becomes of that counts here.
-      await this.#recovering.catch(() => {});
+      await this.#ownership.recovering.catch(() => {});
       this.#snapshot = undefined;
     }
     for (let failures = 0;;) {
@@ -216,20 +220,10 @@ export class EtcdSubnetManager implements SubnetManager {
     const there = snapshot.leases.find(({ key }) => key === lease.key);
     if (there?.revision === lease.revision) {
       lease.attrs = attrs;
-      return await this.#patience.until(signal, () => this.#rewrite(there, own));
+      return await this.#patience.until(signal, () => this.#claims.rewrite(there, own));
     }
     if (there) this.#rivals.key = lease.key;
     return false;
-  }
-
-  /** @returns whether it is written; not where something else was, or its time has ended */
-  async #rewrite(stored: StoredLease, own: OwnLease): Promise<boolean> {
-    try {
-      return await this.#claims.rewrite(stored, own);
-    } catch (error) {
-      if (error instanceof LeaseEndedError) return false;
-      throw error;
-    }
   }
 
   async keep(lease: Lease, signal: AbortSignal): Promise<void> {
@@ -257,7 +251,7 @@ export class EtcdSubnetManager implements SubnetManager {
     const wait = Math.max(0, Math.min(left, this.#ttlSeconds * 1000) - margin);
     if (left !== Infinity) log.info("Waiting for {wait} to renew lease", { wait: duration(wait) });
     await sleep(wait, signal);
-    await this.#recovering;
+    await this.#ownership.recovering;
     const { leaseId } = own;
     if (leaseId === "0") return;
     const since = Date.now();
@@ -268,7 +262,7 @@ export class EtcdSubnetManager implements SubnetManager {
       log.info("Lease renewed, new expiration: {expiration}", {
         expiration: new Date(lease.expiration).toISOString(),
       });
-    } else if (!await this.#recover(own, "it has expired", signal)) {
+    } else if (!await this.#ownership.recover(own, "it has expired", signal)) {
       await sleep(backoff(5), signal);
     }
   }
@@ -277,7 +271,7 @@ export class EtcdSubnetManager implements SubnetManager {
     const own = this.#ownOf(lease);
     const config = this.#config;
     if (config === undefined) throw new TypeError("watch() comes after networkConfig()");
-    this.#lost = (reason) => handlers.lost(reason);
+    this.#ownership.begin(config.parsed, (reason) => handlers.lost(reason));
     const snapshot = this.#snapshot;
     this.#snapshot = undefined;
     const table = new PeerTable(
@@ -286,7 +280,7 @@ export class EtcdSubnetManager implements SubnetManager {
       (key, reason) => this.#passOver(key, reason),
     );
     const recovering = (stored: StoredLease | undefined, revision: string) =>
-      this.#ownChanged(own, stored, revision, signal).catch((error) => {
+      this.#ownership.changed(own, stored, revision, signal).catch((error) => {
         if (!signal.aborted) log.error("{error}", { error: String(error) });
       });
     try {
@@ -314,108 +308,6 @@ export class EtcdSubnetManager implements SubnetManager {
     this.#reports.add(key, reason);
   }
 
-  /** Looks at what was written under our own key, if it was not us. */
-  async #ownChanged(
-    own: OwnLease,
-    stored: StoredLease | undefined,
-    revision: string,
-    signal: AbortSignal,
-  ): Promise<void> {
-    await this.#recovering;
-    if (signal.aborted || BigInt(revision) <= BigInt(own.lease.revision)) return;
-    if (stored === undefined) await this.#recover(own, "it was deleted or has expired", signal);
-    else if (this.#claims.isRival(stored, own.lease.attrs)) {
-      await this.#dispute(own, stored, signal);
-    } else if (!adopt(own, stored, this.#ttlSeconds)) {
-      await this.#overwritten(own, stored, signal);
-    }
-  }
-
-  /** What is no lease has no owner, so that ours goes over it. */
-  async #overwritten(own: OwnLease, stored: StoredLease, signal: AbortSignal): Promise<void> {
-    const problem = this.#problemOf(stored);
-    if (problem === "") this.#lost(takenBy(stored));
-    else await this.#recover(own, `it was overwritten, and ${problem}`, signal);
-  }
-
-  /** Why what is stored is no lease of anyone; empty where it is one. */
-  #problemOf({ lease, problem }: StoredLease): string {
-    const config = this.#config?.parsed;
-    return lease && config ? leaseFault(config, lease) : problem;
-  }
-
-  /** Writes our lease again that another agent with our address has taken, or gives way. */
-  async #dispute(own: OwnLease, stored: StoredLease, signal: AbortSignal): Promise<void> {
-    const { lease } = own;
-    const text = rivalText(lease.key, publicAddress(lease.attrs));
-    if (!this.#rivals.insists) {
-      this.#rivals.key = lease.key;
-      this.#lost(text);
-      return;
-    }
-    log.error("{text}; we keep it", { text });
-    this.#rivals.taken();
-    // Where it cannot be, the watch or the next renewal tells.
-    await this.#patience.until(signal, () => this.#rewrite(stored, own));
-  }
-
-  /** Claims our lease again; all who find it gone wait for the same claim. @returns whether it is ours */
-  async #recover(own: OwnLease, why: string, signal: AbortSignal): Promise<boolean> {
-    const before = own.lease.revision;
-    this.#recovering ??= this.#reclaim(own, why, signal).finally(() => {
-      this.#recovering = undefined;
-    });
-    await this.#recovering;
-    return own.lease.revision !== before;
-  }
-
-  async #reclaim(own: OwnLease, why: string, signal: AbortSignal): Promise<void> {
-    const { lease } = own;
-    // Someone who keeps on deleting it gets an answer every few seconds.
-    const { count, last } = this.#recoveries;
-    this.#recoveries = { count: Date.now() - last < 60_000 ? count + 1 : 0, last: Date.now() };
-    if (this.#recoveries.count > 2) await sleep(backoff(this.#recoveries.count), signal);
-    log.warn("Our lease {key} is gone from etcd: {why}; claiming it again", {
-      key: lease.key,
-      why,
-    });
-    while (true) {
-      signal.throwIfAborted();
-      const outcome = await this.#patience.until(signal, () => this.#reclaimOnce(own, signal));
-      if (outcome === "again") continue;
-      if (outcome !== "ours") this.#lost(outcome);
-      return;
-    }
-  }
-
-  /** @returns `ours`, `again` where another was faster, or why it is lost */
-  async #reclaimOnce(own: OwnLease, signal: AbortSignal): Promise<string> {
-    const { lease } = own;
-    const snapshot = await this.#store.snapshot();
-    signal.throwIfAborted();
-    const there = snapshot.leases.find((stored) => stored.key === lease.key);
-    if (there && adopt(own, there, this.#ttlSeconds)) return "ours";
-    if (there && this.#problemOf(there) === "") return takenBy(there);
-    const config = this.#config?.parsed;
-    const created = there?.created ?? Infinity;
-    const rival = config &&
-      rivalOf(config, { key: lease.key, created, subnets: lease }, snapshot.leases);
-    if (rival) return `our subnet is part of ${rival.key} now`;
-    const claim = there
-      ? this.#claims.restore(lease, own.leaseId === "0", there)
-      : this.#claims.create(lease, lease.attrs, snapshot);
-    const claimed = await claim.catch((error) => {
-      if (error instanceof LeaseEndedError) return undefined;
-      throw error;
-    });
-    if (claimed === undefined) return "again";
-    own.leaseId = claimed.leaseId;
-    lease.expiration = claimed.lease.expiration;
-    lease.revision = claimed.lease.revision;
-    log.info("Our lease {key} is claimed again", { key: lease.key });
-    return "ours";
-  }
-
   reconnect(): void {
     this.#client.reconnect();
   }
@@ -430,25 +322,6 @@ export class EtcdSubnetManager implements SubnetManager {
 /** Another agent has our public address. */
 class RivalError extends Error {
   override name = "RivalError";
-}
-
-/** Takes over what someone wrote for us, with the same content. @returns whether it is ours still */
-function adopt(own: OwnLease, stored: StoredLease, ttlSeconds: number): boolean {
-  const { lease } = own;
-  if (stored.lease === null || encodeAttrs(stored.lease.attrs) !== encodeAttrs(lease.attrs)) {
-    return false;
-  }
-  if (stored.revision === lease.revision) return true;
-  own.leaseId = stored.leaseId;
-  lease.revision = stored.revision;
-  lease.expiration = stored.leaseId === "0" ? Infinity : Date.now() + ttlSeconds * 1000;
-  return true;
-}
-
-function takenBy({ key, lease, problem }: StoredLease): string {
-  return lease
-    ? `our lease ${key} was overwritten by ${publicAddress(lease.attrs)}`
-    : `our lease ${key} was overwritten: ${problem}`;
 }
 
 /** A snapshot from before our claim, as the watch should see it: our lease is there. */

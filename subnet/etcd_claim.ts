@@ -61,9 +61,9 @@ import {
   type EtcdClient,
   type ICompare,
   type IRequestOp,
-  LeaseEndedError,
   prefixEnd,
 } from "./etcd_client.ts";
+import { LeaseEndedError } from "./etcd_fault.ts";
 import type { LeaseStore, Snapshot, StoredLease } from "./etcd_store.ts";
 import { type Grant, Grants } from "./grants.ts";
 import { encodeAttrs, leaseKey, overlappingKeys, type Subnets } from "./lease_codec.ts";
@@ -249,16 +249,21 @@ export class Claims {
   /**
    * Writes a lease of ours, on its etcd lease, over what is stored for it.
    *
-   * @returns whether it is written; not where something else was meanwhile
-   * @throws {EtcdFault | LeaseEndedError}
+   * @returns whether it is written; not where something else was meanwhile, or its time has ended
+   * @throws {EtcdFault}
    */
   async rewrite(stored: StoredLease, { lease, leaseId }: OwnLease): Promise<boolean> {
-    const { succeeded, header } = await this.#client.txn({
-      compare: [this.#unchanged(stored)],
-      success: [this.#put(stored.key, lease.attrs, leaseId)],
-    });
-    if (succeeded) lease.revision = header.revision;
-    return succeeded;
+    try {
+      const { succeeded, header } = await this.#client.txn({
+        compare: [this.#unchanged(stored)],
+        success: [this.#put(stored.key, lease.attrs, leaseId)],
+      });
+      if (succeeded) lease.revision = header.revision;
+      return succeeded;
+    } catch (error) {
+      if (error instanceof LeaseEndedError) return false;
+      throw error;
+    }
   }
 
   /** Whether another agent with our public address wrote a lease. */

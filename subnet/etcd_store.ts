@@ -4,7 +4,8 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { AnswerTooLargeError, type EtcdClient, type IKeyValue, prefixEnd } from "./etcd_client.ts";
+import { type EtcdClient, type IKeyValue, prefixEnd } from "./etcd_client.ts";
+import { AnswerTooLargeError } from "./etcd_fault.ts";
 import { decodeAttrs, keyName, LeaseError, parseLeaseKey, type Subnets } from "./lease_codec.ts";
 import type { Candidate } from "./validate.ts";
 

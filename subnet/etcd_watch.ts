@@ -6,7 +6,8 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { type EtcdClient, EtcdFault, type IWatchResponse, type WatchRange } from "./etcd_client.ts";
+import type { EtcdClient, IWatchResponse, WatchRange } from "./etcd_client.ts";
+import { EtcdFault } from "./etcd_fault.ts";
 import type { LeaseStore, Snapshot, StoredConfig, StoredLease } from "./etcd_store.ts";
 import type { Patience } from "./patience.ts";
 import type { WatchHandlers } from "./types.ts";

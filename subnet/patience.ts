@@ -5,7 +5,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { EtcdFault, type FaultKind } from "./etcd_client.ts";
+import { EtcdFault, type FaultKind } from "./etcd_fault.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
 

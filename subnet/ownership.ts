@@ -1,0 +1,173 @@
+/**
+ * Holding on to the lease that a node has: what is done when etcd says that it is gone, or that
+ * someone else wrote it.
+ *
+ * @module
+ */
+import { getLogger } from "@logtape/logtape";
+import type { NetworkConfig } from "./config.ts";
+import { type Claims, type OwnLease, publicAddress, rivalOf } from "./etcd_claim.ts";
+import { LeaseEndedError } from "./etcd_fault.ts";
+import type { LeaseStore, StoredLease } from "./etcd_store.ts";
+import { encodeAttrs } from "./lease_codec.ts";
+import { backoff, type Patience, sleep } from "./patience.ts";
+import { type Rivals, rivalText } from "./rivals.ts";
+import { leaseFault } from "./validate.ts";
+
+const log = getLogger(["flanneld", "subnet"]);
+
+/** See the module. */
+export class Ownership {
+  readonly #store: LeaseStore;
+  readonly #claims: Claims;
+  readonly #patience: Patience;
+  readonly #rivals: Rivals;
+  readonly #ttlSeconds: number;
+  #config: NetworkConfig | undefined;
+  #lost: (reason: string) => void = () => {};
+  /** Settles when the lease that is being claimed again is ours, or is not. */
+  recovering: Promise<void> | undefined;
+  /** Recoveries of late, and the time of the last one. */
+  #recoveries = { count: 0, last: 0 };
+
+  constructor(
+    store: LeaseStore,
+    claims: Claims,
+    patience: Patience,
+    rivals: Rivals,
+    ttlSeconds: number,
+  ) {
+    this.#store = store;
+    this.#claims = claims;
+    this.#patience = patience;
+    this.#rivals = rivals;
+    this.#ttlSeconds = ttlSeconds;
+  }
+
+  /** A session begins: `lost` is told why its lease is another's. */
+  begin(config: NetworkConfig, lost: (reason: string) => void): void {
+    this.#config = config;
+    this.#lost = lost;
+  }
+
+  /** Looks at what was written under our own key, if it was not us. */
+  async changed(
+    own: OwnLease,
+    stored: StoredLease | undefined,
+    revision: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await this.recovering;
+    if (signal.aborted || BigInt(revision) <= BigInt(own.lease.revision)) return;
+    if (stored === undefined) await this.recover(own, "it was deleted or has expired", signal);
+    else if (this.#claims.isRival(stored, own.lease.attrs)) {
+      await this.#dispute(own, stored, signal);
+    } else if (!adopt(own, stored, this.#ttlSeconds)) {
+      await this.#overwritten(own, stored, signal);
+    }
+  }
+
+  /** What is no lease has no owner, so that ours goes over it. */
+  async #overwritten(own: OwnLease, stored: StoredLease, signal: AbortSignal): Promise<void> {
+    const problem = this.#problemOf(stored);
+    if (problem === "") this.#lost(takenBy(stored));
+    else await this.recover(own, `it was overwritten, and ${problem}`, signal);
+  }
+
+  /** Why what is stored is no lease of anyone; empty where it is one. */
+  #problemOf({ lease, problem }: StoredLease): string {
+    const config = this.#config;
+    return lease && config ? leaseFault(config, lease) : problem;
+  }
+
+  /** Writes our lease again that another agent with our address has taken, or gives way. */
+  async #dispute(own: OwnLease, stored: StoredLease, signal: AbortSignal): Promise<void> {
+    const { lease } = own;
+    const text = rivalText(lease.key, publicAddress(lease.attrs));
+    if (!this.#rivals.insists) {
+      this.#rivals.key = lease.key;
+      this.#lost(text);
+      return;
+    }
+    log.error("{text}; we keep it", { text });
+    this.#rivals.taken();
+    // Where it cannot be, the watch or the next renewal tells.
+    await this.#patience.until(signal, () => this.#claims.rewrite(stored, own));
+  }
+
+  /** Claims our lease again; all who find it gone wait for the same claim. @returns whether it is ours */
+  async recover(own: OwnLease, why: string, signal: AbortSignal): Promise<boolean> {
+    const before = own.lease.revision;
+    this.recovering ??= this.#reclaim(own, why, signal).finally(() => {
+      this.recovering = undefined;
+    });
+    await this.recovering;
+    return own.lease.revision !== before;
+  }
+
+  async #reclaim(own: OwnLease, why: string, signal: AbortSignal): Promise<void> {
+    const { lease } = own;
+    // Someone who keeps on deleting it gets an answer every few seconds.
+    const { count, last } = this.#recoveries;
+    this.#recoveries = { count: Date.now() - last < 60_000 ? count + 1 : 0, last: Date.now() };
+    if (this.#recoveries.count > 2) await sleep(backoff(this.#recoveries.count), signal);
+    log.warn("Our lease {key} is gone from etcd: {why}; claiming it again", {
+      key: lease.key,
+      why,
+    });
+    while (true) {
+      signal.throwIfAborted();
+      const outcome = await this.#patience.until(signal, () => this.#reclaimOnce(own, signal));
+      if (outcome === "again") continue;
+      if (outcome !== "ours") this.#lost(outcome);
+      return;
+    }
+  }
+
+  /** @returns `ours`, `again` where another was faster, or why it is lost */
+  async #reclaimOnce(own: OwnLease, signal: AbortSignal): Promise<string> {
+    const { lease } = own;
+    const snapshot = await this.#store.snapshot();
+    signal.throwIfAborted();
+    const there = snapshot.leases.find((stored) => stored.key === lease.key);
+    if (there && adopt(own, there, this.#ttlSeconds)) return "ours";
+    if (there && this.#problemOf(there) === "") return takenBy(there);
+    const config = this.#config;
+    const created = there?.created ?? Infinity;
+    const rival = config &&
+      rivalOf(config, { key: lease.key, created, subnets: lease }, snapshot.leases);
+    if (rival) return `our subnet is part of ${rival.key} now`;
+    const claim = there
+      ? this.#claims.restore(lease, own.leaseId === "0", there)
+      : this.#claims.create(lease, lease.attrs, snapshot);
+    const claimed = await claim.catch((error) => {
+      if (error instanceof LeaseEndedError) return undefined;
+      throw error;
+    });
+    if (claimed === undefined) return "again";
+    own.leaseId = claimed.leaseId;
+    lease.expiration = claimed.lease.expiration;
+    lease.revision = claimed.lease.revision;
+    log.info("Our lease {key} is claimed again", { key: lease.key });
+    return "ours";
+  }
+}
+
+/** Takes over what someone wrote for us, with the same content. @returns whether it is ours still */
+function adopt(own: OwnLease, stored: StoredLease, ttlSeconds: number): boolean {
+  const { lease } = own;
+  if (stored.lease === null || encodeAttrs(stored.lease.attrs) !== encodeAttrs(lease.attrs)) {
+    return false;
+  }
+  if (stored.revision === lease.revision) return true;
+  own.leaseId = stored.leaseId;
+  lease.revision = stored.revision;
+  lease.expiration = stored.leaseId === "0" ? Infinity : Date.now() + ttlSeconds * 1000;
+  return true;
+}
+
+function takenBy({ key, lease, problem }: StoredLease): string {
+  return lease
+    ? `our lease ${key} was overwritten by ${publicAddress(lease.attrs)}`
+    : `our lease ${key} was overwritten: ${problem}`;
+}
