@@ -1,10 +1,11 @@
 /**
- * What the nodes' kernels hold: against what the leases call for, and against what was there before
+ * What the nodes hold, in their kernels and in the tunnel of the udp backend: against what the leases call for, and against what was there before
  * any agent.
  *
  * @module
  */
 import type { NetNs } from "../lib/netns.ts";
+import type { Node } from "../lib/node.ts";
 import { baseAddress, fdb, link, neighbours, routes } from "../e2e/support.ts";
 
 /** Device of the vxlan backend. */
@@ -65,6 +66,25 @@ export async function hostGwDifference(ns: NetNs, peers: PeerLease[]): Promise<D
       ...devices.map((line) => `device ${line.split(/\s/)[0]}`),
     ],
   );
+}
+
+/**
+ * Compares the peers of our udp backend's tunnel with what the leases call for: the kernel shows none
+ * of them, the agent's metrics name each.
+ */
+export async function tunnelDifference(node: Node, peers: PeerLease[]): Promise<Difference> {
+  const found = [...await tunnelPeers(node)];
+  return difference(
+    peers.map(({ publicIP }) => `tunnel peer ${publicIP}`),
+    found.map((address) => `tunnel peer ${address}`),
+  );
+}
+
+/** Public addresses of the tunnel's peers. */
+export async function tunnelPeers(node: Node): Promise<Set<string>> {
+  const { body } = await node.health("/metrics");
+  const samples = body.matchAll(/^flanneld_tunnel_peer_sent_packets_total\{peer="([^"]+)"\}/gm);
+  return new Set([...samples].map(([, address]) => address));
 }
 
 /** What of `wanted` is not in `found`, and the other way round. */

@@ -106,11 +106,12 @@ const INTRODUCTION = [
   "`deno task faults report FILE...` makes this page.",
   "",
   "- **heal** is the time from the end of the cause until all pairs work, and until a lease that is",
-  "  written then is in the kernel of all nodes.",
+  "  written then is in the kernel of all nodes, or in their tunnels.",
   "- **lost, untouched**: packets lost on pairs that the fault does not touch; must be 0.",
   "- **interruption**: the longest of a pair that the fault does touch, while it lasts and after it.",
   "- **two owners**: subnets that two nodes had at a time, by etcd's full history; must be 0.",
-  "- **stale**: entries of routes, neighbours and fdb that no lease calls for, once all is well.",
+  "- **stale**: routes, neighbours, fdb entries and peers of tunnels that no lease calls for, once all",
+  "  is well.",
   "",
   "Nothing restarts an agent that has ended, as a service manager would. What is not well after a",
   "minute is set up anew by hand. Clocks jump by two hours for the agent's process alone, by",
@@ -162,8 +163,8 @@ function cells(report: RunReport, fault: Fault): string[] {
 
 function heal(step: StepResult, { options }: RunReport): string {
   if (step.packets === undefined) return "not within 60 s";
-  // The kernel shows no route for a peer of the udp backend.
-  if (options.backend === "udp") return seconds(step.packets);
+  // Go flannel's udp backend shows none of its peers.
+  if (options.backend === "udp" && options.agent === "go") return seconds(step.packets);
   if (step.control === undefined) return `${seconds(step.packets)}; leases not within 60 s`;
   const failed = step.problems.length > 0 ? "; not all well, see below" : "";
   return `${seconds(step.packets)}, ${seconds(step.control)}${failed}`;
