@@ -83,8 +83,9 @@ export const ENTRIES: Record<string, Permissions> = {
     net: "all",
     ffi: ["library"],
     run: FILTERS,
-    read: [...ETCD_FILES, `folder:${SUBNET_FILE}`, ...FILTERS],
-    write: [`folder:${SUBNET_FILE}`],
+    // The service manager's socket is written to, which counts as both.
+    read: [...ETCD_FILES, `folder:${SUBNET_FILE}`, ...FILTERS, "variable:NOTIFY_SOCKET"],
+    write: [`folder:${SUBNET_FILE}`, "variable:NOTIFY_SOCKET"],
     env: VARIABLES,
     // Which leases are this node's, where a sub-command follows flags.
     sys: ["networkInterfaces"],
