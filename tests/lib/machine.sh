@@ -1,13 +1,14 @@
 # Makes the file system of a machine inside fresh mount, pid and uts namespaces, says "ready", and
-# stays as the machine's first process. All it mounts goes with the mount namespace.
+# then becomes the machine's first process. All it mounts goes with the mount namespace.
 #
-# usage: machine.sh HOSTNAME FOLDER CGROUP [FILE TARGET MODE]...
+# usage: machine.sh HOSTNAME FOLDER CGROUP INIT [FILE TARGET MODE]...
 #   FOLDER  existing and empty, becomes the mount point of everything
 #   CGROUP  name of the cgroup that Docker's containers go to
+#   INIT    command of the first process, on the machine
 #   FILE    of the host, copied to TARGET on the machine
 set -eu
-name=$1 folder=$2 cgroup=$3
-shift 3
+name=$1 folder=$2 cgroup=$3 init=$4
+shift 4
 
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 machine "$folder"
@@ -52,4 +53,4 @@ echo 'ubuntu ALL=(ALL:ALL) NOPASSWD: ALL' >/etc/sudoers.d/ubuntu
 chmod 440 /etc/sudoers.d/ubuntu
 
 echo ready
-exec sleep infinity
+exec $init

@@ -35,12 +35,17 @@ export interface MachineOptions {
   files?: MachineFile[];
   /** Addresses by host name, for `/etc/hosts`. */
   hosts?: Record<string, string>;
+  /** Whether the first process is systemd; otherwise it does nothing. */
+  systemd?: boolean;
 }
 
 /** Milliseconds for a machine to start or to end, where the host is busy. */
 const LIMIT = 20_000;
 
 const CGROUPS = "/sys/fs/cgroup";
+
+/** On a machine, what makes systemd of its first process. */
+const SYSTEMD = "/usr/local/lib/machine/systemd.sh";
 
 /** The programs that a machine's user finds. */
 const PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -62,19 +67,24 @@ export class Machine implements AsyncDisposable {
 
   /** Starts a machine over a namespace, which the caller disposes of afterwards. */
   static async start(ns: NetNs, options: MachineOptions): Promise<Machine> {
-    const { hostname, hosts = {}, files = [] } = options;
+    const { hostname, hosts = {}, files = [], systemd = false } = options;
     const folder = await Deno.makeTempDir({ prefix: `${ns.name}-` });
     const lines = [["127.0.0.1", "localhost"], ...Object.entries(hosts).map(([a, b]) => [b, a])];
     await Deno.writeTextFile(
       `${folder}.hosts`,
       lines.map(([ip, name]) => `${ip}\t${name}\n`).join(""),
     );
-    const all = [...files, { from: `${folder}.hosts`, to: "/etc/hosts" }];
+    const all: MachineFile[] = [
+      ...files,
+      { from: `${folder}.hosts`, to: "/etc/hosts" },
+      { from: `${import.meta.dirname}/systemd.sh`, to: SYSTEMD },
+    ];
+    const init = systemd ? `sh ${SYSTEMD} ${ns.name}` : "sleep infinity";
     const script = `${import.meta.dirname}/machine.sh`;
     const process = spawn("nsenter", [
       `--net=/run/netns/${ns.name}`,
       ...["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"],
-      ...["sh", script, hostname, folder, ns.name],
+      ...["sh", script, hostname, folder, ns.name, init],
       ...all.flatMap(({ from, to, mode = "644" }) => [from, to, mode]),
     ]);
     const machine = new Machine(hostname, ns, folder, process);
