@@ -40,12 +40,14 @@ Deno.test("the tunnel's counters: a family each, a sample a reason and a peer", 
       received: { packets: 8, bytes: 800 },
       drops: { unknown_sender: 1, spoofed_source: 2 },
       icmpSent: 3,
-      peers: ["192.0.2.2", "2001:db8::2"].map((endpoint, index) => ({
-        endpoint,
-        sent: { packets: index, bytes: 10 },
-        received: { packets: 5, bytes: 50 },
-        dropped: 2,
-      })),
+      peers: {
+        endpoint: ["192.0.2.2", "2001:db8::2"],
+        sentPackets: [0, 1],
+        sentBytes: [10, 10],
+        receivedPackets: [5, 5],
+        receivedBytes: [50, 51],
+        dropped: [2, 2],
+      },
     });
   const lines = (await (await answer("/metrics", status, "v1")).text()).split("\n");
   for (

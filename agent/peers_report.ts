@@ -4,7 +4,7 @@
  * @module
  */
 import type { Skipped } from "../backends/types.ts";
-import type { Traffic, TunnelCounters } from "../dataplane/state.ts";
+import type { Traffic, TunnelCounters, TunnelPeerCounters } from "../dataplane/state.ts";
 import type { Lease } from "../subnet/types.ts";
 
 /** As `flanneld peers --json` prints it. The shape is stable: fields may be added, none go. */
@@ -56,7 +56,7 @@ export function peersReport(
   counters: TunnelCounters | undefined,
 ): PeersReport {
   const reasons = new Map(skipped.map(({ key, reason }) => [key, reason]));
-  const counted = new Map(counters?.peers.map((peer) => [peer.endpoint, peer]));
+  const counted = countersByAddress(counters?.peers);
   const entry = (peer: Lease): PeerEntry => {
     const { publicIP, publicIPv6 } = peer.attrs;
     const own = reasons.has(peer.key)
@@ -70,13 +70,24 @@ export function peersReport(
       dropped: own?.dropped ?? null,
     };
   };
-  const { peers: _, ...totals } = counters ?? { peers: [] };
+  const { peers: _, ...totals } = counters ?? { peers: null };
   return {
     backend,
     node: addressesOf(lease),
     peers: [...peers.values()].sort(byAddress).map(entry),
     tunnel: counters === undefined ? null : totals as TunnelTotals,
   };
+}
+
+/** A peer's counters by its public address. */
+function countersByAddress(peers: TunnelPeerCounters | undefined) {
+  return new Map(
+    peers?.endpoint.map((endpoint, at) => [endpoint, {
+      sent: { packets: peers.sentPackets[at], bytes: peers.sentBytes[at] },
+      received: { packets: peers.receivedPackets[at], bytes: peers.receivedBytes[at] },
+      dropped: peers.dropped[at],
+    }]),
+  );
 }
 
 function addressesOf({ subnet, ipv6Subnet, attrs }: Lease): PeerAddresses {

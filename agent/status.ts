@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Traffic, TunnelCounters, TunnelPeerCounters } from "../dataplane/state.ts";
+import type { Traffic, TunnelCounters } from "../dataplane/state.ts";
 
 /** The agent's state in numbers. Times are milliseconds since the epoch. */
 export class Status {
@@ -136,8 +136,10 @@ function agentFamilies(status: Status, version: string): Family[] {
 
 /** The tunnel's counters start anew with the tunnel, as counters may. */
 function tunnelFamilies({ sent, received, drops, icmpSent, peers }: TunnelCounters): Family[] {
-  const ofPeers = function* (value: (peer: TunnelPeerCounters) => number): Iterable<Sample> {
-    for (const peer of peers) yield [`peer="${peer.endpoint}"`, value(peer)];
+  const ofPeers = function* (values: number[]): Iterable<Sample> {
+    for (const [at, endpoint] of peers.endpoint.entries()) {
+      yield [`peer="${endpoint}"`, values[at]];
+    }
   };
   const direction = (name: string, what: string, all: Traffic, own: "sent" | "received") => [
     counter(`flanneld_tunnel_${name}_packets_total`, `Inner packets ${what}.`, all.packets),
@@ -145,12 +147,12 @@ function tunnelFamilies({ sent, received, drops, icmpSent, peers }: TunnelCounte
     counter(
       `flanneld_tunnel_peer_${name}_packets_total`,
       `Inner packets ${what}, by the peer's address.`,
-      ofPeers((peer) => peer[own].packets),
+      ofPeers(peers[`${own}Packets`]),
     ),
     counter(
       `flanneld_tunnel_peer_${name}_bytes_total`,
       `Bytes of inner packets ${what}, by the peer's address.`,
-      ofPeers((peer) => peer[own].bytes),
+      ofPeers(peers[`${own}Bytes`]),
     ),
   ];
   return [
@@ -164,7 +166,7 @@ function tunnelFamilies({ sent, received, drops, icmpSent, peers }: TunnelCounte
     counter(
       "flanneld_tunnel_peer_dropped_packets_total",
       "Packets that came from a peer and went no further.",
-      ofPeers((peer) => peer.dropped),
+      ofPeers(peers.dropped),
     ),
     counter("flanneld_tunnel_icmp_sent_total", "ICMP errors sent.", icmpSent),
   ];

@@ -217,14 +217,16 @@ export interface Traffic {
   bytes: number;
 }
 
-/** What one peer of a tunnel sent and got. */
+/** What the peers of a tunnel sent and got: lists of the same length, an item a peer. */
 export interface TunnelPeerCounters {
-  /** Its public address. */
-  endpoint: string;
-  sent: Traffic;
-  received: Traffic;
-  /** Came from the peer and were dropped. */
-  dropped: number;
+  /** Public addresses. */
+  endpoint: string[];
+  sentPackets: number[];
+  sentBytes: number[];
+  receivedPackets: number[];
+  receivedBytes: number[];
+  /** Packets that came from the peer and were dropped. */
+  dropped: number[];
 }
 
 /** What a tunnel carried since it started. */
@@ -235,5 +237,5 @@ export interface TunnelCounters {
   drops: Record<string, number>;
   /** ICMP errors sent. */
   icmpSent: number;
-  peers: TunnelPeerCounters[];
+  peers: TunnelPeerCounters;
 }

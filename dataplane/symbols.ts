@@ -5,7 +5,7 @@
  */
 
 /** The version of the table that this program understands. */
-const ABI_VERSION = 3;
+const ABI_VERSION = 4;
 
 const SYMBOLS = {
   dp_abi_version: {

@@ -1,9 +1,10 @@
 //! The tunnel's counters as `TunnelCounters` of `dataplane/state.ts`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Serialize;
-use tunnel::Traffic;
+use tunnel::{PeerCounters, Traffic};
 
 /// Packets and bytes of one direction.
 #[derive(Serialize)]
@@ -18,12 +19,32 @@ impl From<Traffic> for Total {
     }
 }
 
-#[derive(Serialize)]
-struct PeerCounters {
-    endpoint: String,
-    sent: Total,
-    received: Total,
-    dropped: u64,
+/// A list a value rather than an object a peer: each look at the metrics of thousands of peers leaves
+/// what it read to the garbage collector.
+#[derive(Serialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Peers {
+    endpoint: Vec<IpAddr>,
+    sent_packets: Vec<u64>,
+    sent_bytes: Vec<u64>,
+    received_packets: Vec<u64>,
+    received_bytes: Vec<u64>,
+    dropped: Vec<u64>,
+}
+
+impl FromIterator<PeerCounters> for Peers {
+    fn from_iter<T: IntoIterator<Item = PeerCounters>>(counters: T) -> Self {
+        let mut peers = Self::default();
+        for peer in counters {
+            peers.endpoint.push(peer.endpoint.ip());
+            peers.sent_packets.push(peer.sent.packets);
+            peers.sent_bytes.push(peer.sent.bytes);
+            peers.received_packets.push(peer.received.packets);
+            peers.received_bytes.push(peer.received.bytes);
+            peers.dropped.push(peer.dropped);
+        }
+        peers
+    }
 }
 
 /// See the module.
@@ -34,17 +55,11 @@ pub struct Counters {
     received: Total,
     drops: BTreeMap<&'static str, u64>,
     icmp_sent: u64,
-    peers: Vec<PeerCounters>,
+    peers: Peers,
 }
 
 impl From<tunnel::Counters> for Counters {
     fn from(counters: tunnel::Counters) -> Self {
-        let peer = |peer: tunnel::PeerCounters| PeerCounters {
-            endpoint: peer.endpoint.ip().to_string(),
-            sent: peer.sent.into(),
-            received: peer.received.into(),
-            dropped: peer.dropped,
-        };
         Self {
             sent: counters.sent.into(),
             received: counters.received.into(),
@@ -54,7 +69,7 @@ impl From<tunnel::Counters> for Counters {
                 .map(|(reason, count)| (reason.label(), count))
                 .collect(),
             icmp_sent: counters.icmp_sent,
-            peers: counters.peers.into_iter().map(peer).collect(),
+            peers: counters.peers.into_iter().collect(),
         }
     }
 }

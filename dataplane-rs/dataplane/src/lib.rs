@@ -24,7 +24,7 @@ use crate::carrier::Carrier;
 use crate::wanted::{Wanted, WantedChange};
 
 /// Version of this interface: raised with each change that an older caller would not understand.
-const ABI_VERSION: u32 = 3;
+const ABI_VERSION: u32 = 4;
 
 /// The interface's version, to be compared before any other call.
 #[unsafe(no_mangle)]
