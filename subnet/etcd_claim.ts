@@ -23,6 +23,10 @@
  * its S: only one is carried out. It does not matter which configs the two have, how old their
  * snapshots are, or how long a transaction takes to arrive.
  *
+ * Keys count, whatever their values: a lease that is too large for the node's own config may be right
+ * by another's, and what is no lease may be one that was overwritten, whose node puts it back. That
+ * holds for a lease that ended and is claimed again, too (`ownership.ts`).
+ *
  * An existing key changes hands in no transaction of ours: a node writes into one only where the value
  * is its own, or none (see `leaseFault`), and compares that it has not changed since S. Go flannel
  * compares the one key that it claims, which rules out the same subnet, whoever is first; that it has

@@ -5,13 +5,15 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
+import { blocks } from "./allocate.ts";
 import type { NetworkConfig } from "./config.ts";
 import { type Claims, type OwnLease, publicAddress, rivalOf } from "./etcd_claim.ts";
 import { LeaseEndedError } from "./etcd_fault.ts";
-import type { LeaseStore, StoredLease } from "./etcd_store.ts";
+import type { LeaseStore, Snapshot, StoredLease } from "./etcd_store.ts";
 import { encodeAttrs } from "./lease_codec.ts";
 import { backoff, type Patience, sleep } from "./patience.ts";
 import { type Rivals, rivalText } from "./rivals.ts";
+import type { Lease } from "./types.ts";
 import { leaseFault } from "./validate.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
@@ -124,6 +126,22 @@ export class Ownership {
     }
   }
 
+  /**
+   * What keeps us from writing our lease again: an older lease of another where our key is there, and
+   * where it is not, all that would keep a node from claiming it anew. That may be the lease of a node
+   * with another config, or one that is overwritten and about to be put back.
+   */
+  #inTheWay(
+    lease: Lease,
+    there: StoredLease | undefined,
+    { leases }: Snapshot,
+  ): StoredLease | undefined {
+    const config = this.#config;
+    if (config === undefined) return undefined;
+    if (there) return rivalOf(config, { ...there, subnets: lease }, leases);
+    return leases.find(({ subnets }) => subnets !== null && blocks(config, subnets, lease));
+  }
+
   /** @returns `ours`, `again` where another was faster, or why it is lost */
   async #reclaimOnce(own: OwnLease, signal: AbortSignal): Promise<string> {
     const { lease } = own;
@@ -132,11 +150,8 @@ export class Ownership {
     const there = snapshot.leases.find((stored) => stored.key === lease.key);
     if (there && adopt(own, there, this.#ttlSeconds)) return "ours";
     if (there && this.#problemOf(there) === "") return takenBy(there);
-    const config = this.#config;
-    const created = there?.created ?? Infinity;
-    const rival = config &&
-      rivalOf(config, { key: lease.key, created, subnets: lease }, snapshot.leases);
-    if (rival) return `our subnet is part of ${rival.key} now`;
+    const inTheWay = this.#inTheWay(lease, there, snapshot);
+    if (inTheWay) return `our subnet is part of ${inTheWay.key} now`;
     const claim = there
       ? this.#claims.restore(lease, own.leaseId === "0", there)
       : this.#claims.create(lease, lease.attrs, snapshot);

@@ -92,7 +92,8 @@ function clockJumps(name: string, seconds: number): Fault {
               FAKETIME_DONT_FAKE_MONOTONIC: "1",
             },
           });
-          await lab.nodes[node].waitReady();
+          // etcd may be down meanwhile.
+          await lab.nodes[node].waitReady(60_000);
           since = Date.now();
           await set(seconds);
           await pause(lab.options.ttl * 1500);

@@ -137,7 +137,11 @@ async function step(lab: Lab, strikes: Strike[]): Promise<StepResult> {
     if (text) result.details[index] = [result.details[index], text].filter(Boolean).join("; ");
   };
   await Promise.all(runs.map(async (run, index) => {
-    note(index, await run.inject());
+    try {
+      note(index, await run.inject());
+    } catch (error) {
+      result.problems.push(`${strikes[index].fault.name} could not be made: ${error}`);
+    }
     await run.heal?.();
   }));
   await settle(lab, Date.now(), result);

@@ -4,10 +4,11 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { Cidr } from "../../subnet/cidr.ts";
 import type { Lease } from "../../subnet/types.ts";
 import { waitFor } from "../lib/netns.ts";
 import { Proxy } from "../lib/proxy.ts";
-import { attrs, Bench, NETWORK, PREFIX, value } from "./bench.ts";
+import { attrs, Bench, NETWORK, NONE, PREFIX, value } from "./bench.ts";
 
 Deno.test("what is no lease under our key is written over, also beside one that overlaps", async () => {
   await using bench = await Bench.start(NETWORK);
@@ -121,3 +122,25 @@ Deno.test("of two nodes with one public address the first keeps its lease, the s
   await waiting.catch(() => {});
   assert.ok(got);
 });
+
+for (const [what, content] of [["a larger lease", value(9)], ["no lease", "[]"]] as const) {
+  Deno.test(`a lease that ended is not claimed again within another key, ${what}`, async () => {
+    await using bench = await Bench.start({ ...NETWORK, SubnetLen: 25 });
+    using proxy = new Proxy(bench.etcd.address);
+    const node = await bench.node(1, {
+      previous: { ...NONE, subnet: Cidr.parse("10.1.40.128/25") },
+      subnetTtlSeconds: 2,
+      endpoints: [proxy.endpoint],
+    });
+    assert.equal(node.lease.key, "10.1.40.128-25");
+    const followed = bench.run(node);
+    proxy.cut();
+    await waitFor(async () => (await bench.leases()).size === 0, { limitMs: 15_000 });
+    // A node with another config may have that, and may be about to put it back.
+    await bench.putLease("10.1.40.0-24", content);
+    proxy.mend();
+    await waitFor(() => followed.lost.length > 0, { limitMs: 15_000 });
+    assert.equal(followed.lost[0], "our subnet is part of 10.1.40.0-24 now");
+    assert.deepEqual([...(await bench.leases()).keys()], ["10.1.40.0-24"]);
+  });
+}
