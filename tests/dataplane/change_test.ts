@@ -2,30 +2,11 @@
  * Changes of a few entries against a real kernel: they do what applying the whole state does.
  */
 import assert from "node:assert/strict";
-import type { KernelChange, KernelEntries, KernelState } from "../dataplane/state.ts";
-import { RemoteDataPlane } from "./lib/dataplane.ts";
-import { NetNs, veth, waitFor } from "./lib/netns.ts";
+import type { KernelChange, KernelEntries, KernelState } from "../../dataplane/state.ts";
+import { waitFor } from "../lib/netns.ts";
+import { type Node, node } from "./node.ts";
 
 const DEV = "flannel.1";
-
-interface Node extends AsyncDisposable {
-  ns: NetNs;
-  dataplane: RemoteDataPlane;
-}
-
-async function node(): Promise<Node> {
-  const stack = new AsyncDisposableStack();
-  try {
-    const ns = stack.use(await NetNs.create("dpc"));
-    const far = stack.use(await NetNs.create("dpcfar"));
-    await veth({ ns, dev: "eth0", addresses: ["192.0.2.1/24"] }, { ns: far, dev: "eth0" });
-    const dataplane = stack.use(await RemoteDataPlane.open(ns));
-    return { ns, dataplane, [Symbol.asyncDispose]: () => stack.disposeAsync() };
-  } catch (error) {
-    await stack.disposeAsync();
-    throw error;
-  }
-}
 
 /** Entries of a vxlan peer, and what of it is different after the machine was replaced. */
 function peer(number: number, generation = 0): KernelEntries {
