@@ -18,7 +18,6 @@ import {
 import type { ManagersJob } from "./managers.ts";
 import type { Sample } from "./sampler.ts";
 
-const AGENTS = 20;
 const NODES = 200;
 const PROCESSES = 4;
 /** Of each node: one for the leases, one for the config. */
@@ -31,18 +30,19 @@ const BACK_MS = 120_000;
 /** Calls a second that etcd may get from them, on average over any second. */
 const MOST_RATE = 1_000;
 
-/** See the module. */
-export async function herd([ours]: Contender[]): Promise<Row[]> {
+/** See the module; `agents` of the nodes are agents, all but one at most. */
+export async function herd([ours]: Contender[], agents: number): Promise<Row[]> {
+  if (agents >= NODES) throw new Error(`--real: ${agents} is too many: ${NODES - 1} at most`);
   const rows: Row[] = [];
   for (const leases of SIZES) {
     await using cluster = await Cluster.create({
       label: "herd",
-      nodes: AGENTS + 1,
+      nodes: agents + 1,
       network: LARGE_NETWORK,
     });
     // They are numbered behind the managers.
     if (leases > 0) await putPeers(cluster, NODES, leases);
-    await startAll(cluster, ours);
+    await startAll(cluster, ours, NODES - agents);
     const sampler = startIn(cluster, "sampler.ts");
     for (const seconds of AWAY_S) {
       const samples = await outage(cluster, sampler, seconds);
@@ -53,18 +53,21 @@ export async function herd([ours]: Contender[]): Promise<Row[]> {
 }
 
 /** Starts agents and managers, and waits until all follow each other. */
-async function startAll(cluster: Cluster, ours: Contender): Promise<void> {
+async function startAll(cluster: Cluster, ours: Contender, managers: number): Promise<void> {
   // One after another: this is about coming back, and the machine is small.
   for (const node of cluster.nodes.slice(1).map((node) => ours.on(node))) {
     node.startAgent();
     await waitSubnetFile(node);
   }
-  const each = (NODES - AGENTS) / PROCESSES;
-  const managers = Array.from({ length: PROCESSES }, (_, index) => {
-    const job: ManagersJob = { first: index * each, count: each };
+  const firsts = Array.from(
+    { length: PROCESSES + 1 },
+    (_, index) => Math.floor(index * managers / PROCESSES),
+  );
+  const processes = Array.from({ length: PROCESSES }, (_, index) => {
+    const job: ManagersJob = { first: firsts[index], count: firsts[index + 1] - firsts[index] };
     return startIn(cluster, "managers.ts", JSON.stringify(job));
   });
-  await Promise.all(managers.map((process) => process.waitForLine(/^ready$/, READY_MS)));
+  await Promise.all(processes.map((process) => process.waitForLine(/^ready$/, READY_MS)));
 }
 
 /** Starts a tool of this folder on the host that runs no agent. */

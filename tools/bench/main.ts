@@ -4,7 +4,8 @@
  * measure (`tunnel`) is a table of its own, and a picture at `--svg`. Needs root and the Debian packages of the
  * tests; all traffic is in namespaces of its own.
  *
- * `soak [--minutes 30] [--nodes 1000] [--rate 20]`, `herd` and `costs` run only where they are named.
+ * `soak [--minutes 30] [--nodes 1000] [--rate 20]`, `herd [--real 20]` and `costs` run only where they
+ * are named.
  *
  * @module
  */
@@ -20,7 +21,7 @@ import { latency } from "./latency.ts";
 import { type Benchmark, type Contender, findContenders, type Report, type Row } from "./lib.ts";
 import { manyPeers } from "./many_peers.ts";
 import { peers } from "./peers.ts";
-import { soak } from "./soak.ts";
+import { soak, type SoakOptions } from "./soak.ts";
 import { start } from "./start.ts";
 import { tunnel } from "./tunnel.ts";
 import { vxlan } from "./vxlan.ts";
@@ -45,10 +46,10 @@ const CAPTION =
 const HEAD = ["figure", "ours", "peer", "ratio", "goal"];
 
 /** Those that take long, by their options. */
-function longBenchmarks(options: { minutes: number; nodes: number; rate: number }) {
+function longBenchmarks(options: SoakOptions & { real: number }) {
   return {
     costs: rowsOnly(costs),
-    herd: rowsOnly(herd),
+    herd: rowsOnly((contenders) => herd(contenders, options.real)),
     soak: rowsOnly((contenders) => soak(contenders, options)),
   } satisfies Record<string, Benchmark>;
 }
@@ -109,6 +110,7 @@ async function main(args: string[]): Promise<number> {
       minutes: { type: "string", default: "30" },
       nodes: { type: "string", default: "1000" },
       rate: { type: "string", default: "20" },
+      real: { type: "string", default: "20" },
     },
   });
   const all: Record<string, Benchmark> = {
@@ -117,6 +119,7 @@ async function main(args: string[]): Promise<number> {
       minutes: positive("minutes", values.minutes),
       nodes: positive("nodes", values.nodes),
       rate: positive("rate", values.rate),
+      real: positive("real", values.real),
     }),
   };
   const names = positionals.length > 0 ? positionals : Object.keys(BENCHMARKS);
