@@ -134,15 +134,6 @@ export class Claims {
    * @throws {EtcdFault | NoFreeSubnetError}
    */
   async attempt(wish: Wish, snapshot: Snapshot): Promise<OwnLease | undefined> {
-    try {
-      return await this.#attempt(wish, snapshot);
-    } catch (error) {
-      if (error instanceof LeaseEndedError) return undefined;
-      throw error;
-    }
-  }
-
-  async #attempt(wish: Wish, snapshot: Snapshot): Promise<OwnLease | undefined> {
     const { config, attrs, previous, former } = wish;
     const ours = snapshot.leases.filter((stored) =>
       isOurs(stored, attrs) || isUnchanged(stored, former)
@@ -199,7 +190,7 @@ export class Claims {
    * fit the config.
    *
    * @returns undefined where they are no longer free
-   * @throws {EtcdFault | LeaseEndedError}
+   * @throws {EtcdFault}
    */
   async create(
     subnets: Subnets,
@@ -240,7 +231,7 @@ export class Claims {
    * Writes our lease over what is under its key and is no lease.
    *
    * @returns undefined where that has changed
-   * @throws {EtcdFault | LeaseEndedError}
+   * @throws {EtcdFault}
    */
   async restore(
     lease: Lease,
@@ -290,8 +281,8 @@ export class Claims {
   /**
    * Puts a lease by a transaction, which may do more.
    *
-   * @returns undefined where its comparisons fail
-   * @throws {EtcdFault | LeaseEndedError}
+   * @returns undefined where its comparisons fail, or its etcd lease has ended: try again
+   * @throws {EtcdFault}
    */
   async #claim(
     key: string,
@@ -302,13 +293,16 @@ export class Claims {
   ): Promise<OwnLease | undefined> {
     const grant = reserved ? RESERVED : await this.#grants.take(key);
     const { leaseId, since } = grant;
-    const { succeeded, header: { revision } } = await this.#client.txn({
+    const answer = await this.#client.txn({
       compare,
       success: [...success, this.#put(key, attrs, leaseId)],
     }).catch((error) => {
-      if (error instanceof LeaseEndedError) this.#grants.spend(grant);
-      throw error;
+      if (!(error instanceof LeaseEndedError)) throw error;
+      this.#grants.spend(grant);
+      return undefined;
     });
+    if (answer === undefined) return undefined;
+    const { succeeded, header: { revision } } = answer;
     if (!succeeded) {
       this.#grants.refused(grant);
       return undefined;

@@ -8,7 +8,6 @@ import { getLogger } from "@logtape/logtape";
 import { blocks } from "./allocate.ts";
 import type { NetworkConfig } from "./config.ts";
 import { type Claims, type OwnLease, publicAddress, rivalOf } from "./etcd_claim.ts";
-import { LeaseEndedError } from "./etcd_fault.ts";
 import type { LeaseStore, Snapshot, StoredLease } from "./etcd_store.ts";
 import { encodeAttrs } from "./lease_codec.ts";
 import { backoff, type Patience, sleep } from "./patience.ts";
@@ -152,13 +151,10 @@ export class Ownership {
     if (there && this.#problemOf(there) === "") return takenBy(there);
     const inTheWay = this.#inTheWay(lease, there, snapshot);
     if (inTheWay) return `our subnet is part of ${inTheWay.key} now`;
-    const claim = there
-      ? this.#claims.restore(lease, own.leaseId === "0", there)
-      : this.#claims.create(lease, lease.attrs, snapshot);
-    const claimed = await claim.catch((error) => {
-      if (error instanceof LeaseEndedError) return undefined;
-      throw error;
-    });
+    const claimed =
+      await (there
+        ? this.#claims.restore(lease, own.leaseId === "0", there)
+        : this.#claims.create(lease, lease.attrs, snapshot));
     if (claimed === undefined) return "again";
     own.leaseId = claimed.leaseId;
     lease.expiration = claimed.lease.expiration;
