@@ -22,26 +22,15 @@ import {
 } from "@aws-sdk/client-ec2";
 import { Cidr, formatIp, tryParseIp } from "../../subnet/cidr.ts";
 import { faultOf } from "./faults.ts";
+import { awsRequestHandler } from "./http.ts";
 import type { Ec2, Eni, RouteTable, VpcRoute } from "./types.ts";
-
-/** Milliseconds for a connection, and for an answer. */
-const CONNECT_LIMIT = 5_000;
-const ANSWER_LIMIT = 20_000;
 
 /** Network interfaces a page, EC2's most. */
 const PAGE = 1000;
 
 /** A client of the SDK as it is used here. */
 export function sdkClient(region: string): EC2Client {
-  return new EC2Client({
-    region,
-    maxAttempts: 1,
-    requestHandler: {
-      connectionTimeout: CONNECT_LIMIT,
-      requestTimeout: ANSWER_LIMIT,
-      throwOnRequestTimeout: true,
-    },
-  });
+  return new EC2Client({ region, maxAttempts: 1, requestHandler: awsRequestHandler() });
 }
 
 /** See the module. */

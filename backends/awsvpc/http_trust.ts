@@ -1,0 +1,136 @@
+/**
+ * Whose certificates AWS's endpoints may have: the bundle that AWS's own setting names and nothing
+ * else, else the system's store, else Mozilla's list, which is part of the runtime.
+ *
+ * Read at each connection, so that a renewed bundle needs no restart; connections are rare.
+ *
+ * @module
+ */
+import { loadConfig } from "@smithy/core/config";
+import { STORE_FILES, STORE_FOLDERS } from "./authorities.ts";
+import { TransportError } from "./http_errors.ts";
+
+/** Reads a variable; undefined where it is not set. */
+export type Environment = (name: string) => string | undefined;
+
+/** The authorities that are trusted. */
+export interface Trust {
+  /** PEM, one certificate each; undefined: the runtime's own list. */
+  certificates: string[] | undefined;
+  /** Where they are from, to be named in an error. */
+  source: string;
+}
+
+/** Bytes; the whole list of Mozilla's is a quarter of one million. */
+const LARGEST_FILE = 8_000_000;
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----([^-]*)-----END CERTIFICATE-----/g;
+
+/**
+ * The authorities that are trusted now.
+ *
+ * @throws {TransportError} where a file that somebody named cannot be used
+ */
+export async function trustedAuthorities(env: Environment): Promise<Trust> {
+  const variable = env("AWS_CA_BUNDLE");
+  if (variable) return named("AWS_CA_BUNDLE", variable);
+  const setting = await loadConfig<string>({
+    environmentVariableSelector: () => undefined,
+    configFileSelector: (profile) => profile.ca_bundle,
+    default: "",
+  })();
+  if (setting) return named("ca_bundle in the shared config file", setting);
+  return systemStore(env);
+}
+
+/** A file that somebody chose: whatever is wrong with it is an error. */
+function named(setting: string, path: string): Trust {
+  const fault = (reason: string) =>
+    new TransportError("CABundle", `${setting} names ${JSON.stringify(path)}, which ${reason}`);
+  const text = readText(path);
+  if (text instanceof Error) throw fault(`cannot be read: ${text.message}`);
+  const certificates = certificatesIn(text);
+  if (certificates.length === 0) throw fault("has no certificate in PEM form");
+  const broken = certificates.findIndex((pem) => !isDer(pem));
+  if (broken >= 0) throw fault(`is damaged: certificate ${broken + 1} in it cannot be decoded`);
+  return { certificates, source: `${setting} (${path})` };
+}
+
+function systemStore(env: Environment): Trust {
+  const found: Trust[] = [];
+  const file = env("SSL_CERT_FILE");
+  if (file) found.push(named("SSL_CERT_FILE", file));
+  else {
+    const store = first(STORE_FILES, fromFile);
+    if (store) found.push(store);
+  }
+  const folders = env("SSL_CERT_DIR")?.split(":").filter((folder) => folder !== "") ?? [];
+  for (const folder of folders) found.push(...some(fromFolder(folder)));
+  if (found.length === 0) found.push(...some(first(STORE_FOLDERS, fromFolder)));
+  if (found.length === 0) {
+    return { certificates: undefined, source: "Mozilla's list (this host has no store)" };
+  }
+  return {
+    certificates: [...new Set(found.flatMap(({ certificates }) => certificates ?? []))],
+    source: found.map(({ source }) => source).join(" and "),
+  };
+}
+
+function first(paths: string[], read: (path: string) => Trust | undefined): Trust | undefined {
+  for (const path of paths) {
+    const trust = read(path);
+    if (trust) return trust;
+  }
+}
+
+function some(trust: Trust | undefined): Trust[] {
+  return trust ? [trust] : [];
+}
+
+function fromFile(path: string): Trust | undefined {
+  const text = readText(path);
+  const certificates = text instanceof Error ? [] : certificatesIn(text);
+  return certificates.length > 0 ? { certificates, source: path } : undefined;
+}
+
+function fromFolder(path: string): Trust | undefined {
+  try {
+    const files = [...Deno.readDirSync(path)].map(({ name }) => fromFile(`${path}/${name}`));
+    const certificates = files.flatMap((file) => file?.certificates ?? []);
+    return certificates.length > 0 ? { certificates, source: path } : undefined;
+  } catch {
+    // Most hosts have only one of the folders.
+    return undefined;
+  }
+}
+
+function readText(path: string): string | Error {
+  try {
+    const { isDirectory, size } = Deno.statSync(path);
+    if (isDirectory) return new Error("it is a folder");
+    if (size > LARGEST_FILE) return new Error(`it has ${size} bytes`);
+    return Deno.readTextFileSync(path);
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}
+
+function certificatesIn(text: string): string[] {
+  return [...text.matchAll(CERTIFICATE)].map(([pem]) => pem);
+}
+
+/** Whether a block holds one ASN.1 sequence and nothing else. */
+function isDer(pem: string): boolean {
+  try {
+    const bytes = Uint8Array.from(
+      atob(pem.replaceAll(/-----[^-]*-----|\s/g, "")),
+      (character) => character.charCodeAt(0),
+    );
+    if (bytes[0] !== 0x30 || bytes[1] < 0x81 || bytes[1] > 0x83) return false;
+    const digits = bytes[1] - 0x80;
+    const length = bytes.subarray(2, 2 + digits).reduce((sum, byte) => sum * 256 + byte, 0);
+    return bytes.length === 2 + digits + length;
+  } catch {
+    return false;
+  }
+}
