@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { STORE_FILES, STORE_FOLDERS } from "../backends/awsvpc/authorities.ts";
 
 /** The runtime's kinds of permissions that are used at all. */
 export const KINDS = ["net", "ffi", "run", "read", "write", "env", "sys"] as const;
@@ -63,8 +64,11 @@ const AWS = {
     "variable:AWS_CONFIG_FILE",
     "variable:AWS_WEB_IDENTITY_TOKEN_FILE",
     "variable:AWS_CA_BUNDLE",
+    ...["variable:SSL_CERT_FILE", "variable:SSL_CERT_DIR", ...STORE_FILES, ...STORE_FOLDERS],
   ],
-  env: ["AWS_*", "HOME"],
+  env: [
+    ...["AWS_*", "HOME", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"],
+  ],
   sys: ["osRelease", "homedir"],
 };
 
