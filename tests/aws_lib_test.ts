@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { CreateRouteCommand, DescribeRouteTablesCommand, EC2Client } from "@aws-sdk/client-ec2";
+import { awsRequestHandler } from "../backends/awsvpc/http.ts";
 import { Aws, EC2_ERRORS, Metadata, REGION } from "./lib/aws.ts";
 import { NetNs } from "./lib/netns.ts";
 
@@ -13,6 +14,7 @@ Deno.test("the stand-in for AWS answers as EC2 and its metadata service do", asy
     region: REGION,
     credentials: { accessKeyId: "test", secretAccessKey: "test" },
     maxAttempts: 1,
+    requestHandler: awsRequestHandler((name) => aws.env()[name]),
   });
   const create = () =>
     client.send(
@@ -44,7 +46,7 @@ Deno.test("both are reached from inside a namespace", async () => {
   const instance = await aws.launch(subnet, { ip: "172.31.28.198" });
   await using ns = await NetNs.create("aws");
   await using metadata = await Metadata.start(instance, { ns });
-  assert.equal(await aws.proxy.serveIn(ns, "127.0.0.1"), "http://127.0.0.1:5000");
+  assert.equal(await aws.proxy.serveIn(ns, "127.0.0.1"), "https://127.0.0.1:5000");
 
   const { host } = new URL(metadata.endpoint);
   const request = `GET /latest/meta-data/instance-id HTTP/1.0\r\nHost: ${host}\r\n\r\n`;

@@ -26,6 +26,12 @@ Deno.test.beforeAll(async () => {
 });
 Deno.test.afterAll(() => aws[Symbol.asyncDispose]());
 
+/** Where EC2 is, without credentials. */
+function ec2(): Record<string, string> {
+  const { AWS_ENDPOINT_URL_EC2, AWS_CA_BUNDLE } = aws.env();
+  return { AWS_ENDPOINT_URL_EC2, AWS_CA_BUNDLE };
+}
+
 async function probe(env: Record<string, string>): Promise<Record<string, unknown>> {
   const { HOME = "/root", PATH = "" } = Deno.env.toObject();
   const { stdout, stderr } = await exec(Deno.execPath(), ["eval", PROBE], {
@@ -59,13 +65,14 @@ function firstVersion(): Deno.HttpServer<Deno.NetAddr> {
 
 Deno.test("region, instance and the role's credentials, all by IMDSv2", async () => {
   await using metadata = await Metadata.start(instance);
-  const env = { ...metadata.env(), AWS_ENDPOINT_URL_EC2: aws.proxy.endpoint };
+  const env = { ...metadata.env(), ...ec2() };
   const { instanceId, eniId } = instance;
   assert.deepEqual(await probe(env), { region: REGION, instanceId, enis: [eniId] });
   // One endpoint for all services, and a region of the environment's.
   const other = {
     ...metadata.env(),
     AWS_ENDPOINT_URL: aws.proxy.endpoint,
+    AWS_CA_BUNDLE: aws.proxy.tls.ca,
     AWS_REGION: "us-east-1",
   };
   assert.deepEqual(await probe(other), { region: "us-east-1", instanceId, enis: [] });
@@ -75,7 +82,7 @@ Deno.test("IMDSv1 is refused, unless it is asked for", async () => {
   await using service = firstVersion();
   const env = {
     AWS_EC2_METADATA_SERVICE_ENDPOINT: `http://127.0.0.1:${service.addr.port}`,
-    AWS_ENDPOINT_URL_EC2: aws.proxy.endpoint,
+    ...ec2(),
   };
   const { kind, message } = await probe(env);
   assert.equal(kind, "metadata");
@@ -97,7 +104,7 @@ Deno.test("credentials of a shared file, and the line where there are none", asy
       "[default]\naws_access_key_id = test\naws_secret_access_key = test\n",
     );
     const env = {
-      AWS_ENDPOINT_URL_EC2: aws.proxy.endpoint,
+      ...ec2(),
       AWS_REGION: REGION,
       AWS_EC2_METADATA_DISABLED: "true",
     };

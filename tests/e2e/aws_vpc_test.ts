@@ -7,7 +7,7 @@ import {
 import { Aws, EC2_ERRORS, type Instance, Metadata, REGION, type Vpc } from "../lib/aws.ts";
 import { Cluster, networkConfig, type Node } from "../lib/cluster.ts";
 import { waitFor } from "../lib/netns.ts";
-import { eventually, flanneldCommand, runFlanneld } from "./support.ts";
+import { eventually, runFlanneld, runFlanneldWith } from "./support.ts";
 
 /** Hosts that are instances of one VPC subnet. */
 interface Cloud extends AsyncDisposable {
@@ -45,7 +45,7 @@ async function cloud(label: string, nodes: number, backend = {}): Promise<Cloud>
     cluster,
     vpc,
     instances,
-    env: { AWS_ENDPOINT_URL_EC2: endpoint },
+    env: { AWS_ENDPOINT_URL_EC2: endpoint, AWS_CA_BUNDLE: aws.proxy.tls.ca },
     [Symbol.asyncDispose]: () => all.disposeAsync(),
   };
 }
@@ -164,10 +164,8 @@ Deno.test("doctor says what is broken and how to mend it, and then that all is w
   const { aws, cluster, vpc, instances: [{ eniId, instanceId }], env } = world;
   const [node] = cluster.nodes;
   const doctor = async () => {
-    const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
-    const [command, ...args] = flanneldCommand();
-    const all = [...variables, command, ...args, "doctor", "aws-vpc", ...cluster.etcdArgs()];
-    const { code, stdout, stderr } = await node.ns.exec("env", ...all);
+    const args = ["doctor", "aws-vpc", ...cluster.etcdArgs()];
+    const { code, stdout, stderr } = await runFlanneldWith(env, node, ...args);
     assert.equal(stderr, "");
     return { code, lines: stdout.trim().split("\n") };
   };

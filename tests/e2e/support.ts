@@ -7,7 +7,8 @@
 import assert from "node:assert/strict";
 import type { PeersReport } from "../../agent/peers_report.ts";
 import { type Cluster, type Container, type Node, PREFIX } from "../lib/cluster.ts";
-import { type NetNs, type Process, waitFor } from "../lib/netns.ts";
+import { exec, type NetNs, type Output, type Process, waitFor } from "../lib/netns.ts";
+import { agentEnvironment } from "../lib/node.ts";
 import { releaseFolder } from "../../tools/lib.ts";
 
 /** Milliseconds within which whatever someone else removed must be back. */
@@ -413,6 +414,16 @@ export async function runFlanneld(
 ): Promise<{ code: number; stdout: string; stderr: string }> {
   const [command, ...first] = flanneldCommand();
   return await node.ns.exec(command, ...first, ...args);
+}
+
+/** As {@linkcode runFlanneld}, in an agent's environment with these variables. */
+export async function runFlanneldWith(
+  env: Record<string, string>,
+  { ns }: Pick<Node, "ns">,
+  ...args: string[]
+): Promise<Output> {
+  const all = ["netns", "exec", ns.name, ...flanneldCommand(), ...args];
+  return await exec("ip", all, agentEnvironment(env));
 }
 
 /** The program under test: the built one, else the sources with the library that cargo built. */

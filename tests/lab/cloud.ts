@@ -9,6 +9,7 @@ import {
   DescribeSecurityGroupsCommand,
 } from "@aws-sdk/client-ec2";
 import { Aws, type Instance, Metadata, type Vpc } from "../lib/aws.ts";
+import type { Machine } from "../lib/machine.ts";
 import { type NetNs, waitFor } from "../lib/netns.ts";
 import { NETWORK, type VpcView } from "./facts.ts";
 import { NODE_IPS, type NodeName, NODES, type Place } from "./place.ts";
@@ -49,6 +50,7 @@ export class Cloud implements AsyncDisposable, VpcView {
       instances[name] = await aws.launch(subnet, { ip: NODE_IPS[name] });
       this.#metadata.push(await Metadata.start(instances[name], { ns }));
       const endpoint = await aws.proxy.serveIn(ns, "127.0.0.1");
+      await trust(machine, await Deno.readTextFile(aws.proxy.tls.ca));
       // All else is as on any instance: region and credentials come from the metadata service.
       await machine.run(
         "sh",
@@ -110,6 +112,13 @@ export class Cloud implements AsyncDisposable, VpcView {
     for (const metadata of this.#metadata) await metadata[Symbol.asyncDispose]();
     await this.aws[Symbol.asyncDispose]();
   }
+}
+
+/** Adds an authority to a machine's own store, as its administrator would. */
+async function trust(machine: Machine, pem: string): Promise<void> {
+  const script = 'printf "%s" "$1" >/usr/local/share/ca-certificates/ec2.crt && ' +
+    "update-ca-certificates";
+  await machine.run("sh", "-c", script, "-", pem);
 }
 
 /** Which packets the VPC lets through, and where it sends them. */

@@ -1,5 +1,5 @@
 /**
- * AWS for one test: moto's EC2 API behind {@linkcode Ec2Proxy}, and for each instance the metadata
+ * AWS for one test: moto's EC2 API behind {@linkcode Ec2Proxy}, over TLS, and for each instance the metadata
  * service, on loopback or where a network namespace reaches it.
  *
  * @example
@@ -105,12 +105,12 @@ export class Aws implements AsyncDisposable {
     });
     try {
       await moto.waitForLine(/Running on http/, START_LIMIT);
+      const url = `http://127.0.0.1:${port}`;
+      return new Aws(moto, url, await Ec2Proxy.start(url));
     } catch (error) {
       await moto[Symbol.asyncDispose]();
       throw error;
     }
-    const url = `http://127.0.0.1:${port}`;
-    return new Aws(moto, url, new Ec2Proxy(url));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -119,10 +119,14 @@ export class Aws implements AsyncDisposable {
     await this.moto[Symbol.asyncDispose]();
   }
 
-  /** Variables of an agent that calls EC2 at `endpoint`; the proxy's own where absent. */
+  /**
+   * Variables of an agent that calls EC2 at `endpoint`; the proxy's own where absent. Its authority
+   * is trusted by AWS's own setting; the lab's machines have it in the system's store.
+   */
   env(endpoint = this.proxy.endpoint): Record<string, string> {
     return {
       AWS_ENDPOINT_URL_EC2: endpoint,
+      AWS_CA_BUNDLE: this.proxy.tls.ca,
       AWS_ACCESS_KEY_ID: "test",
       AWS_SECRET_ACCESS_KEY: "test",
     };

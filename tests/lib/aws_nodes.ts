@@ -7,6 +7,7 @@
 import { EC2Client } from "@aws-sdk/client-ec2";
 import type { Clock } from "../../backends/awsvpc/clock.ts";
 import { Ec2Calls } from "../../backends/awsvpc/client.ts";
+import { awsRequestHandler } from "../../backends/awsvpc/http.ts";
 import { VpcRoutes } from "../../backends/awsvpc/routes.ts";
 import { Cidr } from "../../subnet/cidr.ts";
 import { parseNetworkConfig } from "../../subnet/config.ts";
@@ -108,6 +109,7 @@ export class AwsNode implements AsyncDisposable {
       region: REGION,
       credentials: { accessKeyId: "test", secretAccessKey: "test" },
       maxAttempts: 1,
+      requestHandler: awsRequestHandler((name) => aws.env()[name]),
     });
     const config = { Network: "10.1.0.0/16", Backend: { Type: "aws-vpc" }, ...network };
     this.routes = new VpcRoutes(

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { isIP } from "node:net";
 import { run } from "./netns.ts";
 
 /** Paths of PEM files. */
@@ -23,12 +24,15 @@ export async function certificateAuthority(folder: string, name: string): Promis
   return { ca: cert, cert, key };
 }
 
-/** Makes a certificate for clients, or for a server at `ips`, that `authority` signs. */
+/**
+ * Makes a certificate for clients, or for a server at `hosts` (names or addresses), that `authority`
+ * signs.
+ */
 export async function certificate(
   folder: string,
   name: string,
   authority: TlsFiles,
-  ips: string[] = [],
+  hosts: string[] = [],
 ): Promise<TlsFiles> {
   const cert = `${folder}/${name}.pem`;
   const key = `${folder}/${name}.key`;
@@ -39,7 +43,8 @@ export async function certificate(
     ...["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"],
     ...["-subj", `/O=${name}`, "-keyout", key, "-out", request],
   ]);
-  const names = ips.length > 0 ? `subjectAltName=${ips.map((ip) => `IP:${ip}`).join(",")}\n` : "";
+  const alternatives = hosts.map((host) => `${isIP(host) ? "IP" : "DNS"}:${host}`).join(",");
+  const names = alternatives === "" ? "" : `subjectAltName=${alternatives}\n`;
   await Deno.writeTextFile(extensions, `${names}extendedKeyUsage=serverAuth,clientAuth\n`);
   await run("openssl", [
     ...["x509", "-req", "-in", request, "-CA", authority.cert, "-CAkey", authority.key],

@@ -1,5 +1,5 @@
 /**
- * A proxy before moto's EC2 API: counts the calls by action, answers in moto's place with EC2's own
+ * A proxy before moto's EC2 API, over TLS with a certificate of its own authority: counts the calls by action, answers in moto's place with EC2's own
  * errors where a test asks for it, and does what EC2 does and moto does not:
  *
  * - `CreateRoute` for a destination that is there answers RouteAlreadyExists, and for a full table
@@ -13,7 +13,12 @@
  * @module
  */
 import { randomUUID } from "node:crypto";
+import { certificate, certificateAuthority, type TlsFiles } from "./certificates.ts";
 import { type NetNs, waitFor } from "./netns.ts";
+
+/** Where the certificate may be shown: addresses of this host and of the tests' namespaces. */
+const ADDRESSES = ["127.0.0.1", "::1", "192.168.77.1", "172.31.16.1"];
+const NAMES = ["localhost", "*.amazonaws.com", "*.eu-central-1.amazonaws.com"];
 
 /** A call that came. */
 export interface Ec2Call {
@@ -84,46 +89,73 @@ export class Ec2Proxy implements AsyncDisposable {
   readonly gone = new Set<string>();
   readonly #moto: string;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
-  /** The same on a Unix socket, which reaches into every network namespace. */
-  readonly #unixServer: Deno.HttpServer<Deno.UnixAddr>;
-  readonly #folder = Deno.makeTempDirSync({ prefix: "ec2-" });
+  /** Leads to the server; a Unix socket reaches into every network namespace. */
+  readonly #gate: Deno.UnixListener;
   readonly #rules: Rule[] = [];
   /** One change at a time: what is looked at before holds until it is made. */
   #changes: Promise<unknown> = Promise.resolve();
 
-  /** @param moto moto's URL */
-  constructor(moto: string) {
+  private constructor(
+    /** moto's URL. */
+    moto: string,
+    readonly folder: string,
+    /** Of the server; `ca` is the authority's certificate, to be trusted by those that call. */
+    readonly tls: TlsFiles,
+  ) {
     this.#moto = moto;
     this.#server = Deno.serve(
-      { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+      {
+        hostname: "127.0.0.1",
+        port: 0,
+        onListen: () => {},
+        cert: Deno.readTextFileSync(tls.cert),
+        key: Deno.readTextFileSync(tls.key),
+      },
       (request) => this.#serve(request),
     );
-    this.#unixServer = Deno.serve(
-      { path: `${this.#folder}/socket`, onListen: () => {} },
-      (request) => this.#serve(request),
-    );
+    this.#gate = Deno.listen({ transport: "unix", path: `${folder}/socket` });
+    this.#admit();
   }
 
-  /** `http://127.0.0.1:PORT` */
+  /** Starts one on loopback before moto at this URL. */
+  static async start(moto: string): Promise<Ec2Proxy> {
+    const folder = await Deno.makeTempDir({ prefix: "ec2-" });
+    try {
+      const authority = await certificateAuthority(folder, "authority");
+      const tls = await certificate(folder, "server", authority, [...ADDRESSES, ...NAMES]);
+      return new Ec2Proxy(moto, folder, tls);
+    } catch (error) {
+      await Deno.remove(folder, { recursive: true });
+      throw error;
+    }
+  }
+
+  /** `https://127.0.0.1:PORT` */
   get endpoint(): string {
-    return `http://127.0.0.1:${this.#server.addr.port}`;
+    return `https://127.0.0.1:${this.port}`;
+  }
+
+  /** Of the endpoint, on loopback. */
+  get port(): number {
+    return this.#server.addr.port;
   }
 
   /**
    * Serves inside a namespace, too, until that is removed.
    *
-   * @param ip an address of the namespace
+   * @param ip an address of the namespace, one of those in the certificate
    * @returns the URL there
    */
   async serveIn(ns: NetNs, ip: string, port = 5000): Promise<string> {
+    if (!ADDRESSES.includes(ip)) throw new Error(`EC2's certificate is not for ${ip}`);
     ns.spawn("socat", [
       `TCP-LISTEN:${port},bind=${ip},reuseaddr,fork`,
-      `UNIX-CONNECT:${this.#folder}/socket`,
+      `UNIX-CONNECT:${this.folder}/socket`,
     ]);
     await waitFor(() => ns.run("bash", "-c", `exec 3<>/dev/tcp/${ip}/${port}`), {
       what: `EC2's API at ${ip} of ${ns.name}`,
     });
-    return `http://${ip}:${port}`;
+    return `https://${ip}:${port}`;
   }
 
   /** Answers an action, or each with `*`, with an error, so many times; disposing ends it. */
@@ -141,8 +173,19 @@ export class Ec2Proxy implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([this.#server.shutdown(), this.#unixServer.shutdown()]);
-    await Deno.remove(this.#folder, { recursive: true });
+    this.#gate.close();
+    await this.#server.shutdown();
+    await Deno.remove(this.folder, { recursive: true });
+  }
+
+  /** Takes each connection at the gate to the server. */
+  async #admit(): Promise<void> {
+    for await (const from of this.#gate) {
+      Deno.connect({ port: this.port }).then((to) => {
+        from.readable.pipeTo(to.writable).catch(() => {});
+        to.readable.pipeTo(from.writable).catch(() => {});
+      });
+    }
   }
 
   async #serve(request: Request): Promise<Response> {

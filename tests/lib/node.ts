@@ -251,10 +251,11 @@ function beside(gateway: string, position: number): string {
     : gateway.replace(/\d+$/, (last) => String(Number(last) - 1 + position));
 }
 
-/** The agent sees no flag of the tests' own environment. */
-function agentEnvironment(env: Record<string, string>): CommandOptions {
-  const own = Object.entries(Deno.env.toObject()).filter(([name]) =>
-    !name.startsWith("FLANNELD_") && name !== "NOTIFY_SOCKET"
-  );
+/** What of the tests' own environment the agent does not see: flags, AWS, authorities and proxies. */
+const HIDDEN = /^(FLANNELD_|AWS_|SSL_CERT_|NODE_|NOTIFY_SOCKET$)|_proxy$/i;
+
+/** The agent's environment: the tests' own but for what would change it, and these variables. */
+export function agentEnvironment(env: Record<string, string>): CommandOptions {
+  const own = Object.entries(Deno.env.toObject()).filter(([name]) => !HIDDEN.test(name));
   return { env: { ...Object.fromEntries(own), ...env }, clearEnv: true };
 }
