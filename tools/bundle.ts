@@ -8,11 +8,19 @@
  * @module
  */
 import { createRequire } from "node:module";
+import { checkBundle } from "./bundle_check.ts";
 import { licenceTexts } from "./licences.ts";
 import { must, ROOT, runTool, ToolError } from "./process.ts";
 import { BUNDLE } from "./runtime.ts";
 
 const LIMIT = 180;
+
+/**
+ * Which of a package's forms is bundled: the one for bundlers, of ES modules, where it has one. The
+ * other, CommonJS, hides its exports behind a `default` where it is imported dynamically, so that
+ * what the SDK loads when needed would not be found; and none of it could be left out.
+ */
+const CONDITIONS = { DENO_CONDITIONS: "module" };
 
 /**
  * How etcd3 reads its interface description: as it loads, from a file beside its source, which a
@@ -58,7 +66,8 @@ interface ProtobufRoot {
 /**
  * Bundles `entry` into {@link BUNDLE} (or `folder`), as `main.js` and the modules that it imports.
  *
- * @throws {ToolError} where bundling fails or etcd3 is not as expected
+ * @throws {ToolError} where bundling fails, etcd3 is not as expected, or the bundle does not hold
+ *   what its modules import
  */
 export async function bundle(entry = `${ROOT}/cli/main.ts`, folder = BUNDLE): Promise<string> {
   await Deno.remove(folder, { recursive: true }).catch(() => {});
@@ -70,9 +79,10 @@ export async function bundle(entry = `${ROOT}/cli/main.ts`, folder = BUNDLE): Pr
     "--minify",
     `--outdir=${folder}`,
     entry,
-  ], { limit: LIMIT, quiet: true });
+  ], { limit: LIMIT, quiet: true, env: CONDITIONS });
   await inlineProto(folder);
   await dropUnusedHelpers(folder);
+  await checkBundle(folder);
   await Deno.writeTextFile(`${folder}/licences.txt`, await licenceTexts());
   return folder;
 }
