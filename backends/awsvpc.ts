@@ -8,10 +8,13 @@
  */
 import { ConfigError, type NetworkConfig } from "../subnet/config.ts";
 import type { Lease } from "../subnet/types.ts";
-import { Options } from "./options.ts";
+import { LEAST_MTU, Options } from "./options.ts";
 import type { Backend, BackendInput, Skipped } from "./types.ts";
 
 const TYPE = "aws-vpc";
+
+/** Bytes of the largest IPv4 packet. */
+const MOST_MTU = 65_535;
 
 /**
  * Checks the options.
@@ -20,6 +23,7 @@ const TYPE = "aws-vpc";
  */
 export function validate(network: NetworkConfig): void {
   tableIdsOf(network);
+  mtuOf(network);
 }
 
 /**
@@ -40,6 +44,19 @@ export function tableIdsOf(network: NetworkConfig): string[] {
 }
 
 /**
+ * Bytes of the MTU that the config sets for containers; Infinity where it sets none.
+ *
+ * @throws {ConfigError}
+ */
+export function mtuOf(network: NetworkConfig): number {
+  const mtu = new Options(network.backend.options).integer("MTU", 0, 0, MOST_MTU);
+  const least = network.ipv6 ? LEAST_MTU.ipv6 : LEAST_MTU.ipv4;
+  if (mtu === 0) return Infinity;
+  if (mtu < least) throw new ConfigError(`Backend.MTU: ${mtu} is too small: use ${least} or more`);
+  return mtu;
+}
+
+/**
  * Makes the aws-vpc backend.
  *
  * @throws {ConfigError}
@@ -49,7 +66,8 @@ export function create({ network, iface }: BackendInput): Backend {
   return {
     type: TYPE,
     summary: `Backend configured as: ${JSON.stringify({ Type: TYPE, ...network.backend.options })}`,
-    mtu: iface.mtu,
+    // A packet larger than the interface's MTU would not leave the node.
+    mtu: Math.min(iface.mtu, mtuOf(network)),
     attrs: { publicIP: iface.publicIP, publicIPv6: iface.publicIPv6, backendType: TYPE },
     devices: [],
     state: (_lease, peers) => ({

@@ -17,6 +17,23 @@ Deno.test("RouteTableID is a text or an array of texts", () => {
   }
 });
 
+Deno.test("MTU lowers the interface's MTU and never raises it", () => {
+  const mtuOf = (option: unknown) => create(input({ Type: "aws-vpc", mtu: option })).mtu;
+  assert.deepEqual([undefined, null, 0, 1400, 1500, 9001].map(mtuOf), [
+    ...[1500, 1500, 1500, 1400, 1500, 1500],
+  ]);
+  for (
+    const [option, message] of [
+      [575, /^Backend\.MTU: 575 is too small: use 576 or more$/],
+      ["1400", /^Backend\.MTU: "1400" is not a whole number/],
+      [65_536, /^Backend\.MTU: 65536 is not a whole number from 0 to 65535$/],
+    ] as const
+  ) {
+    const { network } = input({ Type: "aws-vpc", MTU: option });
+    assert.throws(() => validate(network), { name: "ConfigError", message });
+  }
+});
+
 Deno.test("the kernel needs nothing, the MTU is the interface's", () => {
   const backend = create(input({ Type: "aws-vpc", RouteTableID: "rtb-6f23030a" }));
   const flannel = lease("10.1.1.0/24", { publicIP: "192.0.2.11" });

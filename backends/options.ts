@@ -7,6 +7,9 @@
 import { ConfigError } from "../subnet/config.ts";
 import { quote } from "../subnet/json.ts";
 
+/** Least inner MTU: RFC 791's 576 bytes that every host takes, RFC 8200's 1280. */
+export const LEAST_MTU = { ipv4: 576, ipv6: 1280 } as const;
+
 /** A backend's options as they stand in the config's `Backend` object. */
 export class Options {
   readonly #values = new Map<string, unknown>();

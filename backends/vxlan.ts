@@ -14,13 +14,11 @@ import { ConfigError, type NetworkConfig } from "../subnet/config.ts";
 import { quote } from "../subnet/json.ts";
 import type { Lease, LeaseAttrs } from "../subnet/types.ts";
 import { onLink } from "./onlink.ts";
-import { Options } from "./options.ts";
+import { LEAST_MTU, Options } from "./options.ts";
 import type { Backend, BackendInput, BackendState, Skipped } from "./types.ts";
 
 /** What VXLAN takes of the lower MTU: outer IP, UDP, VXLAN and inner Ethernet headers. */
 const OVERHEAD = { ipv4: 50, ipv6: 70 } as const;
-/** Least inner MTU: RFC 791's 576 bytes that every host takes, RFC 8200's 1280. */
-const LEAST_MTU = { ipv4: 576, ipv6: 1280 } as const;
 
 type Family = keyof typeof OVERHEAD;
 
