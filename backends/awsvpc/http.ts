@@ -1,24 +1,23 @@
 /**
- * How requests go to AWS: over TLS to servers whose certificates the system or AWS_CA_BUNDLE
- * vouches for.
+ * How requests go to AWS: over TLS to servers that the host's authorities vouch for, and through the
+ * proxy that the environment names.
  *
  * @module
  */
-import type { ClientRequestArgs } from "node:http";
-import { Agent } from "node:https";
-import { isIP, type Socket } from "node:net";
+import { Agent as HttpAgent, type ClientRequestArgs } from "node:http";
+import { Agent as HttpsAgent } from "node:https";
 import type { Duplex } from "node:stream";
-import { connect, type TLSSocket } from "node:tls";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
+import { connectTo, proxyHeaders, refusal } from "./http_connect.ts";
 import { TransportError, transportError } from "./http_errors.ts";
-import { type Environment, trustedAuthorities } from "./http_trust.ts";
+import { nameOf, proxyFor, type Server, serverOf } from "./http_proxy.ts";
+import type { Environment } from "./http_trust.ts";
 
-/** Milliseconds for a connection, and for an answer. */
-const CONNECT_LIMIT = 5_000;
+/** Milliseconds for an answer, the connection included. */
 const ANSWER_LIMIT = 20_000;
 
-/** Connections at most, and how many of them stay open between calls. */
-const SOCKETS = 50;
+/** Connections at most. Between calls they stay open, and keep no process from its end. */
+const SOCKETS = { keepAlive: true, maxSockets: 50 };
 
 type Request = Parameters<NodeHttpHandler["handle"]>[0];
 type Options = Parameters<NodeHttpHandler["handle"]>[1];
@@ -26,9 +25,11 @@ type Answer = ReturnType<NodeHttpHandler["handle"]>;
 
 /**
  * The request handler of one client of AWS's SDK. The instance metadata service and the endpoints of
- * container credentials have the SDK's own.
+ * container credentials have the SDK's own: no proxy is ever between them and this node.
  *
- * @param env where settings are read, at each connection
+ * Its requests reject with a {@linkcode TransportError} where no answer comes.
+ *
+ * @param env where the settings are, read for each connection
  */
 export function awsRequestHandler(
   env: Environment = (name) => Deno.env.get(name),
@@ -37,83 +38,88 @@ export function awsRequestHandler(
 }
 
 class AwsHandler extends NodeHttpHandler {
-  constructor(env: Environment) {
+  constructor(readonly env: Environment) {
     super({
+      httpAgent: new PlainAgent(env),
       httpsAgent: new TlsAgent(env),
-      connectionTimeout: CONNECT_LIMIT,
       requestTimeout: ANSWER_LIMIT,
       throwOnRequestTimeout: true,
     });
   }
 
   override async handle(request: Request, options?: Options): Answer {
+    const server = serverOf(request);
     try {
+      if (server.protocol === "http:") return await this.#plainly(request, server, options);
       return await super.handle(request, options);
     } catch (error) {
       if (options?.abortSignal?.aborted) throw error;
-      throw transportError(error, hostOf(request));
+      if (!(error instanceof Error) || error.name !== "TimeoutError") {
+        throw transportError(error, nameOf(server));
+      }
+      const limit = ANSWER_LIMIT / 1000;
+      throw new TransportError("ETIMEDOUT", `${nameOf(server)} has not answered within ${limit} s`);
     }
   }
+
+  /** A request without TLS is given to a proxy whole. */
+  async #plainly(request: Request, server: Server, options?: Options): Answer {
+    const proxy = proxyFor(server, this.env);
+    if (!proxy) return await super.handle(request, options);
+    if (proxy.protocol === "https:") {
+      const reason = `${proxy.name} is reached over TLS, and takes only requests to https:// URLs`;
+      throw new TransportError("Proxy", reason);
+    }
+    const { host: hostname, port } = proxy;
+    const path = `http://${nameOf(server)}${request.path}`;
+    const headers = { ...request.headers, ...proxyHeaders(proxy) };
+    const proxied = Object.assign(request.clone(), { hostname, port, path, headers });
+    const answer = await super.handle(proxied, options);
+    const { statusCode, reason } = answer.response;
+    if (statusCode === 407) throw refusal(proxy, server, statusCode, reason);
+    return answer;
+  }
 }
 
-/** `ec2.eu-central-1.amazonaws.com`, with its port where that is not the protocol's. */
-function hostOf({ hostname, port }: Request): string {
-  return port ? `${hostname}:${port}` : hostname;
-}
+/** How Node's agents are given a connection that is not there at once. */
+type Deliver = (error: Error | null, socket: Duplex) => void;
 
-/** Connects with the authorities that are trusted at that time. */
-class TlsAgent extends Agent {
+/** In place of a connection that comes later or never, for which Node's types have no form. */
+const NO_SOCKET = undefined as unknown as Duplex;
+
+/** Connects by {@linkcode connectTo}. */
+class PlainAgent extends HttpAgent {
   constructor(readonly env: Environment) {
-    super({ keepAlive: true, maxSockets: SOCKETS });
+    super(SOCKETS);
   }
 
-  override createConnection(
-    destination: ClientRequestArgs,
-    callback?: (error: Error | null, socket: Duplex) => void,
-  ): Duplex {
-    const done = callback as ((error: unknown, socket?: TLSSocket) => void) | undefined;
-    connectTls(this.env, destination).then(
-      (socket) => done?.(null, socket),
-      (error) => done?.(error),
-    );
-    // The socket comes by the callback, for which Node's types have no form.
-    return undefined as unknown as Duplex;
+  override createConnection(options: ClientRequestArgs, deliver?: Deliver): Duplex {
+    connect("http:", options, this.env, deliver);
+    return NO_SOCKET;
   }
 }
 
-async function connectTls(env: Environment, destination: ClientRequestArgs): Promise<TLSSocket> {
-  const host = destination.host ?? "localhost";
-  const port = Number(destination.port ?? 443);
-  const { certificates, source } = await trustedAuthorities(env);
-  const socket = connect({
-    host,
-    port,
-    servername: isIP(host) ? undefined : host,
-    ca: certificates,
-    ALPNProtocols: ["http/1.1"],
-  });
-  try {
-    await established(socket, "secureConnect");
-    return socket;
-  } catch (error) {
-    socket.destroy();
-    throw transportError(error, port === 443 ? host : `${host}:${port}`, source);
+/** The same over TLS. */
+class TlsAgent extends HttpsAgent {
+  constructor(readonly env: Environment) {
+    super(SOCKETS);
+  }
+
+  override createConnection(options: ClientRequestArgs, deliver?: Deliver): Duplex {
+    connect("https:", options, this.env, deliver);
+    return NO_SOCKET;
   }
 }
 
-/** Waits for an event of a socket that is connecting. */
-async function established(socket: Socket, event: "connect" | "secureConnect"): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const closed = () => reject(new TransportError("ECONNRESET", "the connection was closed"));
-  const timer = setTimeout(
-    () => reject(new TransportError("ETIMEDOUT", `no connection within ${CONNECT_LIMIT} ms`)),
-    CONNECT_LIMIT,
+function connect(
+  protocol: string,
+  { host, port }: ClientRequestArgs,
+  env: Environment,
+  deliver: Deliver = () => {},
+): void {
+  const server = serverOf({ protocol, hostname: host ?? "", port: port ?? undefined });
+  connectTo(server, env).then(
+    (socket) => deliver(null, socket),
+    (error) => deliver(error, NO_SOCKET),
   );
-  socket.once(event, resolve).once("error", reject).once("close", closed);
-  try {
-    await promise;
-  } finally {
-    clearTimeout(timer);
-    socket.off(event, resolve).off("error", reject).off("close", closed);
-  }
 }

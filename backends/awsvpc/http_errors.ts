@@ -13,8 +13,18 @@ export class TransportError extends Error {
     readonly code: string,
     message: string,
   ) {
-    super(message);
+    super(plainText(message));
   }
+}
+
+/** Characters of a message that is worth reading. */
+const LONGEST = 500;
+
+/** Servers have a say in what errors say: one line, of which nothing steers a terminal. */
+function plainText(message: string): string {
+  // deno-lint-ignore no-control-regex
+  const text = message.replaceAll(/[\x00-\x1f\x7f-\x9f\s]+/g, " ");
+  return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
 }
 
 /** Node's codes for chains that lead to no trusted authority. */
@@ -31,7 +41,7 @@ const UNTRUSTED = new Set([
 export function transportError(error: unknown, host: string, trust = ""): TransportError {
   if (error instanceof TransportError) return error;
   const { code = "", message } = rootOf(error);
-  const text = message.replaceAll(/\s*\n\s*/g, " ") || code || "no reason given";
+  const text = message || code || "no reason given";
   return new TransportError(code || "Transport", reason(code, text, host, trust));
 }
 
