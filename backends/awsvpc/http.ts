@@ -16,6 +16,9 @@ import type { Environment } from "./http_trust.ts";
 /** Milliseconds for an answer, the connection included. */
 const ANSWER_LIMIT = 20_000;
 
+/** The base class's words once that is over. */
+const LATE = /^@smithy\/.* requestTimeout\.$/;
+
 /** Connections at most. Between calls they stay open, and keep no process from its end. */
 const SOCKETS = { keepAlive: true, maxSockets: 50 };
 
@@ -53,12 +56,7 @@ class AwsHandler extends NodeHttpHandler {
       if (server.protocol === "http:") return await this.#plainly(request, server, options);
       return await super.handle(request, options);
     } catch (error) {
-      if (options?.abortSignal?.aborted) throw error;
-      if (!(error instanceof Error) || error.name !== "TimeoutError") {
-        throw transportError(error, nameOf(server));
-      }
-      const limit = ANSWER_LIMIT / 1000;
-      throw new TransportError("ETIMEDOUT", `${nameOf(server)} has not answered within ${limit} s`);
+      throw options?.abortSignal?.aborted ? error : failure(error, server);
     }
   }
 
@@ -79,6 +77,16 @@ class AwsHandler extends NodeHttpHandler {
     if (statusCode === 407) throw refusal(proxy, server, statusCode, reason);
     return answer;
   }
+}
+
+function failure(error: unknown, server: Server): TransportError {
+  const name = nameOf(server);
+  if (error instanceof Error && LATE.test(error.message)) {
+    const reason = `${name} has not answered within ${ANSWER_LIMIT / 1000} s`;
+    return new TransportError("ETIMEDOUT", reason);
+  }
+  // The base class calls resets and our own errors timeouts, too.
+  return Object.assign(transportError(error, name), { name: "TransportError" });
 }
 
 /** How Node's agents are given a connection that is not there at once. */

@@ -46,10 +46,14 @@ export async function trustedAuthorities(env: Environment): Promise<Trust> {
 /** A file that somebody chose: whatever is wrong with it is an error. */
 function named(setting: string, path: string): Trust {
   const fault = (reason: string) =>
-    new TransportError("CABundle", `${setting} names ${JSON.stringify(path)}, which ${reason}`);
-  const text = readText(path);
-  if (text instanceof Error) throw fault(`cannot be read: ${text.message}`);
-  const certificates = certificatesIn(text);
+    new TransportError(
+      "CABundle",
+      `${setting} names ${JSON.stringify(path)}, which ${reason}: it must be a PEM file with the ` +
+        "certificates of authorities",
+    );
+  const read = readText(path);
+  if ("fault" in read) throw fault(read.fault);
+  const certificates = certificatesIn(read.text);
   if (certificates.length === 0) throw fault("has no certificate in PEM form");
   const broken = certificates.findIndex((pem) => !isDer(pem));
   if (broken >= 0) throw fault(`is damaged: certificate ${broken + 1} in it cannot be decoded`);
@@ -88,8 +92,8 @@ function some(trust: Trust | undefined): Trust[] {
 }
 
 function fromFile(path: string): Trust | undefined {
-  const text = readText(path);
-  const certificates = text instanceof Error ? [] : certificatesIn(text);
+  const read = readText(path);
+  const certificates = "text" in read ? certificatesIn(read.text) : [];
   return certificates.length > 0 ? { certificates, source: path } : undefined;
 }
 
@@ -104,14 +108,18 @@ function fromFolder(path: string): Trust | undefined {
   }
 }
 
-function readText(path: string): string | Error {
+/** The text, or what is wrong with the file. */
+function readText(path: string): { text: string } | { fault: string } {
   try {
-    const { isDirectory, size } = Deno.statSync(path);
-    if (isDirectory) return new Error("it is a folder");
-    if (size > LARGEST_FILE) return new Error(`it has ${size} bytes`);
-    return Deno.readTextFileSync(path);
+    const { isFile, isCharDevice, size } = Deno.statSync(path);
+    // A pipe would stop the whole program until somebody writes to it.
+    if (!isFile && !isCharDevice) return { fault: "is not a file" };
+    if (size > LARGEST_FILE) return { fault: `has ${size} bytes` };
+    return { text: Deno.readTextFileSync(path) };
   } catch (error) {
-    return error instanceof Error ? error : new Error(String(error));
+    if (error instanceof Deno.errors.NotFound) return { fault: "does not exist" };
+    if (error instanceof Deno.errors.NotCapable) return { fault: "flanneld may not read" };
+    return { fault: `cannot be read (${error instanceof Error ? error.message : error})` };
   }
 }
 

@@ -8,11 +8,14 @@ import {
   AuthorizeSecurityGroupIngressCommand,
   DescribeSecurityGroupsCommand,
 } from "@aws-sdk/client-ec2";
-import { Aws, type Instance, Metadata, type Vpc } from "../lib/aws.ts";
+import { Aws, type Instance, Metadata, REGION, type Vpc } from "../lib/aws.ts";
 import type { Machine } from "../lib/machine.ts";
 import { type NetNs, waitFor } from "../lib/netns.ts";
 import { NETWORK, type VpcView } from "./facts.ts";
 import { NODE_IPS, type NodeName, NODES, type Place } from "./place.ts";
+
+/** EC2's endpoint in {@linkcode REGION}. */
+const EC2_HOST = `ec2.${REGION}.amazonaws.com`;
 
 /** Milliseconds between two looks at the route table. */
 const PERIOD = 100;
@@ -49,20 +52,11 @@ export class Cloud implements AsyncDisposable, VpcView {
       const { ns, machine } = place.nodes[name];
       instances[name] = await aws.launch(subnet, { ip: NODE_IPS[name] });
       this.#metadata.push(await Metadata.start(instances[name], { ns }));
-      const endpoint = await aws.proxy.serveIn(ns, "127.0.0.1");
+      // All else is as on any instance: nothing is configured.
+      await aws.proxy.serveIn(ns, "127.0.0.1", 443);
+      const hosts = `127.0.0.1\t${EC2_HOST}\n`;
+      await machine.run("sh", "-c", 'printf "%s" "$1" >>/etc/hosts', "-", hosts);
       await trust(machine, await Deno.readTextFile(aws.proxy.tls.ca));
-      // All else is as on any instance: region and credentials come from the metadata service.
-      await machine.run(
-        "sh",
-        "-c",
-        'mkdir -p /root/.aws && printf "%s" "$1" >/root/.aws/config',
-        "-",
-        [
-          "[default]",
-          `endpoint_url = ${endpoint}`,
-          "",
-        ].join("\n"),
-      );
     }
     await this.#admitOverlay();
     this.#router = new VpcRouter(place.router, this);

@@ -27,12 +27,15 @@ export async function certificateAuthority(folder: string, name: string): Promis
 /**
  * Makes a certificate for clients, or for a server at `hosts` (names or addresses), that `authority`
  * signs.
+ *
+ * @param options.days from now to its end; below 0, it has ended
  */
 export async function certificate(
   folder: string,
   name: string,
   authority: TlsFiles,
   hosts: string[] = [],
+  { days = 1 } = {},
 ): Promise<TlsFiles> {
   const cert = `${folder}/${name}.pem`;
   const key = `${folder}/${name}.key`;
@@ -48,7 +51,7 @@ export async function certificate(
   await Deno.writeTextFile(extensions, `${names}extendedKeyUsage=serverAuth,clientAuth\n`);
   await run("openssl", [
     ...["x509", "-req", "-in", request, "-CA", authority.cert, "-CAkey", authority.key],
-    ...["-CAcreateserial", "-days", "1", "-extfile", extensions, "-out", cert],
+    ...["-CAcreateserial", "-days", `${days}`, "-extfile", extensions, "-out", cert],
   ]);
   return { ca: authority.cert, cert, key };
 }

@@ -14,11 +14,12 @@
  */
 import { randomUUID } from "node:crypto";
 import { certificate, certificateAuthority, type TlsFiles } from "./certificates.ts";
-import { type NetNs, waitFor } from "./netns.ts";
+import { Gate } from "./gate.ts";
+import type { NetNs } from "./netns.ts";
 
 /** Where the certificate may be shown: addresses of this host and of the tests' namespaces. */
 const ADDRESSES = ["127.0.0.1", "::1", "192.168.77.1", "172.31.16.1"];
-const NAMES = ["localhost", "*.amazonaws.com", "*.eu-central-1.amazonaws.com"];
+const NAMES = ["localhost", "*.eu-central-1.amazonaws.com", "*.eu-central-1.api.aws"];
 
 /** A call that came. */
 export interface Ec2Call {
@@ -87,22 +88,19 @@ export class Ec2Proxy implements AsyncDisposable {
   delay = 0;
   /** Network interfaces whose instances were terminated. */
   readonly gone = new Set<string>();
-  readonly #moto: string;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
-  /** Leads to the server; a Unix socket reaches into every network namespace. */
-  readonly #gate: Deno.UnixListener;
+  readonly #gate: Gate;
   readonly #rules: Rule[] = [];
   /** One change at a time: what is looked at before holds until it is made. */
   #changes: Promise<unknown> = Promise.resolve();
 
   private constructor(
     /** moto's URL. */
-    moto: string,
+    readonly moto: string,
     readonly folder: string,
     /** Of the server; `ca` is the authority's certificate, to be trusted by those that call. */
     readonly tls: TlsFiles,
   ) {
-    this.#moto = moto;
     this.#server = Deno.serve(
       {
         hostname: "127.0.0.1",
@@ -113,8 +111,7 @@ export class Ec2Proxy implements AsyncDisposable {
       },
       (request) => this.#serve(request),
     );
-    this.#gate = Deno.listen({ transport: "unix", path: `${folder}/socket` });
-    this.#admit();
+    this.#gate = new Gate(this.port);
   }
 
   /** Starts one on loopback before moto at this URL. */
@@ -148,13 +145,7 @@ export class Ec2Proxy implements AsyncDisposable {
    */
   async serveIn(ns: NetNs, ip: string, port = 5000): Promise<string> {
     if (!ADDRESSES.includes(ip)) throw new Error(`EC2's certificate is not for ${ip}`);
-    ns.spawn("socat", [
-      `TCP-LISTEN:${port},bind=${ip},reuseaddr,fork`,
-      `UNIX-CONNECT:${this.folder}/socket`,
-    ]);
-    await waitFor(() => ns.run("bash", "-c", `exec 3<>/dev/tcp/${ip}/${port}`), {
-      what: `EC2's API at ${ip} of ${ns.name}`,
-    });
+    await this.#gate.listenIn(ns, ip, port);
     return `https://${ip}:${port}`;
   }
 
@@ -173,19 +164,9 @@ export class Ec2Proxy implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#gate.close();
+    await this.#gate[Symbol.asyncDispose]();
     await this.#server.shutdown();
     await Deno.remove(this.folder, { recursive: true });
-  }
-
-  /** Takes each connection at the gate to the server. */
-  async #admit(): Promise<void> {
-    for await (const from of this.#gate) {
-      Deno.connect({ port: this.port }).then((to) => {
-        from.readable.pipeTo(to.writable).catch(() => {});
-        to.readable.pipeTo(from.writable).catch(() => {});
-      });
-    }
   }
 
   async #serve(request: Request): Promise<Response> {
@@ -239,7 +220,7 @@ export class Ec2Proxy implements AsyncDisposable {
       const value = headers.get(name);
       if (value) kept.set(name, value);
     }
-    const response = await fetch(this.#moto, { method: "POST", body, headers: kept });
+    const response = await fetch(this.moto, { method: "POST", body, headers: kept });
     return { status: response.status, text: await response.text() };
   }
 
