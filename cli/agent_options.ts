@@ -24,6 +24,9 @@ export const ETCD_FLAGS = [
   "etcd-password-file",
 ] as const satisfies FlagName[];
 
+/** Those of {@linkcode ETCD_FLAGS} that name files which are read again for each connection. */
+const ETCD_FILES = ["etcd-cafile", "etcd-certfile", "etcd-keyfile"] as const;
+
 /**
  * Where the store is.
  *
@@ -113,6 +116,7 @@ export function agentOptions(settings: Settings): AgentOptions {
       metricsForAll: origin("healthz-ip") !== undefined,
     },
     libraryPath: libraryPath(),
-    backendKnown: narrowToBackend,
+    backendKnown: (backend) =>
+      narrowToBackend(backend, ETCD_FILES.flatMap((flag) => values[flag] || [])),
   };
 }

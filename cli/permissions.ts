@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { resolve } from "node:path";
 import { STORE_FILES, STORE_FOLDERS } from "../backends/awsvpc/authorities.ts";
 
 /** The runtime's kinds of permissions that are used at all. */
@@ -21,7 +22,7 @@ export type Kind = typeof KINDS[number];
  *
  * - `flag:NAME`, `flag:NAME=DEFAULT`: what a flag, or its variable, was given
  * - `folder:NAME`, `folder:NAME=DEFAULT`: the folder that this is in
- * - `variable:NAME/REST`: a variable's value and the rest, where it is set
+ * - `variable:NAME/REST`: a variable's value and the rest, where it is set; `~/` is the home folder
  * - `program:NAME`: the path of a program
  * - `library`, `licences`: the data plane's library, the licences' texts
  */
@@ -56,13 +57,14 @@ const VARIABLES = [
   "GRPC_SSL_CIPHER_SUITES",
 ];
 
-/** The AWS SDK's default chain: environment, shared files, web identity, instance role. */
+/** Where AWS credentials may come from: `backends/awsvpc/credentials_way.ts`. */
 const AWS = {
   read: [
     "variable:HOME/.aws",
     "variable:AWS_SHARED_CREDENTIALS_FILE",
     "variable:AWS_CONFIG_FILE",
     "variable:AWS_WEB_IDENTITY_TOKEN_FILE",
+    "variable:AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
     "variable:AWS_CA_BUNDLE",
     ...["variable:SSL_CERT_FILE", "variable:SSL_CERT_DIR", ...STORE_FILES, ...STORE_FOLDERS],
   ],
@@ -147,16 +149,24 @@ export function narrowToEntry(entry: string): void {
   }
 }
 
-/** Gives up what only other backends than this one need, and to open libraries: ours is open. */
-export function narrowToBackend(backend: string): void {
+/**
+ * Gives up what only other backends than this one need, and to open libraries: ours is open.
+ *
+ * @param files those of flags, which the agent goes on reading whatever else names them
+ */
+export function narrowToBackend(backend: string, files: readonly string[]): void {
   Deno.permissions.revokeSync({ name: "ffi" });
-  const kept = BACKENDS[backend] ?? {};
+  const kept = [ENTRIES.agent, BACKENDS[backend] ?? {}];
+  const keptFiles = new Set(files.map((path) => resolve(path)));
   for (const [other, permissions] of Object.entries(BACKENDS)) {
     if (other === backend) continue;
     for (const kind of KINDS) {
       const items = permissions[kind] ?? [];
       for (const item of items === "all" ? [] : items) {
-        if (!kept[kind]?.includes(item)) revoke(kind, item);
+        if (kept.some((permissions) => permissions[kind]?.includes(item))) continue;
+        const text = plain(item);
+        if (text === undefined || (kind === "read" && keptFiles.has(resolve(text)))) continue;
+        revoke(kind, text);
       }
     }
   }
@@ -172,10 +182,9 @@ const KEYS: Partial<Record<Kind, string>> = {
 };
 
 function revoke(kind: Kind, item: string): void {
-  const text = plain(item);
   const key = KEYS[kind];
-  if (text === undefined || key === undefined) return;
-  Deno.permissions.revokeSync({ name: kind, [key]: text } as Deno.PermissionDescriptor);
+  if (key === undefined) return;
+  Deno.permissions.revokeSync({ name: kind, [key]: item } as Deno.PermissionDescriptor);
 }
 
 /** An item that needs no launcher to fill it in. */
@@ -185,6 +194,6 @@ function plain(item: string): string | undefined {
   if (source === undefined) return item;
   if (source !== "variable") return undefined;
   const [name] = text.split("/", 1);
-  const value = Deno.env.get(name);
+  const value = Deno.env.get(name)?.replace(/^~(?=\/)/, () => Deno.env.get("HOME") ?? "~");
   return value && value + text.slice(name.length);
 }

@@ -63,6 +63,23 @@ function firstVersion(): Deno.HttpServer<Deno.NetAddr> {
   });
 }
 
+/** A metadata service of an instance that has no role. */
+function withoutRole(): Deno.HttpServer<Deno.NetAddr> {
+  const answers: Record<string, string> = {
+    "/latest/api/token": "token",
+    "/latest/meta-data/instance-id": instance.instanceId,
+    "/latest/meta-data/placement/region": REGION,
+  };
+  return Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, (request) => {
+    const { pathname } = new URL(request.url);
+    const token = request.headers.get("x-aws-ec2-metadata-token");
+    if (pathname !== "/latest/api/token" && token !== "token") {
+      return new Response(null, { status: 401 });
+    }
+    return new Response(answers[pathname], { status: pathname in answers ? 200 : 404 });
+  });
+}
+
 Deno.test("region, instance and the role's credentials, all by IMDSv2", async () => {
   await using metadata = await Metadata.start(instance);
   const env = { ...metadata.env(), ...ec2() };
@@ -121,6 +138,24 @@ Deno.test("credentials of a shared file, and the line where there are none", asy
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
+});
+
+Deno.test("an instance without a role: what was tried is named", async () => {
+  await using service = withoutRole();
+  const { kind, message } = await probe({
+    AWS_EC2_METADATA_SERVICE_ENDPOINT: `http://127.0.0.1:${service.addr.port}`,
+    AWS_SHARED_CREDENTIALS_FILE: "/dev/null",
+    ...ec2(),
+  });
+  assert.equal(kind, "credentials");
+  assert.equal(
+    message,
+    "no AWS credentials (AWS_ACCESS_KEY_ID is not set; neither /dev/null nor /dev/null has a " +
+      'profile "default" with credentials; AWS_WEB_IDENTITY_TOKEN_FILE is not set; ' +
+      "AWS_CONTAINER_CREDENTIALS_FULL_URI is not set; the instance has no role): give the " +
+      "instance a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the shared " +
+      "credentials file",
+  );
 });
 
 Deno.test("an endpoint where nobody listens", async () => {

@@ -21,6 +21,7 @@ import {
   type RouteTable as Ec2RouteTable,
 } from "@aws-sdk/client-ec2";
 import { Cidr, formatIp, tryParseIp } from "../../subnet/cidr.ts";
+import { Credentials } from "./credentials.ts";
 import { faultOf } from "./faults.ts";
 import { awsRequestHandler } from "./http.ts";
 import type { Ec2, Eni, RouteTable, VpcRoute } from "./types.ts";
@@ -28,9 +29,24 @@ import type { Ec2, Eni, RouteTable, VpcRoute } from "./types.ts";
 /** Network interfaces a page, EC2's most. */
 const PAGE = 1000;
 
-/** A client of the SDK as it is used here. */
-export function sdkClient(region: string): EC2Client {
-  return new EC2Client({ region, maxAttempts: 1, requestHandler: awsRequestHandler() });
+/**
+ * A client of the SDK as it is used here.
+ *
+ * @param signal ends the wait for credentials
+ */
+export function sdkClient(
+  region: string,
+  credentials: Credentials = new Credentials(),
+  signal?: AbortSignal,
+): EC2Client {
+  const client = new EC2Client({
+    region,
+    maxAttempts: 1,
+    requestHandler: awsRequestHandler(),
+    credentials: credentials.provider(signal),
+  });
+  client.middlewareStack.add(credentials.forgetRefused, { step: "initialize" });
+  return client;
 }
 
 /** See the module. */

@@ -6,6 +6,7 @@
  */
 import type { NetworkConfig } from "../../subnet/config.ts";
 import { Ec2Calls, sdkClient } from "./client.ts";
+import { credentialsSource } from "./credentials.ts";
 import { advice, Ec2Fault } from "./faults.ts";
 import { refuseMetadataV1, whereWeAre } from "./metadata.ts";
 import { tryPermissions } from "./permissions.ts";
@@ -51,6 +52,7 @@ export async function* examine(patient: Patient): AsyncGenerator<Finding> {
   try {
     const { region, instanceId } = await whereWeAre();
     yield ok("instance", `${instanceId ?? "no metadata service"}, in ${region}`);
+    yield ok("credentials", await credentialsSource());
     const client = sdkClient(region);
     try {
       yield* examineInstance(client, patient, instanceId);

@@ -69,10 +69,13 @@ interface SdkError {
 
 /** The fault behind an error that the SDK threw in a call. */
 export function faultOf(action: string, error: unknown): Ec2Fault {
-  const { name = "", message = "", $metadata } = error as SdkError;
+  if (error instanceof Ec2Fault) return error;
+  const { name = "", message = "", code, $metadata } = error as SdkError;
   const status = $metadata?.httpStatusCode;
   const text = message.trim().replace(ENCODED, "").replaceAll(/\s*\n\s*/g, " ") || name;
-  if (status === undefined) return localFault(action, name, text, error as SdkError);
+  if (status === undefined) {
+    return new Ec2Fault("unreachable", action, code ?? name, `EC2 cannot be reached: ${text}`);
+  }
   const request = $metadata?.requestId ? `, request id: ${$metadata.requestId}` : "";
   const answer = `${name}: ${withoutStop(text)}. status code: ${status}${request}`;
   if (THROTTLED.has(name)) {
@@ -88,19 +91,6 @@ export function faultOf(action: string, error: unknown): Ec2Fault {
     return new Ec2Fault("server", action, name, `EC2 failed in ${action}: ${answer}`);
   }
   return new Ec2Fault("refused", action, name, `EC2 refuses ${action}: ${answer}`);
-}
-
-function localFault(action: string, name: string, text: string, { code }: SdkError): Ec2Fault {
-  if (name === "CredentialsProviderError" || name === "InstanceMetadataV1FallbackError") {
-    return new Ec2Fault(
-      "credentials",
-      action,
-      name,
-      `no AWS credentials (${text}): give the instance a role, or set AWS_ACCESS_KEY_ID and ` +
-        "AWS_SECRET_ACCESS_KEY, or the shared credentials file",
-    );
-  }
-  return new Ec2Fault("unreachable", action, code ?? name, `EC2 cannot be reached: ${text}`);
 }
 
 function withoutStop(text: string): string {

@@ -14,6 +14,7 @@ import type { Cidr } from "../../subnet/cidr.ts";
 import type { NetworkConfig } from "../../subnet/config.ts";
 import type { Lease } from "../../subnet/types.ts";
 import type { Outside } from "../types.ts";
+import { untilAborted } from "./abort.ts";
 import type { Clock } from "./clock.ts";
 import { advice, Ec2Fault } from "./faults.ts";
 import { Place } from "./place.ts";
@@ -227,17 +228,4 @@ export class VpcRoutes implements Outside {
 
 function subnetsOf({ subnet, ipv6Subnet }: Lease): string[] {
   return [subnet, ipv6Subnet].filter((each) => each !== null).map(String);
-}
-
-/** What a promise comes to, or undefined when the signal aborts before. */
-async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
-  if (signal.aborted) return undefined;
-  const { promise: aborted, resolve } = Promise.withResolvers<undefined>();
-  const end = () => resolve(undefined);
-  signal.addEventListener("abort", end);
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener("abort", end);
-  }
 }

@@ -4,8 +4,10 @@ import { Cluster } from "../lib/cluster.ts";
 import { certificate, certificateAuthority } from "../lib/certificates.ts";
 import type { Process } from "../lib/netns.ts";
 import {
+  eventually,
   flanneldCommand,
   matching,
+  peersOf,
   ping,
   storedLeases,
   terminate,
@@ -57,6 +59,30 @@ Deno.test("TLS with client certificates and a user", async () => {
     await terminate(agent);
   }
   for (const agent of agents) assertTidy(agent);
+});
+
+Deno.test("etcd's certificates stay readable where AWS's variables name the same files", async () => {
+  await using cluster = await Cluster.create({ label: "shared", etcd: { tls: true } });
+  const { ca = "", cert = "", key = "" } = cluster.etcd.tls ?? {};
+  const [node] = cluster.nodes;
+  const agent = node.startAgent({
+    env: {
+      AWS_CA_BUNDLE: ca,
+      SSL_CERT_FILE: `${ca.replace(/\/([^/]*)$/, "/./$1")}`,
+      AWS_CONFIG_FILE: cert,
+      AWS_WEB_IDENTITY_TOKEN_FILE: key,
+    },
+  });
+  await node.waitReady();
+  await cluster.etcd.stop();
+  await agent.waitForLine(/^W.*etcd/, 20_000);
+  await cluster.etcd.restart();
+  cluster.node(1).startAgent();
+  await eventually(
+    async () => assert.equal((await peersOf(node)).peers.length, 1),
+    { limitMs: 60_000 },
+  );
+  assert.ok(!agent.lines.some((line) => /ermi(tted|ssion)|read access/.test(line)));
 });
 
 Deno.test("without a user where one is needed the agent says so and waits", async () => {

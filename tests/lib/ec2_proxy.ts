@@ -27,8 +27,12 @@ export interface Ec2Call {
   action: string;
   /** Parameters of the query, `DestinationCidrBlock` and so on. */
   params: URLSearchParams;
+  /** The access key that it is signed with; empty where it is not signed, as with web identities. */
+  accessKey: string;
   /** Status of the answer. */
   status: number;
+  /** The access key in STS's answer. */
+  issued?: string;
   /** Milliseconds since the epoch. */
   at: number;
 }
@@ -180,7 +184,10 @@ export class Ec2Proxy implements AsyncDisposable {
     if (!action.startsWith("Describe")) this.#changes = response.catch(() => {});
     try {
       const { status, text } = await response;
-      this.calls.push({ action, params, status, at });
+      const authorization = request.headers.get("authorization") ?? "";
+      const accessKey = /Credential=([^/]*)\//.exec(authorization)?.[1] ?? "";
+      const issued = /<AccessKeyId>(.*?)</.exec(text)?.[1];
+      this.calls.push({ action, params, accessKey, status, issued, at });
       return new Response(text, {
         status,
         headers: { "content-type": "text/xml;charset=UTF-8", "x-amzn-requestid": randomUUID() },
@@ -203,7 +210,7 @@ export class Ec2Proxy implements AsyncDisposable {
     const error = rule?.error ??
       (params.get("DryRun") === "true" ? EC2_ERRORS.dryRun : undefined) ??
       (action === "CreateRoute" ? await this.#createRefused(params, headers) : undefined);
-    if (error) return { status: error.status, text: errorXml(error) };
+    if (error) return { status: error.status, text: errorXml(error, action) };
     const answer = await this.#forward(body, headers);
     if (action === "DescribeRouteTables") {
       return { ...answer, text: withBlackHoles(answer.text, this.gone) };
@@ -274,7 +281,12 @@ function withBlackHoles(xml: string, gone: ReadonlySet<string>): string {
   );
 }
 
-function errorXml({ code, message }: Ec2Error): string {
+function errorXml({ code, message }: Ec2Error, action: string): string {
+  if (action.startsWith("AssumeRole")) {
+    return `<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error>` +
+      `<Type>Sender</Type><Code>${code}</Code><Message>${message}</Message></Error>` +
+      `<RequestId>${randomUUID()}</RequestId></ErrorResponse>`;
+  }
   return `<?xml version="1.0" encoding="UTF-8"?>\n<Response><Errors><Error><Code>${code}</Code>` +
     `<Message>${message}</Message></Error></Errors><RequestID>${randomUUID()}</RequestID></Response>`;
 }

@@ -15,7 +15,8 @@
 //! | `text`     | with placeholders    | the text                                                  |
 //! | `flag`     | `NAME` or `NAME=TEXT`| values of a flag, else of its variable, else the text     |
 //! | `folder`   | the same             | the folder that such a value lies in                      |
-//! | `variable` | `NAME/REST`          | a variable's value and the rest, where it is set          |
+//! | `variable` | `NAME/REST`          | a variable's value and the rest, where it is set; it may  |
+//! |            |                      | begin with `~/`, since AWS's settings may                 |
 //! | `program`  | `NAME`               | where a program is, or will be once it is installed       |
 //!
 //! Flags are found without knowing which take a value, so that a grant may name more than the
@@ -194,9 +195,15 @@ fn folders_of(path: &OsString) -> Vec<OsString> {
 
 fn variable(text: &str, call: &Call) -> Option<OsString> {
     let (name, rest) = text.split_at(text.find('/').unwrap_or(text.len()));
-    let mut value = (call.variable)(name).filter(|value| !value.is_empty())?;
-    value.push(rest);
-    Some(value)
+    let value = (call.variable)(name).filter(|value| !value.is_empty())?;
+    let mut path = match value.as_bytes().strip_prefix(b"~/") {
+        Some(below) => Path::new(&(call.variable)("HOME")?)
+            .join(OsStr::from_bytes(below))
+            .into(),
+        None => value,
+    };
+    path.push(rest);
+    Some(path)
 }
 
 fn program(name: &str, call: &Call) -> OsString {
@@ -314,6 +321,10 @@ mod tests {
             ["--allow-write=.,/h/.z"]
         );
         assert!(call(&["a read folder f"], "", &[], &[]).is_empty());
+        let below_home = [("F", "~/x"), ("HOME", "/h")];
+        let grant = ["a read variable F"];
+        assert_eq!(call(&grant, "", &[], &below_home), ["--allow-read=/h/x"]);
+        assert!(call(&grant, "", &[], &below_home[..1]).is_empty());
     }
 
     #[test]

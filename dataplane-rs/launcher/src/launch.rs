@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +16,7 @@ use crate::{Error, cache, flags, memory};
 const ARGV0: &str = "_FLANNELD_ARGV0";
 /// Names, after commas, the flags whose values were arguments and now are in the environment.
 const SECRETS: &str = "_FLANNELD_SECRETS";
+const HOME: &str = "HOME";
 /// Names the folder for unpacked files, before all others.
 const CACHE_DIR: &str = "FLANNELD_CACHE_DIR";
 
@@ -136,6 +138,9 @@ fn become_program(manifest: &Manifest, place: &Place) -> Error {
     for (name, value) in &manifest.env {
         command.env(name, place.expand(value));
     }
+    if let Some(home) = variable(HOME) {
+        command.env(HOME, home);
+    }
     command.env(ARGV0, &called);
     for (flag, value) in &secrets {
         command.env(flags::variable_of(flag), value);
@@ -167,11 +172,35 @@ fn permissions(
     let call = Call {
         name: Path::new(called).file_name().unwrap_or_default(),
         args,
-        variable: &|name| std::env::var_os(name),
+        variable: &variable,
     };
     grants::arguments(&manifest.grants, &call, &place.modules, |text| {
         place.expand(text)
     })
+}
+
+/// A variable; the home folder is known without one, which service managers do not set for root.
+fn variable(name: &str) -> Option<OsString> {
+    let set = std::env::var_os(name);
+    if name != HOME || set.as_ref().is_some_and(|home| !home.is_empty()) {
+        return set;
+    }
+    let users = std::fs::read("/etc/passwd").ok()?;
+    home_of(rustix::process::geteuid().as_raw(), &users)
+}
+
+/// A user's home folder by the system's list. The C library is not asked: in a static program it may
+/// load modules of another version of itself.
+fn home_of(user: u32, users: &[u8]) -> Option<OsString> {
+    let user = user.to_string();
+    let home = users.split(|&byte| byte == b'\n').find_map(|line| {
+        let fields: Vec<&[u8]> = line.split(|&byte| byte == b':').collect();
+        (*fields.get(2)? == user.as_bytes()).then_some(())?;
+        fields.get(5).copied()
+    })?;
+    Path::new(OsStr::from_bytes(home))
+        .is_absolute()
+        .then(|| OsStr::from_bytes(home).into())
 }
 
 fn is_runtime_setting(name: &OsStr) -> bool {
@@ -224,6 +253,15 @@ mod tests {
             "--import-map=data:x"
         );
         assert_eq!(place.expand("run"), "run");
+    }
+
+    #[test]
+    fn the_home_folder_of_a_user() {
+        let users = b"root:x:0:0:root:/root:/bin/sh\n\n# x\nother:x:7:7::/home/o:\nodd:x:8:8::-:\n";
+        let home = |user| home_of(user, users).map(|home| home.into_string().unwrap());
+        assert_eq!(home(0).as_deref(), Some("/root"));
+        assert_eq!(home(7).as_deref(), Some("/home/o"));
+        assert_eq!((home(8), home(9)), (None, None));
     }
 
     #[test]
