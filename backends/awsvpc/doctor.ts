@@ -9,9 +9,10 @@ import { Ec2Calls, sdkClient } from "./client.ts";
 import { advice, Ec2Fault } from "./faults.ts";
 import { refuseMetadataV1, whereWeAre } from "./metadata.ts";
 import { tryPermissions } from "./permissions.ts";
-import { findEni, namedTables, tableOf } from "./place.ts";
+import { findEni } from "./place.ts";
 import { overlapsVpc } from "./plan.ts";
 import { admission, readRules } from "./security_groups.ts";
+import { lookAtVpc } from "./tables.ts";
 import type { Eni, RouteTable } from "./types.ts";
 
 /** Bytes of the largest packet between instances of one VPC (EC2 User Guide, "MTU"). */
@@ -71,9 +72,7 @@ async function* examineInstance(
   const ec2 = new Ec2Calls(client);
   const { eni, siblings, ip } = await ownEni(ec2, instanceId, patient.addresses);
   yield ok("network interface", `${eni.id} has ${ip}`);
-  const tables = patient.tableIds.length > 0
-    ? await namedTables(ec2, eni, patient.tableIds)
-    : [await tableOf(ec2, eni)];
+  const { ours: tables } = await lookAtVpc(ec2, eni, patient.tableIds);
   const networks = networksOf(patient);
   const subject = {
     ...{ instanceId, eniId: eni.id, siblings, tableId: tables[0].id },
