@@ -6,7 +6,8 @@
  *   RouteLimitExceeded;
  * - `DryRun` of any action changes nothing and answers DryRunOperation;
  * - routes to the network interface of a terminated instance are black holes;
- * - an instance's source/dest check is its primary network interface's.
+ * - an instance's source/dest check is its primary network interface's;
+ * - route tables come in pages.
  *
  * Errors: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
  *
@@ -14,6 +15,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { certificate, certificateAuthority, type TlsFiles } from "./certificates.ts";
+import { pageOf } from "./ec2_pages.ts";
 import { type NetNs, waitFor } from "./netns.ts";
 
 /** Where the certificate may be shown: addresses of this host and of the tests' namespaces. */
@@ -75,6 +77,7 @@ interface Rule {
   error: Ec2Error;
   /** How often it still applies. */
   left: number;
+  isMeant(params: URLSearchParams): boolean;
 }
 
 /** See the module. */
@@ -158,9 +161,18 @@ export class Ec2Proxy implements AsyncDisposable {
     return `https://${ip}:${port}`;
   }
 
-  /** Answers an action, or each with `*`, with an error, so many times; disposing ends it. */
-  answer(action: string, error: Ec2Error, times = Infinity): Disposable {
-    const rule = { action, error, left: times };
+  /**
+   * Answers an action, or each with `*`, with an error, so many times; disposing ends it.
+   *
+   * @param isMeant leaves calls out by their parameters
+   */
+  answer(
+    action: string,
+    error: Ec2Error,
+    times = Infinity,
+    isMeant: Rule["isMeant"] = () => true,
+  ): Disposable {
+    const rule = { action, error, left: times, isMeant };
     this.#rules.push(rule);
     return { [Symbol.dispose]: () => void (rule.left = 0) };
   }
@@ -216,7 +228,7 @@ export class Ec2Proxy implements AsyncDisposable {
     body: string,
   ): Promise<{ status: number; text: string }> {
     const rule = this.#rules.find((rule) =>
-      rule.left > 0 && (rule.action === action || rule.action === "*")
+      rule.left > 0 && (rule.action === action || rule.action === "*") && rule.isMeant(params)
     );
     if (rule) rule.left--;
     const error = rule?.error ??
@@ -225,7 +237,8 @@ export class Ec2Proxy implements AsyncDisposable {
     if (error) return { status: error.status, text: errorXml(error) };
     const answer = await this.#forward(body, headers);
     if (action === "DescribeRouteTables") {
-      return { ...answer, text: withBlackHoles(answer.text, this.gone) };
+      const page = pageOf(answer.text, "routeTableSet", params);
+      return { ...answer, text: withBlackHoles(page, this.gone) };
     }
     if (action === "ModifyInstanceAttribute" && answer.status === 200) {
       await this.#modifyPrimary(params, headers);
