@@ -19,7 +19,7 @@ import { pageOf } from "./ec2_pages.ts";
 import { type NetNs, waitFor } from "./netns.ts";
 
 /** Where the certificate may be shown: addresses of this host and of the tests' namespaces. */
-const ADDRESSES = ["127.0.0.1", "::1", "192.168.77.1", "172.31.16.1"];
+const ADDRESSES = ["127.0.0.1", "::1", "192.168.77.1", "172.31.16.1", "fd77::1"];
 const NAMES = ["localhost", "*.amazonaws.com", "*.eu-central-1.amazonaws.com"];
 
 /** A call that came. */
@@ -28,6 +28,8 @@ export interface Ec2Call {
   action: string;
   /** Parameters of the query, `DestinationCidrBlock` and so on. */
   params: URLSearchParams;
+  /** Of the credentials that signed it. */
+  accessKeyId: string;
   /** Status of the answer. */
   status: number;
   /** Milliseconds since the epoch. */
@@ -48,6 +50,7 @@ export const EC2_ERRORS = {
     code: "UnauthorizedOperation",
     message: "You are not authorized to perform this operation.",
   },
+  expired: { status: 400, code: "RequestExpired", message: "Request has expired." },
   throttled: { status: 503, code: "RequestLimitExceeded", message: "Request limit exceeded." },
   routeExists: (destination: string) => ({
     status: 400,
@@ -90,6 +93,8 @@ export class Ec2Proxy implements AsyncDisposable {
   delay = 0;
   /** Network interfaces whose instances were terminated. */
   readonly gone = new Set<string>();
+  /** Access keys whose credentials have expired. */
+  readonly expired = new Set<string>();
   readonly #moto: string;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   /** Leads to the server; a Unix socket reaches into every network namespace. */
@@ -151,14 +156,15 @@ export class Ec2Proxy implements AsyncDisposable {
    */
   async serveIn(ns: NetNs, ip: string, port = 5000): Promise<string> {
     if (!ADDRESSES.includes(ip)) throw new Error(`EC2's certificate is not for ${ip}`);
+    const [kind, host] = ip.includes(":") ? ["TCP6", `[${ip}]`] : ["TCP", ip];
     ns.spawn("socat", [
-      `TCP-LISTEN:${port},bind=${ip},reuseaddr,fork`,
+      `${kind}-LISTEN:${port},bind=${host},reuseaddr,fork`,
       `UNIX-CONNECT:${this.folder}/socket`,
     ]);
     await waitFor(() => ns.run("bash", "-c", `exec 3<>/dev/tcp/${ip}/${port}`), {
       what: `EC2's API at ${ip} of ${ns.name}`,
     });
-    return `https://${ip}:${port}`;
+    return `https://${host}:${port}`;
   }
 
   /**
@@ -211,7 +217,8 @@ export class Ec2Proxy implements AsyncDisposable {
     if (!action.startsWith("Describe")) this.#changes = response.catch(() => {});
     try {
       const { status, text } = await response;
-      this.calls.push({ action, params, status, at });
+      const accessKeyId = accessKeyOf(request.headers);
+      this.calls.push({ action, params, accessKeyId, status, at });
       return new Response(text, {
         status,
         headers: { "content-type": "text/xml;charset=UTF-8", "x-amzn-requestid": randomUUID() },
@@ -232,6 +239,7 @@ export class Ec2Proxy implements AsyncDisposable {
     );
     if (rule) rule.left--;
     const error = rule?.error ??
+      (this.expired.has(accessKeyOf(headers)) ? EC2_ERRORS.expired : undefined) ??
       (params.get("DryRun") === "true" ? EC2_ERRORS.dryRun : undefined) ??
       (action === "CreateRoute" ? await this.#createRefused(params, headers) : undefined);
     if (error) return { status: error.status, text: errorXml(error) };
@@ -291,6 +299,11 @@ export class Ec2Proxy implements AsyncDisposable {
       "SourceDestCheck.Value": check,
     });
   }
+}
+
+/** `AWS4-HMAC-SHA256 Credential=KEY/20260101/eu-central-1/ec2/aws4_request, …` */
+function accessKeyOf(headers: Headers): string {
+  return /Credential=([^/]+)/.exec(headers.get("authorization") ?? "")?.[1] ?? "";
 }
 
 function destination(route: string): string | undefined {
