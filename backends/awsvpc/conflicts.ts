@@ -47,10 +47,17 @@ export function routeConflicts(
     ...peers.map((subnet) => [`${subnet}`, "leased"] as const),
     ...own.map((subnet) => [`${subnet}`, "own"] as const),
   ]);
+  // Of two routes for the same destination the one to a prefix list does not count.
+  const single = new Set(
+    routes.flatMap(({ destination, prefixListId }) =>
+      prefixListId === undefined ? `${destination}` : []
+    ),
+  );
   return routes.flatMap((route): RouteConflict[] => {
-    const { destination, target, blackHole } = route;
+    const { destination, target, blackHole, prefixListId } = route;
     const subnet = leasable(destination, families);
     if (subnet === undefined || blackHole || target === eniId) return [];
+    if (prefixListId !== undefined && single.has(`${destination}`)) return [];
     const kind = kinds.get(`${subnet}`);
     if (kind === undefined) {
       return [{ kind: isEni(target) ? "free, replaceable" : "free", route, subnet }];

@@ -91,7 +91,7 @@ export function unroutedPeers({ tables, peers }: Coverage): Cidr[] {
 
 /** Tables in which a node's route counts: those that the agent fills, and the one it follows. */
 export function relevantTables({ tables, followed, named }: Coverage): RouteTable[] {
-  return tables.filter((table) => table === followed || named.includes(table.id));
+  return tables.filter(({ id }) => id === followed?.id || named.includes(id));
 }
 
 /** Destinations that lead to some node. */
@@ -110,7 +110,7 @@ function* tableProblems(coverage: Coverage): Generator<RoutingProblem> {
   const missing = missingPeers(coverage);
   // A table that no VPC subnet follows, and that no node is told to fill, has leftovers at most.
   const others = tables.filter((table) =>
-    table !== followed && (isFollowed(table) || named.includes(table.id))
+    table.id !== id && (isFollowed(table) || named.includes(table.id))
   )
     .map((table) => ({ id: table.id, routes: nodeRoutes(table) }))
     .filter(({ routes }) => missing.some((peer) => routes.has(`${peer}`)));
@@ -176,7 +176,8 @@ export function* homeProblems(
     const table = followedTable(tables, home.subnetId, isWhole);
     if (table === undefined || named.includes(table.id)) return [];
     const routed = nodeRoutes(table);
-    return own.every((subnet) => routed.has(`${subnet}`)) ? [] : [{ ...home, table: table.id }];
+    const isFilled = own.length > 0 && own.every((subnet) => routed.has(`${subnet}`));
+    return isFilled ? [] : [{ ...home, table: table.id }];
   });
   if (unfilled.length === 0) return;
   const ids = [...new Set(unfilled.map(({ table }) => table))].sort();
@@ -229,7 +230,7 @@ function* shadowProblem(table: RouteTable, { own, peers }: Coverage): Generator<
     return [{ route, subnet }];
   });
   if (shadows.length === 0) return;
-  const [{ route: { destination, target }, subnet }, ...more] = shadows;
+  const [{ route, subnet }, ...more] = shadows;
   const whose = own.some((each) => each.equals(subnet)) ? "this node's" : "a peer's";
   const rest = more.map(({ route }) => `${route.destination}`);
   const others = rest.length > 0 ? ` (and likewise ${names(rest)})` : "";
@@ -237,9 +238,9 @@ function* shadowProblem(table: RouteTable, { own, peers }: Coverage): Generator<
     verdict: "broken",
     key: `shadow ${table.id} ${shadows.map(({ route }) => `${route.destination}`).join(" ")}`,
     subject: `the routes to leased subnets in route table ${table.id}`,
-    detail: `route table ${table.id} leads ${destination}, a part of ${whose} subnet ${subnet}, ` +
-      `to ${target}${others}: packets to there never reach the node`,
-    fix: `remove that route (${deleteCommand(table.id, destination)}), or keep the subnet out of ` +
+    detail: `route table ${table.id} leads ${route.destination}, a part of ${whose} subnet ` +
+      `${subnet}, to ${route.target}${others}: packets to there never reach the node`,
+    fix: `remove that route (${deleteCommand(table.id, route)}), or keep the subnet out of ` +
       "SubnetMin and SubnetMax",
   };
 }
@@ -250,9 +251,12 @@ function widened({ family, base, length: own }: Cidr, length: number): Cidr | un
 }
 
 /** The command that removes a route. */
-export function deleteCommand(tableId: string, destination: Cidr): string {
+export function deleteCommand(tableId: string, { destination, prefixListId }: VpcRoute): string {
   const option = destination.family === 6 ? "ipv6-cidr-block" : "cidr-block";
-  return `aws ec2 delete-route --route-table-id ${tableId} --destination-${option} ${destination}`;
+  const key = prefixListId === undefined
+    ? `--destination-${option} ${destination}`
+    : `--destination-prefix-list-id ${prefixListId}`;
+  return `aws ec2 delete-route --route-table-id ${tableId} ${key}`;
 }
 
 function* strayProblem({ strays, vpcId }: Coverage): Generator<RoutingProblem> {

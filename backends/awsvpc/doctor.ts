@@ -166,7 +166,7 @@ async function* examineInterface(
 
 /** @returns the tables whose routes the agent changes */
 async function* examineRouting(
-  { ec2 }: Calls,
+  calls: Calls,
   patient: Patient,
   { eni }: Place,
 ): AsyncGenerator<Finding, string[]> {
@@ -175,7 +175,7 @@ async function* examineRouting(
   const isOwn = ({ attrs }: Lease) =>
     [attrs.publicIP, attrs.publicIPv6].some((ip) => ip !== null && own.has(ip));
   try {
-    const ours = yield* examineTables(ec2, {
+    const ours = yield* examineTables(calls, {
       eni,
       named,
       families: familiesOf(patient),

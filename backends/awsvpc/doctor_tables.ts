@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { EC2Client } from "@aws-sdk/client-ec2";
 import type { Cidr } from "../../subnet/cidr.ts";
 import type { FamilyConfig } from "../../subnet/config.ts";
 import type { Lease } from "../../subnet/types.ts";
@@ -22,7 +23,9 @@ import {
   vpcSubnets,
 } from "./coverage.ts";
 import { Ec2Fault } from "./faults.ts";
+import { fixOf } from "./permissions.ts";
 import { isEni } from "./plan.ts";
+import { readPrefixLists } from "./prefix_lists.ts";
 import { lookAtVpc, noTable, type VpcLook } from "./tables.ts";
 import type { Ec2, Eni, RouteTable } from "./types.ts";
 
@@ -53,23 +56,24 @@ export interface TablesPatient {
  * @throws {Ec2Fault}
  */
 export async function* examineTables(
-  ec2: Ec2,
+  { client, ec2 }: { client: EC2Client; ec2: Ec2 },
   patient: TablesPatient,
 ): AsyncGenerator<Finding, RouteTable[]> {
   const { eni, named } = patient;
   let look = await lookAtVpc(ec2, eni, named);
-  let coverage = coverageOf(patient, look);
-  if (routingProblems(coverage).length > 0 && patient.peers.length > 0) {
+  if (patient.peers.length > 0 && routingProblems(coverageOf(patient, look)).length > 0) {
     await new Promise((done) => setTimeout(done, SETTLE));
     look = await lookAtVpc(ec2, eni, named);
-    coverage = coverageOf(patient, look);
   }
+  const coverage = yield* withPrefixLists(client, coverageOf(patient, look));
   if (look.ours.length === 0) {
     yield broken("RouteTableID", `the agent ends: RouteTableID names ${noTable(look, eni)}`);
   }
   for (const problem of routingProblems(coverage)) yield findingOf(problem);
   yield* examinePeers(ec2, patient, coverage, look.isWhole);
-  for (const table of relevantTables(coverage)) yield* examineTable(table, patient, coverage);
+  // Without a network nothing is known of where nodes' routes are.
+  const tables = patient.families.length > 0 ? relevantTables(coverage) : [];
+  for (const table of tables) yield* examineTable(table, patient, coverage);
   if (!look.isWhole) {
     const detail = `it has more than the ${look.all?.length} route tables that are compared`;
     yield note(`VPC ${eni.vpcId}`, detail);
@@ -89,6 +93,36 @@ function coverageOf({ eni, named, families, own, peers }: TablesPatient, look: V
     own: vpcSubnets(own),
     peers: vpcSubnets(peers),
   };
+}
+
+/** Puts the routes for prefix lists in, each of their destinations as a route of its own. */
+async function* withPrefixLists(
+  client: EC2Client,
+  coverage: Coverage,
+): AsyncGenerator<Finding, Coverage> {
+  const relevant = new Set(relevantTables(coverage).map(({ id }) => id));
+  const tables: RouteTable[] = [];
+  for (const table of coverage.tables) {
+    // Gateway endpoints' lists have addresses of AWS's services.
+    const lists = relevant.has(table.id)
+      ? table.prefixLists.filter(({ target }) => !target.startsWith("vpce-"))
+      : [];
+    const { networks, unread } = await readPrefixLists(client, lists.map(({ id }) => id));
+    for (const [id, fault] of unread) {
+      const detail = `where its route for prefix list ${id} leads packets is not known: ` +
+        fault.message;
+      yield note(`route table ${table.id}`, detail, fixOf(fault));
+    }
+    const routes = lists.flatMap(({ id: prefixListId, target }) =>
+      (networks.get(prefixListId) ?? []).map((destination) => ({
+        ...{ destination, target, prefixListId },
+        blackHole: false,
+      }))
+    );
+    tables.push({ ...table, routes: [...table.routes, ...routes] });
+  }
+  const followed = tables.find(({ id }) => id === coverage.followed?.id);
+  return { ...coverage, tables, followed };
 }
 
 function findingOf({ verdict, detail, fix }: RoutingProblem): Finding {
@@ -192,7 +226,7 @@ function* conflictFinding(
   const routes = names(
     conflicts.map(({ route: { destination, target } }) => `${destination} to ${target}`),
   );
-  const command = deleteCommand(id, conflicts[0].route.destination);
+  const command = deleteCommand(id, conflicts[0].route);
   const fix = `remove such a route (${command}), or keep the subnet out of SubnetMin and SubnetMax`;
   switch (kind) {
     case "own":
@@ -219,21 +253,22 @@ function* conflictFinding(
   }
 }
 
-/** How near a table is to its quota, of which EC2 tells nothing. */
-function room(table: RouteTable, family: 4 | 6): Finding {
-  const check = `route table ${table.id}`;
+/**
+ * How near a table is to its quota, of which EC2 tells nothing. It counts each address family, and a
+ * prefix list as the most entries that it may have.
+ */
+function room({ id, routes, prefixLists }: RouteTable, family: 4 | 6): Finding {
+  const check = `route table ${id}`;
   const count =
-    table.routes.filter(({ destination, target }) =>
-      target !== "local" && destination.family === family
+    routes.filter(({ destination, target, prefixListId }) =>
+      target !== "local" && destination.family === family && prefixListId === undefined
     ).length;
-  const lists = table.prefixLists.length > 0
-    ? `, and ${table.prefixLists.length} to prefix lists, which count as many as they may have entries`
-    : "";
-  const detail = `${count} IPv${family} routes${lists}; the quota is ${QUOTA.now} by default ` +
-    `(${QUOTA.before} in older accounts), for each address family`;
-  const isNear =
-    [QUOTA.now, QUOTA.before].some((quota) => count > quota - MARGIN && count <= quota) ||
-    count > QUOTA.most - MARGIN;
+  const lists = prefixLists.length > 0 ? ` and ${prefixLists.length} for prefix lists` : "";
+  const detail = `IPv${family} routes: ${count}${lists}; the quota is ${QUOTA.now} by default, ` +
+    `${QUOTA.before} in older accounts`;
+  const isNear = [QUOTA.now, QUOTA.before, QUOTA.most].some((quota) =>
+    count > quota - MARGIN && count <= quota
+  );
   if (!isNear) return ok(check, detail);
   const fix = 'look up the quota "Routes per route table" of Amazon VPC in Service Quotas, which ' +
     `may be raised to ${QUOTA.most}`;

@@ -10,6 +10,7 @@ import {
   type EC2Client,
   type IpPermission,
 } from "@aws-sdk/client-ec2";
+import type { Cidr } from "../../subnet/cidr.ts";
 import type { FamilyConfig } from "../../subnet/config.ts";
 import { broken, type Finding, note, ok } from "../finding.ts";
 import { admission, type Admitted, prefixListsOf } from "./admission.ts";
@@ -79,7 +80,7 @@ function admissionFinding(
   if (what.admission === "common") {
     return ok(check, `admit all TCP, UDP and ICMP ${word} ${network}`);
   }
-  const detail = shortfall(what, `${word} ${network}`, word);
+  const detail = shortfall(what, word, network);
   const unread = prefixListsOf(rules).find((id) => lists.unread.has(id));
   if (unread !== undefined) {
     const fault = lists.unread.get(unread)!;
@@ -95,10 +96,10 @@ function admissionFinding(
   return what.admission === "some" ? note(check, detail, fix) : broken(check, detail, fix);
 }
 
-function shortfall({ admission, missing }: Admitted, where: string, word: string): string {
-  if (admission === "none") return `admit nothing ${where}`;
-  if (admission === "some") return `admit only certain protocols or ports ${where}`;
-  return `admit not all of ${where}: nothing ${word} ${names(missing)}`;
+function shortfall({ admission, missing }: Admitted, word: string, network: Cidr): string {
+  if (admission === "none") return `admit nothing ${word} ${network}`;
+  if (admission === "some") return `admit only certain protocols or ports ${word} ${network}`;
+  return `admit nothing ${word} ${names(missing)}, a part of ${network}`;
 }
 
 /** Addresses that nodes' containers may have. */

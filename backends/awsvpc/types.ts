@@ -26,6 +26,8 @@ export interface VpcRoute {
   target: string;
   /** Its target is gone, or its instance is stopped: packets are dropped. */
   blackHole: boolean;
+  /** The prefix list that it is for, of which this is one destination. */
+  prefixListId?: string;
 }
 
 /** A route table. */
