@@ -28,9 +28,11 @@ import type { Ec2, Eni, RouteTable, VpcRoute, VpcTables } from "./types.ts";
 
 /** Network interfaces a page, EC2's most. */
 const PAGE = 1000;
-/** Route tables a page, EC2's most, and pages of a VPC that are read: EC2's quota is 200 tables. */
-const TABLES_PAGE = 100;
-const TABLES_PAGES = 2;
+/** Route tables a page: one of 500 routes in each is 5 MB, which take some 60 MB to parse. */
+const TABLES_PAGE = 40;
+/** Tables of a VPC that are read, EC2's quota, and routes after which no more pages are. */
+const MOST_TABLES = 200;
+const MOST_ROUTES = 10_000;
 
 /** A client of the SDK as it is used here. */
 export function sdkClient(region: string): EC2Client {
@@ -183,12 +185,17 @@ async function firstTables(
   pages: AsyncIterable<{ RouteTables?: Ec2RouteTable[]; NextToken?: string }>,
 ): Promise<VpcTables> {
   const tables: RouteTable[] = [];
-  let count = 0;
-  for await (const { RouteTables, NextToken } of pages) {
-    tables.push(...(RouteTables ?? []).map(tableOf));
-    if (++count === TABLES_PAGES && NextToken) return { tables, isWhole: false };
+  let requests = 0;
+  let routes = 0;
+  for await (const { RouteTables = [], NextToken } of pages) {
+    requests++;
+    const page = RouteTables.map(tableOf);
+    tables.push(...page);
+    routes += page.reduce((sum, table) => sum + table.routes.length, 0);
+    const isEnough = tables.length >= MOST_TABLES || routes >= MOST_ROUTES;
+    if (NextToken && isEnough) return { tables, isWhole: false, requests };
   }
-  return { tables, isWhole: true };
+  return { tables, isWhole: true, requests };
 }
 
 /** A route's key in calls. */

@@ -29,6 +29,8 @@ export interface VpcLook {
   all: RouteTable[] | undefined;
   /** False where the VPC has more tables than are read. */
   isWhole: boolean;
+  /** How many calls it took to read {@link all}. */
+  requests: number;
   /** The one that packets from the node follow; undefined where it was not read. */
   followed: RouteTable | undefined;
   /** Tables that the config names and that are not of this VPC. */
@@ -116,7 +118,7 @@ export class NodeTables {
 
   #keep(found: VpcLook, { subnetId }: Eni): RouteTable[] {
     const routes = (found.all ?? []).reduce((sum, table) => sum + table.routes.length, 0);
-    this.#isLarge = !found.isWhole || routes > MOST_ROUTES;
+    this.#isLarge = found.requests > 1 || routes > MOST_ROUTES;
     this.#subnetId = subnetId;
     this.#looks++;
     this.#last = found;
@@ -138,12 +140,12 @@ export async function lookAtVpc(
   known: readonly StrayTable[] = [],
 ): Promise<VpcLook> {
   const { vpcId, subnetId } = eni;
-  const { tables, isWhole } = await ec2.tablesOfVpc(vpcId);
+  const { tables, isWhole, requests } = await ec2.tablesOfVpc(vpcId);
   const read = followedTable(tables, subnetId, isWhole);
   if (named.length === 0) {
     const followed = read ?? await tableOf(ec2, eni);
     const all = read ? tables : [...tables, followed];
-    return { ours: [followed], all, isWhole, followed, strays: [] };
+    return { ours: [followed], all, isWhole, requests, followed, strays: [] };
   }
   const absent = named.filter((id) => !tables.some((table) => table.id === id));
   const unknown = absent.filter((id) => !known.some((stray) => stray.id === id));
@@ -154,7 +156,7 @@ export async function lookAtVpc(
     known.find((stray) => stray.id === id) ??
       { id, vpcId: more.find((table) => table.id === id)?.vpcId }
   );
-  return { ours, all, isWhole, followed: read, strays };
+  return { ours, all, isWhole, requests, followed: read, strays };
 }
 
 /** The table that a network interface's VPC subnet follows, where not all of the VPC were read. */

@@ -49,6 +49,8 @@ export interface VpcTables {
   tables: RouteTable[];
   /** False where the VPC has more of them than are read. */
   isWhole: boolean;
+  /** How many calls that took. */
+  requests: number;
 }
 
 /** The calls, a request each (more where the answer comes in pages). All throw {@linkcode Ec2Fault}. */

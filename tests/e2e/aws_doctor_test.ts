@@ -183,7 +183,7 @@ Deno.test("without etcd, a config, or a good one, the rest is examined all the s
   const rest = [`ok      source/dest check: off on ${eniId}`, "ok      CreateRoute: allowed"];
 
   const away = await doctor(world, { args: ["--etcd-endpoints=http://127.0.0.1:9"] });
-  assertLines(away, /^broken  etcd: .*127\.0\.0\.1:9/, ...rest, / 1 broken$/);
+  assertLines(away, /^broken {2}etcd: .*127\.0\.0\.1:9/, ...rest, / 1 broken$/);
   assert.equal(away.code, 1);
 
   await cluster.etcd.ctl("del", `${PREFIX}/config`);
@@ -198,11 +198,11 @@ Deno.test("without etcd, a config, or a good one, the rest is examined all the s
   assert.equal(none.code, 1);
 
   const bad: [config: unknown, line: RegExp][] = [
-    ["no JSON", /^broken  network config: .*JSON/],
-    [{ Network: "10.1.0.0" }, /^broken  network config: Network: "10\.1\.0\.0"/],
+    ["no JSON", /^broken {2}network config: .*JSON/],
+    [{ Network: "10.1.0.0" }, /^broken {2}network config: Network: "10\.1\.0\.0"/],
     [
       { Network: "10.1.0.0/16", Backend: { Type: "aws-vpc", RouteTableID: "rtb 1" } },
-      /^broken  network config: Backend\.RouteTableID: "rtb 1" is not/,
+      /^broken {2}network config: Backend\.RouteTableID: "rtb 1" is not/,
     ],
   ];
   for (const [config, line] of bad) {
@@ -255,7 +255,7 @@ Deno.test("addresses: none but loopback's, of another interface, and no metadata
   assert.ok(unknown.lines.every((line) => !line.includes(eniId)), "no other's is taken for ours");
   assertLines(
     await doctor(world, { args: ["--iface=eth8"] }),
-    /^broken  interface: no interface matches --iface=eth8/,
+    /^broken {2}interface: no interface matches --iface=eth8/,
   );
 
   await ns.run("ip", "link", "del", "eth9");
@@ -485,7 +485,7 @@ Deno.test("security groups: rules that admit the network together are fine", asy
   const unknown = await doctor(world);
   assertLines(
     unknown,
-    /^note    DescribeSecurityGroups: .*; the agent does not need it, but the security groups cannot be checked$/,
+    /^note {4}DescribeSecurityGroups: .*; the agent does not need it, but the security groups cannot be checked$/,
   );
   assert.equal(unknown.code, 0);
 });
