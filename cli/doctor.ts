@@ -5,7 +5,7 @@
  */
 import { UsageError } from "../agent/errors.ts";
 import { choosePublicInterface } from "../agent/interface.ts";
-import { tableIdsOf } from "../backends/awsvpc.ts";
+import { mtuOf, tableIdsOf } from "../backends/awsvpc.ts";
 import type { NodeAddress, Patient } from "../backends/awsvpc/doctor.ts";
 import { broken, type Finding, note } from "../backends/finding.ts";
 import { DataPlane } from "../dataplane/mod.ts";
@@ -40,10 +40,12 @@ async function* examineAwsVpc(settings: Settings): AsyncGenerator<Finding> {
 /** What the store has. Whatever is missing is a finding, and the rest goes on without. */
 async function* examineStore(
   settings: Settings,
-): AsyncGenerator<Finding, Pick<Patient, "network" | "tableIds" | "leases">> {
-  const found: { network?: NetworkConfig; tableIds: string[]; leases: Lease[] } = {
-    tableIds: [],
-    leases: [],
+): AsyncGenerator<Finding, Pick<Patient, "network" | "tableIds" | "mtu" | "leases">> {
+  const found = {
+    network: undefined as NetworkConfig | undefined,
+    tableIds: [] as string[],
+    mtu: Infinity,
+    leases: [] as Lease[],
   };
   using store = new Store(settings);
   const refused: string[] = [];
@@ -55,7 +57,10 @@ async function* examineStore(
       yield broken("network config", `etcd has none at ${store.configKey}`, fix);
     } else {
       found.network = parseNetworkConfig(config);
-      found.tableIds = tableIdsOf(found.network);
+      if (found.network.backend.type === "aws-vpc") {
+        found.mtu = mtuOf(found.network);
+        found.tableIds = tableIdsOf(found.network);
+      }
     }
   } catch (error) {
     if (!(error instanceof Error) || error instanceof UsageError) throw error;
@@ -71,7 +76,7 @@ async function* examineStore(
     const detail = `not readable: ${refused.slice(0, MOST_REFUSED).join("; ")}${more}`;
     yield note("leases", detail, "flanneld leases");
   }
-  return { ...found, network: found.network };
+  return found;
 }
 
 /** The address that the agent takes first, then the others that peers may reach. */

@@ -43,6 +43,8 @@ export interface Patient {
   network: NetworkConfig | undefined;
   /** Route tables that the config names. */
   tableIds: readonly string[];
+  /** Bytes to which the config lowers containers' MTU; Infinity where it does not. */
+  mtu: number;
   leases: readonly Lease[];
   /** Addresses of this node that peers may reach. */
   addresses: readonly NodeAddress[];
@@ -108,10 +110,13 @@ async function* examineInstance(
   patient: Patient,
   instanceId: string | undefined,
 ): AsyncGenerator<Finding> {
+  const may = yield* describePermissions(calls.client);
+  if (!may.interfaces) return;
   const place = yield* examineInterface(calls, patient, instanceId);
-  yield* describePermissions(calls.client);
   if (place === undefined) return;
-  const tableIds = yield* examineRouting(calls, patient, place);
+  const tableIds = may.tables
+    ? yield* examineRouting(calls, patient, place)
+    : [...patient.tableIds];
   const { eni, siblings, address } = place;
   const destination = familiesOf(patient)[0]?.min ?? EXAMPLE_SUBNET;
   yield* routePermissions(calls.client, { tableIds, destination, eniId: eni.id });
@@ -122,7 +127,7 @@ async function* examineInstance(
   if (groups.verdict === "ok") {
     yield* attempt(examineGroups(calls.client, eni, familiesOf(patient)));
   }
-  yield mtu(address);
+  yield mtu(address, patient.mtu);
 }
 
 /** Finds the network interface. */
@@ -160,6 +165,13 @@ async function* examineInterface(
     const detail = `${address.interfaceName} has ${address.ip}, which is ${eni.id}'s`;
     yield note(check, detail, `start flanneld with --iface=${address.interfaceName}`);
     return { eni, siblings: there.length - 1, address };
+  }
+  if (!isChosen) {
+    const all = addresses.map(({ ip }) => ip).join(", ");
+    yield broken(
+      check,
+      `no network interface of ${instanceId} has an address of this node: ${all}`,
+    );
   }
   return undefined;
 }
@@ -202,7 +214,7 @@ async function* examineSourceDestCheck(
     yield* findings;
     return yield note(check, `on, the agent switches it off`);
   }
-  // What matters is in the line after them.
+  // What matters is in the line after it.
   for (const finding of findings) yield { ...finding, verdict: "note" };
   yield broken(
     check,
@@ -221,11 +233,15 @@ async function* attempt(findings: AsyncGenerator<Finding>): AsyncGenerator<Findi
   }
 }
 
-function mtu({ mtu: bytes, interfaceName }: NodeAddress): Finding {
+/** What containers may send, and what the VPC carries. */
+function mtu({ mtu: own, interfaceName }: NodeAddress, configured: number): Finding {
   const check = "MTU";
-  if (bytes === VPC_MTU) return ok(check, `${bytes}`);
-  const detail = `${bytes} on ${interfaceName}; instances of one VPC can send ${VPC_MTU}`;
-  if (bytes < VPC_MTU) return note(check, detail);
+  if (configured <= VPC_MTU && configured <= own) {
+    return ok(check, `${configured} by Backend.MTU; ${own} on ${interfaceName}`);
+  }
+  if (own === VPC_MTU) return ok(check, `${own}`);
+  const detail = `${own} on ${interfaceName}; instances of one VPC can send ${VPC_MTU}`;
+  if (own < VPC_MTU) return note(check, detail);
   return broken(check, detail, `ip link set dev ${interfaceName} mtu ${VPC_MTU}`);
 }
 

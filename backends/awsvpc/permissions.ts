@@ -37,24 +37,38 @@ interface Trial {
 
 const DryRun = true;
 
-/** The Describe calls that the agent makes. Of the first two it needs one, either. */
-export async function* describePermissions(client: EC2Client): AsyncGenerator<Finding> {
-  const either: Trial[] = [
-    {
+/** Which of the Describe calls that the agent makes are not refused. */
+export interface DescribePermissions {
+  /** Either of the two that show network interfaces. */
+  interfaces: boolean;
+  tables: boolean;
+}
+
+/** Tries the Describe calls. */
+export async function* describePermissions(
+  client: EC2Client,
+): AsyncGenerator<Finding, DescribePermissions> {
+  const either = await Promise.all([
+    tried({
       action: "DescribeInstances",
       call: () => client.send(new DescribeInstancesCommand({ DryRun })),
-    },
-    {
+    }),
+    tried({
       action: "DescribeNetworkInterfaces",
       call: () => client.send(new DescribeNetworkInterfacesCommand({ DryRun })),
-    },
-  ];
-  yield* anyOf(await Promise.all(either.map(tried)));
+    }),
+  ]);
+  yield* anyOf(either);
   const tables = await tried({
     action: "DescribeRouteTables",
     call: () => client.send(new DescribeRouteTablesCommand({ DryRun })),
   });
   yield* allOf([tables]);
+  return { interfaces: either.some(isNotRefused), tables: isNotRefused(tables) };
+}
+
+function isNotRefused([, { kind }]: [Trial, Answer]): boolean {
+  return kind !== "refused";
 }
 
 /**
@@ -139,10 +153,13 @@ async function tried(trial: Trial): Promise<[Trial, Answer]> {
   }
 }
 
-/** Calls of which one is enough: those that are allowed, or else what is said of each. */
+/** Calls of which one is enough: one that is allowed, or else what is said of the first. */
 function* anyOf(results: readonly [Trial, Answer][]): Generator<Finding> {
-  const allowed = results.filter(([, { kind }]) => kind === "allowed");
-  yield* allOf(allowed.length > 0 ? allowed : results);
+  const allowed = results.find(([, { kind }]) => kind === "allowed");
+  const [first, ...others] = results;
+  const [finding] = allOf([allowed ?? first]);
+  const enough = others.map(([{ action }]) => `; ec2:${action} is enough, too`).join("");
+  yield finding.fix === undefined ? finding : { ...finding, fix: finding.fix + enough };
 }
 
 /** Calls that are all needed: a line for what all tables have alike. */

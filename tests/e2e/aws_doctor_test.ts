@@ -151,7 +151,7 @@ Deno.test("what is broken and how to mend it, and then that all is well", async 
     new RegExp(`^broken  CreateRoute: ${refused}$`),
     /^ {8}fix: allow ec2:CreateRoute in the IAM policy of this instance's role$/,
     new RegExp(`^note    ModifyNetworkInterfaceAttribute: ${refused}$`),
-    new RegExp(`^note    ModifyInstanceAttribute: ${refused}$`),
+    /^ {8}fix: allow ec2:ModifyNetworkInterfaceAttribute .*; ec2:ModifyInstanceAttribute is enough, too$/,
     new RegExp(`^broken  source/dest check: on, .*${eniId}`),
     new RegExp(`aws ec2 modify-network-interface-attribute .* ${eniId} --no-source-dest`),
     `ok      route table ${vpc.mainTableId}: leads no subnet here yet`,
