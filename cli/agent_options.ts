@@ -4,7 +4,7 @@
  * @module
  */
 import { UsageError } from "../agent/errors.ts";
-import type { AgentOptions, EtcdOptions } from "../agent/options.ts";
+import type { AgentOptions, EtcdOptions, InterfaceOptions } from "../agent/options.ts";
 import { splitEndpoints } from "./checks.ts";
 import type { FlagName } from "./flags.ts";
 import { compileGoRegExp } from "./go_regexp.ts";
@@ -79,6 +79,26 @@ function requirePair(
   }
 }
 
+/** Flags that make {@linkcode InterfaceOptions}. */
+export const INTERFACE_FLAGS = [
+  "iface",
+  "iface-regex",
+  "iface-can-reach",
+  "public-ip",
+  "public-ipv6",
+] as const satisfies FlagName[];
+
+/** Which interface carries the traffic between hosts. */
+export function interfaceOptions({ values }: Settings): InterfaceOptions {
+  return {
+    iface: values["iface"],
+    ifaceRegex: values["iface-regex"].map(compileGoRegExp),
+    ifaceCanReach: values["iface-can-reach"] || undefined,
+    publicIP: values["public-ip"] || undefined,
+    publicIPv6: values["public-ipv6"] || undefined,
+  };
+}
+
 /**
  * Everything the agent is told.
  *
@@ -91,13 +111,7 @@ export function agentOptions(settings: Settings): AgentOptions {
   }
   return {
     etcd: etcdOptions(settings),
-    interface: {
-      iface: values["iface"],
-      ifaceRegex: values["iface-regex"].map(compileGoRegExp),
-      ifaceCanReach: values["iface-can-reach"] || undefined,
-      publicIP: values["public-ip"] || undefined,
-      publicIPv6: values["public-ipv6"] || undefined,
-    },
+    interface: interfaceOptions(settings),
     traffic: {
       ipMasq: values["ip-masq"],
       randomFully: !values["ip-masq-fully-random-disable"],

@@ -5,7 +5,7 @@
  */
 import { Argument, Command, CommanderError, Option } from "commander";
 import { UsageError } from "../agent/errors.ts";
-import { ETCD_FLAGS } from "./agent_options.ts";
+import { ETCD_FLAGS, INTERFACE_FLAGS } from "./agent_options.ts";
 import { completions, SHELL_NAMES } from "./completions.ts";
 import { envName, FLAG_NAMES, type FlagName, flagOf, isFlagName } from "./flags.ts";
 import { configureLog } from "./log.ts";
@@ -157,9 +157,9 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
   );
   addFlags(
     doctor.command("aws-vpc").description(
-      "Examine permissions (by DryRun), source/dest check, route table, security groups and MTU.",
+      "Examine permissions (by DryRun), source/dest check, route tables, security groups and MTU.",
     ),
-    STORE_FLAGS,
+    [...STORE_FLAGS, ...INTERFACE_FLAGS],
   ).action(
     run(async (command) => (await import("./doctor.ts")).doctorAwsVpc(settingsOf(command))),
   );
@@ -186,6 +186,9 @@ function tableOption(name: FlagName): Option {
   const value = flag.type === "bool" ? "" : ` <${flag.value?.toLowerCase()}>`;
   const help = flag.missing ? `${flag.help} Not in this version.` : flag.help;
   const option = new Option(long + value, help).helpGroup(`${flag.group}:`);
+  if (flag.type === "list") {
+    option.argParser((text, former: string[] | undefined) => [...former ?? [], text]);
+  }
   if (flag.default !== "" && flag.default !== false && flag.type !== "list") {
     option.default(flag.default);
   }
@@ -202,7 +205,8 @@ function settingsOf(command: Command): Settings {
     names.push(name);
     const attribute = option.attributeName();
     if (command.getOptionValueSource(attribute) === "cli") {
-      given.set(name, [String(command.getOptionValue(attribute))]);
+      const value: unknown = command.getOptionValue(attribute);
+      given.set(name, Array.isArray(value) ? value.map(String) : [String(value)]);
     }
   }
   const settings = resolveFlags(given, (name) => Deno.env.get(name), names);

@@ -52,13 +52,13 @@ export class Store implements Disposable {
    */
   async leases(refused: (key: string, reason: string) => void): Promise<Lease[]> {
     const { leases: stored } = await this.#store.snapshot();
-    const ends = await this.#expirations(stored);
-    const leases: Lease[] = [];
-    for (const { key, lease, leaseId, problem } of stored) {
-      if (lease) leases.push({ ...lease, expiration: ends.get(leaseId) ?? lease.expiration });
-      else refused(key, problem);
-    }
-    return leases.sort(byAddress);
+    return leasesOf(stored, await this.#expirations(stored), refused);
+  }
+
+  /** The same without the time of their end, which takes a call for each. */
+  async leasesWithoutEnd(refused: (key: string, reason: string) => void): Promise<Lease[]> {
+    const { leases: stored } = await this.#store.snapshot();
+    return leasesOf(stored, new Map(), refused);
   }
 
   /** Deletes a lease, unless another has written it since it was read. */
@@ -95,6 +95,19 @@ export class Store implements Disposable {
   [Symbol.dispose](): void {
     this.#client.close();
   }
+}
+
+function leasesOf(
+  stored: readonly StoredLease[],
+  ends: ReadonlyMap<string, number>,
+  refused: (key: string, reason: string) => void,
+): Lease[] {
+  const leases: Lease[] = [];
+  for (const { key, lease, leaseId, problem } of stored) {
+    if (lease) leases.push({ ...lease, expiration: ends.get(leaseId) ?? lease.expiration });
+    else refused(key, problem);
+  }
+  return leases.sort(byAddress);
 }
 
 function byAddress(a: Lease, b: Lease): number {

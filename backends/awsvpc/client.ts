@@ -16,6 +16,7 @@ import {
   ModifyNetworkInterfaceAttributeCommand,
   type NetworkInterface,
   paginateDescribeNetworkInterfaces,
+  paginateDescribeRouteTables,
   ReplaceRouteCommand,
   type Route,
   type RouteTable as Ec2RouteTable,
@@ -24,10 +25,15 @@ import { Cidr, formatIp, tryParseIp } from "../../subnet/cidr.ts";
 import { Credentials } from "./credentials.ts";
 import { faultOf } from "./faults.ts";
 import { awsRequestHandler } from "./http.ts";
-import type { Ec2, Eni, RouteTable, VpcRoute } from "./types.ts";
+import type { Ec2, Eni, RouteTable, VpcRoute, VpcTables } from "./types.ts";
 
 /** Network interfaces a page, EC2's most. */
 const PAGE = 1000;
+/** Route tables a page: one of 500 routes in each is 5 MB, which take some 60 MB to parse. */
+const TABLES_PAGE = 40;
+/** Tables of a VPC that are read, EC2's quota, and routes after which no more pages are. */
+const MOST_TABLES = 200;
+const MOST_ROUTES = 10_000;
 
 /**
  * A client of the SDK as it is used here.
@@ -89,8 +95,18 @@ export class Ec2Calls implements Ec2 {
     return table;
   }
 
+  // By a filter, since an id that is gone would be an error for all.
   tables(ids: readonly string[]): Promise<RouteTable[]> {
-    return this.#tables({ RouteTableIds: [...ids] });
+    return this.#tables({ Filters: [{ Name: "route-table-id", Values: [...ids] }] });
+  }
+
+  async tablesOfVpc(vpcId: string): Promise<VpcTables> {
+    const pages = paginateDescribeRouteTables(
+      { client: this.client, pageSize: TABLES_PAGE },
+      { Filters: [{ Name: "vpc-id", Values: [vpcId] }] },
+      this.#options,
+    );
+    return await called("DescribeRouteTables", firstTables(pages));
   }
 
   async createRoute(tableId: string, destination: Cidr, eniId: string): Promise<void> {
@@ -181,6 +197,23 @@ async function gather(
   return enis;
 }
 
+async function firstTables(
+  pages: AsyncIterable<{ RouteTables?: Ec2RouteTable[]; NextToken?: string }>,
+): Promise<VpcTables> {
+  const tables: RouteTable[] = [];
+  let requests = 0;
+  let routes = 0;
+  for await (const { RouteTables = [], NextToken } of pages) {
+    requests++;
+    const page = RouteTables.map(tableOf);
+    tables.push(...page);
+    routes += page.reduce((sum, table) => sum + table.routes.length, 0);
+    const isEnough = tables.length >= MOST_TABLES || routes >= MOST_ROUTES;
+    if (NextToken && isEnough) return { tables, isWhole: false, requests };
+  }
+  return { tables, isWhole: true, requests };
+}
+
 /** A route's key in calls. */
 export function routeOf(tableId: string, destination: Cidr) {
   const key = destination.family === 6 ? "DestinationIpv6CidrBlock" : "DestinationCidrBlock";
@@ -211,24 +244,38 @@ function canonical(ip: string): string {
   return parsed ? formatIp(parsed.family, parsed.value) : ip;
 }
 
-function tableOf({ RouteTableId, VpcId, Routes }: Ec2RouteTable): RouteTable {
+function tableOf(table: Ec2RouteTable): RouteTable {
+  const { RouteTableId, VpcId, Routes = [], Associations = [] } = table;
+  const standing = Associations.filter(({ AssociationState: { State } = {} }) =>
+    State === undefined || State === "associated" || State === "associating"
+  );
   return {
     id: RouteTableId ?? "",
     vpcId: VpcId ?? "",
-    routes: (Routes ?? []).flatMap(vpcRouteOf),
+    routes: Routes.flatMap(vpcRouteOf),
+    subnetIds: standing.flatMap(({ SubnetId }) => SubnetId ?? []),
+    isMain: standing.some(({ Main }) => Main === true),
+    prefixLists: Routes.flatMap((route) => {
+      const { DestinationPrefixListId: id } = route;
+      return id === undefined ? [] : { id, target: targetOf(route) };
+    }),
   };
 }
 
 function vpcRouteOf(route: Route): VpcRoute[] {
   const destination = route.DestinationCidrBlock ?? route.DestinationIpv6CidrBlock;
   if (!destination) return [];
-  // A route to a network interface names the interface's instance, too.
-  const target = route.NetworkInterfaceId ?? route.GatewayId ?? route.NatGatewayId ??
-    route.TransitGatewayId ?? route.VpcPeeringConnectionId ?? route.EgressOnlyInternetGatewayId ??
-    route.LocalGatewayId ?? route.CarrierGatewayId ?? route.CoreNetworkArn ?? route.InstanceId;
   return [{
     destination: Cidr.parse(destination),
-    target: target ?? "an unknown target",
+    target: targetOf(route),
     blackHole: route.State === "blackhole",
   }];
+}
+
+/** A route to a network interface names the interface's instance, too. */
+function targetOf(route: Route): string {
+  return route.NetworkInterfaceId ?? route.GatewayId ?? route.NatGatewayId ??
+    route.TransitGatewayId ?? route.VpcPeeringConnectionId ?? route.EgressOnlyInternetGatewayId ??
+    route.LocalGatewayId ?? route.CarrierGatewayId ?? route.CoreNetworkArn ?? route.InstanceId ??
+    "an unknown target";
 }

@@ -4,222 +4,249 @@
  *
  * @module
  */
+import { Cidr } from "../../subnet/cidr.ts";
 import type { NetworkConfig } from "../../subnet/config.ts";
+import type { Lease } from "../../subnet/types.ts";
+import { broken, type Finding, note, ok } from "../finding.ts";
 import { Ec2Calls, sdkClient } from "./client.ts";
 import { credentialsSource } from "./credentials.ts";
-import { advice, Ec2Fault } from "./faults.ts";
+import { examineTables } from "./doctor_tables.ts";
+import { Ec2Fault } from "./faults.ts";
 import { refuseMetadataV1, whereWeAre } from "./metadata.ts";
-import { tryPermissions } from "./permissions.ts";
-import { findEni, namedTables, tableOf } from "./place.ts";
-import { overlapsVpc } from "./plan.ts";
-import { admission, readRules } from "./security_groups.ts";
-import type { Eni, RouteTable } from "./types.ts";
+import {
+  describePermissions,
+  fixOf,
+  groupsPermission,
+  routePermissions,
+  sourceDestCheckPermission,
+} from "./permissions.ts";
+import { findEni } from "./place.ts";
+import { examineGroups } from "./security_groups.ts";
+import type { Eni } from "./types.ts";
 
 /** Bytes of the largest packet between instances of one VPC (EC2 User Guide, "MTU"). */
 const VPC_MTU = 9001;
-/** Routes that a table takes without a raised quota (Amazon VPC quotas). */
-const DEFAULT_QUOTA = 50;
 
-/** One thing that was looked at. */
-export interface Finding {
-  /** `broken`: packets will not pass, or the agent fails; `note`: worth knowing. */
-  verdict: "ok" | "note" | "broken";
-  check: string;
-  detail: string;
-  /** What to do about it. */
-  fix?: string;
+/** Where nothing is known of the network: addresses for documentation (RFC 5737). */
+const EXAMPLE_SUBNET = Cidr.parse("192.0.2.0/24");
+
+/** An address of this node, and the interface that has it. */
+export interface NodeAddress {
+  ip: string;
+  interfaceName: string;
+  /** Bytes. */
+  mtu: number;
 }
 
 /** What is examined. */
 export interface Patient {
-  network: NetworkConfig;
+  /** Undefined where the store gives none. */
+  network: NetworkConfig | undefined;
   /** Route tables that the config names. */
   tableIds: readonly string[];
-  /** Addresses of this node's interfaces, with the interface's MTU in bytes. */
-  addresses: ReadonlyMap<string, number>;
+  /** Bytes to which the config lowers containers' MTU; Infinity where it does not. */
+  mtu: number;
+  leases: readonly Lease[];
+  /** Addresses of this node that peers may reach. */
+  addresses: readonly NodeAddress[];
+  /** Whether the first of them is the one that the agent takes; else it takes none. */
+  isChosen: boolean;
 }
 
-type Ec2Client = ReturnType<typeof sdkClient>;
+/** What the calls are made with. */
+interface Calls {
+  client: ReturnType<typeof sdkClient>;
+  ec2: Ec2Calls;
+}
+
+/** The node's network interface. */
+interface Place {
+  eni: Eni;
+  /** Network interfaces that the instance has besides. */
+  siblings: number;
+  address: NodeAddress;
+}
 
 /** Yields what it finds as it goes; ends early where nothing more can be found out. */
 export async function* examine(patient: Patient): AsyncGenerator<Finding> {
   refuseMetadataV1();
-  const { type } = patient.network.backend;
-  if (type !== "aws-vpc") {
-    const detail = `the network config names the backend ${type}`;
-    yield { verdict: "note", check: "backend", detail };
+  const type = patient.network?.backend.type;
+  if (type !== undefined && type !== "aws-vpc") {
+    const fix = "flanneld config set, with a Backend of the Type aws-vpc";
+    yield note("backend", `the network config names the backend ${type}`, fix);
   }
   try {
     const { region, instanceId } = await whereWeAre();
-    yield ok("instance", `${instanceId ?? "no metadata service"}, in ${region}`);
+    yield instanceId === undefined ? withoutMetadata(region) : ok(
+      "instance",
+      `${instanceId}, in ${region}`,
+    );
     yield ok("credentials", await credentialsSource());
     const client = sdkClient(region);
     try {
-      yield* examineInstance(client, patient, instanceId);
+      yield* examineInstance({ client, ec2: new Ec2Calls(client) }, patient, instanceId);
     } finally {
       client.destroy();
     }
   } catch (error) {
-    if (!(error instanceof Ec2Fault)) throw error;
-    yield { verdict: "broken", check: error.action, detail: error.message, fix: fixOf(error) };
+    yield findingOf(error);
   }
+}
+
+function withoutMetadata(region: string): Finding {
+  return note(
+    "instance",
+    `in ${region}; the instance metadata service is off (AWS_EC2_METADATA_DISABLED), so that only ` +
+      "the node's address tells which instance it is",
+  );
+}
+
+/** @throws what is not EC2's fault */
+function findingOf(error: unknown): Finding {
+  if (!(error instanceof Ec2Fault)) throw error;
+  return broken(error.action, error.message, fixOf(error));
 }
 
 async function* examineInstance(
-  client: Ec2Client,
+  calls: Calls,
   patient: Patient,
   instanceId: string | undefined,
 ): AsyncGenerator<Finding> {
-  const ec2 = new Ec2Calls(client);
-  const { eni, siblings, ip } = await ownEni(ec2, instanceId, patient.addresses);
-  yield ok("network interface", `${eni.id} has ${ip}`);
-  const tables = patient.tableIds.length > 0
-    ? await namedTables(ec2, eni, patient.tableIds)
-    : [await tableOf(ec2, eni)];
-  const networks = networksOf(patient);
-  const subject = {
-    ...{ instanceId, eniId: eni.id, siblings, tableId: tables[0].id },
-    destination: networks[0].min,
-  };
-  const forbidden = new Set<string>();
-  for (const { action, without, fault } of await tryPermissions(client, subject)) {
-    if (fault === undefined) {
-      yield ok(action, "allowed");
-      continue;
-    }
-    forbidden.add(action);
-    const verdict = without === "only doctor" || action.startsWith("Modify") ? "note" : "broken";
-    yield { verdict, check: action, detail: fault.message, fix: fixOf(fault) };
+  const may = yield* describePermissions(calls.client);
+  if (!may.interfaces) return;
+  const place = yield* examineInterface(calls, patient, instanceId);
+  if (place === undefined) return;
+  const tableIds = may.tables
+    ? yield* examineRouting(calls, patient, place)
+    : [...patient.tableIds];
+  const { eni, siblings, address } = place;
+  const destination = familiesOf(patient)[0]?.min ?? EXAMPLE_SUBNET;
+  yield* routePermissions(calls.client, { tableIds, destination, eniId: eni.id });
+  const onlyInstance = siblings === 0 ? instanceId : undefined;
+  yield* examineSourceDestCheck(calls, eni, onlyInstance);
+  const groups = await groupsPermission(calls.client);
+  yield groups;
+  if (groups.verdict === "ok") {
+    yield* attempt(examineGroups(calls.client, eni, familiesOf(patient)));
   }
-  yield sourceDestCheck(eni, [...forbidden].some((action) => action.startsWith("Modify")));
-  for (const table of tables) yield* examineTable(table, patient, eni);
-  if (!forbidden.has("DescribeSecurityGroups")) yield* examineGroups(client, eni, patient);
-  yield mtu(patient.addresses.get(ip)!);
+  yield mtu(address, patient.mtu);
 }
 
-/** The network interface of this instance that has an address of the node. */
-async function ownEni(
-  ec2: Ec2Calls,
+/** Finds the network interface. */
+async function* examineInterface(
+  { ec2 }: Calls,
+  { addresses, isChosen }: Patient,
   instanceId: string | undefined,
-  addresses: ReadonlyMap<string, number>,
-): Promise<{ eni: Eni; siblings: number; ip: string }> {
-  let last: unknown;
-  for (const ip of addresses.keys()) {
-    try {
-      return { ...await findEni(ec2, { instanceId, ip }), ip };
-    } catch (error) {
-      if (!(error instanceof Ec2Fault) || error.code !== "NoInterface") throw error;
-      last = error;
-    }
-  }
-  throw last;
-}
-
-function sourceDestCheck({ id, sourceDestCheck }: Eni, forbidden: boolean): Finding {
-  const check = "source/dest check";
-  if (!sourceDestCheck) return ok(check, `off on ${id}`);
-  if (!forbidden) return { verdict: "note", check, detail: `on, the agent switches it off` };
-  return {
-    verdict: "broken",
-    check,
-    detail: `on, so that ${id} drops packets of containers, and the agent may not switch it off`,
-    fix: `aws ec2 modify-network-interface-attribute --network-interface-id ${id} ` +
-      "--no-source-dest-check",
-  };
-}
-
-function* examineTable(table: RouteTable, patient: Patient, eni: Eni): Generator<Finding> {
-  const check = `route table ${table.id}`;
-  const networks = networksOf(patient);
-  const overlap = overlapsVpc(table, networks);
-  if (overlap) {
-    yield {
-      verdict: "broken",
+): AsyncGenerator<Finding, Place | undefined> {
+  const check = "network interface";
+  if (addresses.length === 0) {
+    yield broken(
       check,
-      detail: `the network ${overlap.network} overlaps the VPC's own ${overlap.local}`,
-      fix: "choose a Network outside of the VPC: flanneld config set",
-    };
+      "this node has no address but those of loopback",
+      "bring up the interface that is in the VPC (ip link, DHCP)",
+    );
+    return undefined;
   }
-  const routes = table.routes.filter(({ target }) => target !== "local");
-  const overlay = routes.filter(({ destination }) =>
-    networks.some(({ network }) => network.contains(destination))
-  );
-  const ours = overlay.filter(({ target }) => target === eni.id).map(({ destination }) =>
-    `${destination}`
-  );
-  const holes = overlay.filter(({ blackHole }) => blackHole).map(({ destination }) =>
-    `${destination}`
-  );
-  yield ok(check, ours.length > 0 ? `leads ${ours.join(", ")} here` : "leads no subnet here yet");
-  if (holes.length > 0) {
-    const detail = `${holes.length} black holes, which agents remove: ${holes.join(", ")}`;
-    yield { verdict: "note", check, detail };
-  }
-  yield room(check, routes.length);
-}
-
-function room(check: string, routes: number): Finding {
-  const free = DEFAULT_QUOTA - routes;
-  const detail = free > 0
-    ? `${routes} routes, room for ${free} more nodes by the default quota of ${DEFAULT_QUOTA}`
-    : `${routes} routes, beyond the default quota of ${DEFAULT_QUOTA}`;
-  if (free > 5) return ok(check, detail);
-  const fix = 'make sure of the quota "Routes per route table" of Amazon VPC in Service Quotas';
-  return { verdict: "note", check, detail, fix };
-}
-
-async function* examineGroups(
-  client: Ec2Client,
-  eni: Eni,
-  patient: Patient,
-): AsyncGenerator<Finding> {
-  const check = `security groups ${eni.securityGroups.join(", ")}`;
-  const { inbound, outbound } = await readRules(client, eni.securityGroups);
-  for (const { network } of networksOf(patient)) {
-    for (
-      const [from, rules, command] of [
-        ["from", inbound, "authorize-security-group-ingress"],
-        ["to", outbound, "authorize-security-group-egress"],
-      ] as const
-    ) {
-      const admitted = admission(rules, network);
-      if (admitted === "all") {
-        yield ok(check, `admit all traffic ${from} ${network}`);
-        continue;
-      }
-      const range = network.family === 6
-        ? `Ipv6Ranges=[{CidrIpv6=${network}}]`
-        : `IpRanges=[{CidrIp=${network}}]`;
-      yield {
-        verdict: admitted === "none" ? "broken" : "note",
-        check,
-        detail: admitted === "none"
-          ? `admit nothing ${from} ${network}`
-          : `admit only certain protocols ${from} ${network}`,
-        fix: `aws ec2 ${command} --group-id ${eni.securityGroups[0]} ` +
-          `--ip-permissions 'IpProtocol=-1,${range}'`,
-      };
+  if (isChosen) {
+    const [address] = addresses;
+    try {
+      const found = await findEni(ec2, { instanceId, ip: address.ip });
+      yield ok(check, `${found.eni.id} has ${address.ip}`);
+      return { ...found, address };
+    } catch (error) {
+      yield findingOf(error);
+      if (!(error instanceof Ec2Fault) || error.code !== "NoInterface") return undefined;
     }
   }
+  // An address alone, which the agent would not take, may be another instance's.
+  if (instanceId === undefined) return undefined;
+  const there = await ec2.enisOfInstance(instanceId);
+  for (const address of isChosen ? addresses.slice(1) : addresses) {
+    const eni = there.find((each) => each.addresses.includes(address.ip));
+    if (eni === undefined) continue;
+    const detail = `${address.interfaceName} has ${address.ip}, which is ${eni.id}'s`;
+    yield note(check, detail, `start flanneld with --iface=${address.interfaceName}`);
+    return { eni, siblings: there.length - 1, address };
+  }
+  if (!isChosen) {
+    const all = addresses.map(({ ip }) => ip).join(", ");
+    yield broken(
+      check,
+      `no network interface of ${instanceId} has an address of this node: ${all}`,
+    );
+  }
+  return undefined;
 }
 
-function mtu(bytes: number): Finding {
+/** @returns the tables whose routes the agent changes */
+async function* examineRouting(
+  calls: Calls,
+  patient: Patient,
+  { eni }: Place,
+): AsyncGenerator<Finding, string[]> {
+  const { tableIds: named, addresses, leases } = patient;
+  const own = new Set([...addresses.map(({ ip }) => ip), ...eni.addresses]);
+  const isOwn = ({ attrs }: Lease) =>
+    [attrs.publicIP, attrs.publicIPv6].some((ip) => ip !== null && own.has(ip));
+  try {
+    const ours = yield* examineTables(calls, {
+      eni,
+      named,
+      families: familiesOf(patient),
+      own: leases.filter(isOwn),
+      peers: leases.filter((lease) => !isOwn(lease)),
+    });
+    return ours.map(({ id }) => id);
+  } catch (error) {
+    yield findingOf(error);
+    return [...named];
+  }
+}
+
+async function* examineSourceDestCheck(
+  { client }: Calls,
+  { id: eniId, sourceDestCheck }: Eni,
+  instanceId: string | undefined,
+): AsyncGenerator<Finding> {
+  const check = "source/dest check";
+  // Without need of the permission nobody has to give it.
+  if (!sourceDestCheck) return yield ok(check, `off on ${eniId}`);
+  const { isAllowed, findings } = await sourceDestCheckPermission(client, { instanceId, eniId });
+  if (isAllowed) {
+    yield* findings;
+    return yield note(check, `on, the agent switches it off`);
+  }
+  // What matters is in the line after it.
+  for (const finding of findings) yield { ...finding, verdict: "note" };
+  yield broken(
+    check,
+    `on, so that ${eniId} drops packets of containers, and the agent may not switch it off`,
+    `aws ec2 modify-network-interface-attribute --network-interface-id ${eniId} ` +
+      "--no-source-dest-check",
+  );
+}
+
+/** Findings up to a fault, which is one more. */
+async function* attempt(findings: AsyncGenerator<Finding>): AsyncGenerator<Finding> {
+  try {
+    yield* findings;
+  } catch (error) {
+    yield findingOf(error);
+  }
+}
+
+/** What containers may send, and what the VPC carries. */
+function mtu({ mtu: own, interfaceName }: NodeAddress, configured: number): Finding {
   const check = "MTU";
-  if (bytes === VPC_MTU) return ok(check, `${bytes}`);
-  const detail = `${bytes}; instances of one VPC can send ${VPC_MTU}`;
-  if (bytes < VPC_MTU) return { verdict: "note", check, detail };
-  return { verdict: "broken", check, detail, fix: `set the interface's MTU to ${VPC_MTU}` };
+  if (configured <= VPC_MTU && configured <= own) {
+    return ok(check, `${configured} by Backend.MTU; ${own} on ${interfaceName}`);
+  }
+  if (own === VPC_MTU) return ok(check, `${own}`);
+  const detail = `${own} on ${interfaceName}; instances of one VPC can send ${VPC_MTU}`;
+  if (own < VPC_MTU) return note(check, detail);
+  return broken(check, detail, `ip link set dev ${interfaceName} mtu ${VPC_MTU}`);
 }
 
-function networksOf({ network }: Patient) {
-  return [network.ipv4, network.ipv6].filter((half) => half !== null);
-}
-
-function fixOf(fault: Ec2Fault): string | undefined {
-  if (fault.kind !== "unauthorized") return undefined;
-  return advice(fault).slice(fault.message.length).replace(/^; /, "");
-}
-
-function ok(check: string, detail: string): Finding {
-  return { verdict: "ok", check, detail };
+function familiesOf({ network }: Patient) {
+  return [network?.ipv4, network?.ipv6].filter((half) => half !== null && half !== undefined);
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import { MetadataService } from "@aws-sdk/ec2-metadata-service";
+import { getInstanceMetadataEndpoint } from "@smithy/credential-provider-imds";
 import { Ec2Fault } from "./faults.ts";
 import type { Where } from "./types.ts";
 
@@ -31,7 +32,8 @@ export async function whereWeAre(): Promise<Where> {
   const disabled = Deno.env.get("AWS_EC2_METADATA_DISABLED")?.toLowerCase() === "true";
   if (disabled && !region) throw fault("AWS_EC2_METADATA_DISABLED is true: set AWS_REGION, too");
   if (disabled) return { region: region!, instanceId: undefined };
-  const service = new MetadataService({ httpOptions: { timeout: LIMIT }, retries: 1 });
+  const endpoint = await serviceEndpoint();
+  const service = new MetadataService({ endpoint, httpOptions: { timeout: LIMIT }, retries: 1 });
   const ask = async (path: string) => {
     try {
       // The service puts this behind the slash of its endpoint's URL.
@@ -49,6 +51,23 @@ export async function whereWeAre(): Promise<Where> {
   };
   const instanceId = await ask("instance-id");
   return { region: region || await ask("placement/region"), instanceId };
+}
+
+/**
+ * Where the service is, by the settings of the environment and the shared config file. Unlike what
+ * reads credentials, the SDK's client of the service does not know that it may be at an IPv6 address.
+ */
+async function serviceEndpoint(): Promise<string> {
+  try {
+    const { protocol, hostname, port, path } = await getInstanceMetadataEndpoint();
+    return `${protocol}//${hostname}${port === undefined ? "" : `:${port}`}${path}`;
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw fault(
+      `cannot tell where the instance metadata service is: ${reason}; correct ` +
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT or AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+    );
+  }
 }
 
 function fault(message: string): Ec2Fault {

@@ -6,6 +6,7 @@
 import {
   CreateRouteCommand,
   DeleteRouteCommand,
+  DescribeInstancesCommand,
   DescribeNetworkInterfacesCommand,
   DescribeRouteTablesCommand,
   DescribeSecurityGroupsCommand,
@@ -15,83 +16,183 @@ import {
   ReplaceRouteCommand,
 } from "@aws-sdk/client-ec2";
 import type { Cidr } from "../../subnet/cidr.ts";
+import { broken, type Finding, note, ok } from "../finding.ts";
 import { routeOf } from "./client.ts";
-import { type Ec2Fault, faultOf } from "./faults.ts";
+import { advice, type Ec2Fault, faultOf } from "./faults.ts";
 
-/** What the calls would be for. */
-export interface Subject {
-  instanceId: string | undefined;
-  eniId: string;
-  /** Network interfaces that the instance has besides. */
-  siblings: number;
-  tableId: string;
-  /** A subnet of the overlay. */
-  destination: Cidr;
-}
+/** What EC2 says of one call. */
+type Answer =
+  | { kind: "allowed" }
+  | { kind: "refused"; fault: Ec2Fault }
+  /** Something else, from which the permission cannot be told. */
+  | { kind: "unclear"; fault: Ec2Fault };
 
-/** One call of the agent's. */
-export interface Permission {
-  /** `CreateRoute`; the IAM action is the same behind `ec2:`. */
+/** One call and what it acts on. */
+interface Trial {
   action: string;
-  /** What the agent does without it. */
-  without: "agent fails" | "only doctor";
-  /** Why it would fail; undefined where it would not. */
-  fault: Ec2Fault | undefined;
+  /** A route table's id; undefined for a call whose permission is for all alike. */
+  on?: string;
+  call: () => Promise<unknown>;
 }
 
-/** Tries every call that the agent and the doctor make. */
-export async function tryPermissions(client: EC2Client, subject: Subject): Promise<Permission[]> {
-  const DryRun = true;
-  const { instanceId: InstanceId, eniId: NetworkInterfaceId, siblings } = subject;
-  const route = { ...routeOf(subject.tableId, subject.destination), DryRun };
+const DryRun = true;
+
+/** Which of the Describe calls that the agent makes are not refused. */
+export interface DescribePermissions {
+  /** Either of the two that show network interfaces. */
+  interfaces: boolean;
+  tables: boolean;
+}
+
+/** Tries the Describe calls. */
+export async function* describePermissions(
+  client: EC2Client,
+): AsyncGenerator<Finding, DescribePermissions> {
+  const either = await Promise.all([
+    tried({
+      action: "DescribeInstances",
+      call: () => client.send(new DescribeInstancesCommand({ DryRun })),
+    }),
+    tried({
+      action: "DescribeNetworkInterfaces",
+      call: () => client.send(new DescribeNetworkInterfacesCommand({ DryRun })),
+    }),
+  ]);
+  yield* anyOf(either);
+  const tables = await tried({
+    action: "DescribeRouteTables",
+    call: () => client.send(new DescribeRouteTablesCommand({ DryRun })),
+  });
+  yield* allOf([tables]);
+  return { interfaces: either.some(isNotRefused), tables: isNotRefused(tables) };
+}
+
+function isNotRefused([, { kind }]: [Trial, Answer]): boolean {
+  return kind !== "refused";
+}
+
+/**
+ * The calls that change routes, on each table.
+ *
+ * @param destination a subnet of the overlay, for example
+ */
+export async function* routePermissions(
+  client: EC2Client,
+  { tableIds, destination, eniId: NetworkInterfaceId }: {
+    tableIds: readonly string[];
+    destination: Cidr;
+    eniId: string;
+  },
+): AsyncGenerator<Finding> {
+  const calls = {
+    CreateRoute: (route: ReturnType<typeof routeOf>) =>
+      client.send(new CreateRouteCommand({ ...route, DryRun, NetworkInterfaceId })),
+    ReplaceRoute: (route: ReturnType<typeof routeOf>) =>
+      client.send(new ReplaceRouteCommand({ ...route, DryRun, NetworkInterfaceId })),
+    DeleteRoute: (route: ReturnType<typeof routeOf>) =>
+      client.send(new DeleteRouteCommand({ ...route, DryRun })),
+  };
+  for (const [action, change] of Object.entries(calls)) {
+    const results: [Trial, Answer][] = [];
+    for (const on of tableIds) {
+      results.push(await tried({ action, on, call: () => change(routeOf(on, destination)) }));
+    }
+    yield* allOf(results);
+  }
+}
+
+/** Whether the agent may switch the source/dest check of its network interface off. */
+export async function sourceDestCheckPermission(
+  client: EC2Client,
+  { instanceId: InstanceId, eniId: NetworkInterfaceId }: {
+    /** Undefined where its attribute is not that of one network interface. */
+    instanceId: string | undefined;
+    eniId: string;
+  },
+): Promise<{ isAllowed: boolean; findings: Finding[] }> {
   const SourceDestCheck = { Value: false };
-  const byInstance = InstanceId !== undefined && siblings === 0;
-  const agent: [action: string, call: () => Promise<unknown>][] = [
-    [
-      "DescribeNetworkInterfaces",
-      () => client.send(new DescribeNetworkInterfacesCommand({ DryRun })),
-    ],
-    ["DescribeRouteTables", () => client.send(new DescribeRouteTablesCommand({ DryRun }))],
-    ["CreateRoute", () => client.send(new CreateRouteCommand({ ...route, NetworkInterfaceId }))],
-    ["ReplaceRoute", () => client.send(new ReplaceRouteCommand({ ...route, NetworkInterfaceId }))],
-    ["DeleteRoute", () => client.send(new DeleteRouteCommand(route))],
-    byInstance
-      ? [
-        "ModifyInstanceAttribute",
-        () =>
-          client.send(new ModifyInstanceAttributeCommand({ InstanceId, SourceDestCheck, DryRun })),
-      ]
-      : [
-        "ModifyNetworkInterfaceAttribute",
-        () =>
-          client.send(
-            new ModifyNetworkInterfaceAttributeCommand({
-              NetworkInterfaceId,
-              SourceDestCheck,
-              DryRun,
-            }),
-          ),
-      ],
-  ];
-  const groups = () => client.send(new DescribeSecurityGroupsCommand({ DryRun }));
-  const results: Permission[] = [];
-  for (const [action, call] of agent) {
-    results.push({ action, without: "agent fails", fault: await refusal(action, call) });
+  const either: Trial[] = [{
+    action: "ModifyNetworkInterfaceAttribute",
+    call: () =>
+      client.send(
+        new ModifyNetworkInterfaceAttributeCommand({ NetworkInterfaceId, SourceDestCheck, DryRun }),
+      ),
+  }];
+  if (InstanceId !== undefined) {
+    either.push({
+      action: "ModifyInstanceAttribute",
+      call: () =>
+        client.send(new ModifyInstanceAttributeCommand({ InstanceId, SourceDestCheck, DryRun })),
+    });
   }
-  const action = "DescribeSecurityGroups";
-  return [...results, { action, without: "only doctor", fault: await refusal(action, groups) }];
+  const results = await Promise.all(either.map(tried));
+  const isAllowed = results.some(([, { kind }]) => kind === "allowed");
+  return { isAllowed, findings: [...anyOf(results)] };
 }
 
-/** EC2 looks at the permission first: any other error comes after it. */
-async function refusal(
-  action: string,
-  call: () => Promise<unknown>,
-): Promise<Ec2Fault | undefined> {
+/** What the doctor alone asks for: without it, it knows less. */
+export async function groupsPermission(client: EC2Client): Promise<Finding> {
+  const [trial, answer] = await tried({
+    action: "DescribeSecurityGroups",
+    call: () => client.send(new DescribeSecurityGroupsCommand({ DryRun })),
+  });
+  if (answer.kind === "allowed") return ok(trial.action, "allowed");
+  const detail = `${answer.fault.message}; the agent does not need it, but the security groups ` +
+    "cannot be checked";
+  return note(trial.action, detail, fixOf(answer.fault));
+}
+
+async function tried(trial: Trial): Promise<[Trial, Answer]> {
   try {
-    await call();
-    return undefined;
+    await trial.call();
+    return [trial, { kind: "allowed" }];
   } catch (error) {
-    const fault = faultOf(action, error);
-    return fault.kind === "refused" ? undefined : fault;
+    const fault = faultOf(trial.action, error);
+    if (fault.is("DryRunOperation")) return [trial, { kind: "allowed" }];
+    return [trial, { kind: fault.kind === "unauthorized" ? "refused" : "unclear", fault }];
   }
+}
+
+/** Calls of which one is enough: one that is allowed, or else what is said of the first. */
+function* anyOf(results: readonly [Trial, Answer][]): Generator<Finding> {
+  const allowed = results.find(([, { kind }]) => kind === "allowed");
+  const [first, ...others] = results;
+  const [finding] = allOf([allowed ?? first]);
+  const enough = others.map(([{ action }]) => `; ec2:${action} is enough, too`).join("");
+  yield finding.fix === undefined ? finding : { ...finding, fix: finding.fix + enough };
+}
+
+/** Calls that are all needed: a line for what all tables have alike. */
+function* allOf(results: readonly [Trial, Answer][]): Generator<Finding> {
+  const groups = new Map<string, { trial: Trial; answer: Answer; on: string[] }>();
+  for (const [trial, answer] of results) {
+    const words = answer.kind === "allowed" ? "" : withoutRequest(answer.fault.message);
+    const key = `${trial.action} ${answer.kind} ${words}`;
+    const group = groups.get(key) ?? { trial, answer, on: [] };
+    if (trial.on !== undefined) group.on.push(trial.on);
+    groups.set(key, group);
+  }
+  for (const { trial: { action }, answer, on } of groups.values()) {
+    const where = results.filter(([trial]) => trial.action === action).length > 1
+      ? ` on ${on.join(", ")}`
+      : "";
+    if (answer.kind === "allowed") {
+      yield ok(action, `allowed${where}`);
+      continue;
+    }
+    const { fault } = answer;
+    const detail = where === "" ? fault.message : `${fault.message} (${where.trim()})`;
+    if (answer.kind === "refused") yield broken(action, detail, fixOf(fault));
+    else yield note(action, `EC2 does not tell whether it is allowed: ${detail}`, fixOf(fault));
+  }
+}
+
+/** Each answer has an id of its own. */
+function withoutRequest(message: string): string {
+  return message.replace(/, request id: \S+/, "");
+}
+
+/** What the agent's log advises for a fault. */
+export function fixOf(fault: Ec2Fault): string | undefined {
+  return advice(fault).slice(fault.message.length).replace(/^; /, "") || undefined;
 }

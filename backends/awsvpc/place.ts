@@ -5,13 +5,13 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { ConfigError } from "../../subnet/config.ts";
 import { advice, Ec2Fault } from "./faults.ts";
+import { NodeTables } from "./tables.ts";
 import type { Ec2, Eni, RouteTable } from "./types.ts";
 
 const log = getLogger(["flanneld", "aws-vpc"]);
 
-/** Every so many looks one is at the network interface, too, and another at which table it is. */
+/** Every so many looks one is at the network interface, too. */
 const LOOKS = 6;
 
 /** What tells the node's place. */
@@ -33,9 +33,7 @@ export class Place {
   #seenTo = false;
   /** The interface whose source/dest check we may not switch off. */
   #refused = "";
-  #toldTables = false;
-  /** Undefined before they are found. */
-  #tables: RouteTable[] | undefined;
+  readonly tables: NodeTables;
 
   private constructor(
     readonly ec2: Ec2,
@@ -44,6 +42,7 @@ export class Place {
   ) {
     this.#eni = eni;
     this.#siblings = siblings;
+    this.tables = new NodeTables(ec2, input.tableIds);
   }
 
   /** Finds the network interface. */
@@ -57,51 +56,31 @@ export class Place {
     return this.#eni.id;
   }
 
+  get eni(): Eni {
+    return this.#eni;
+  }
+
   /**
    * The tables as they are now. The first time packets are let through, too; later it makes two
    * calls at most, and one at most times.
    *
-   * @throws {ConfigError} the first time, where a table that the config names is not there, or of
-   *   another VPC
+   * @throws {ConfigError} the first time, where the config names tables and none is of the VPC
    */
   async look(): Promise<RouteTable[]> {
     if (!this.#seenTo) {
       await this.#letForeignThrough();
       this.#seenTo = true;
     }
-    if (this.#tables === undefined) return this.#tables = await this.#firstTables();
-    const look = ++this.#looks;
+    const look = this.tables.last === undefined ? 0 : ++this.#looks;
     if (look % LOOKS === LOOKS / 2) await this.#lookAtEni();
     // Once it is refused, a look of its own, so that each makes two calls at most.
     if (look % LOOKS === 1 && this.#refused === this.#eni.id) await this.#letForeignThrough();
-    const named = this.input.tableIds.length > 0;
-    if (look % LOOKS !== 0 || named) return await this.lookAgain();
-    return this.#tables = [await this.#tableNow(this.#tables[0])];
+    return await this.tables.look(this.#eni);
   }
 
   /** The tables after something that was not expected of them. */
-  async lookAgain(): Promise<RouteTable[]> {
-    const ids = (this.#tables ?? []).map(({ id }) => id);
-    return this.#tables = await this.ec2.tables(ids);
-  }
-
-  async #firstTables(): Promise<RouteTable[]> {
-    const { tableIds } = this.input;
-    if (!this.#toldTables) {
-      log.info("Route table configured: {configured}", { configured: tableIds.length > 0 });
-    }
-    this.#toldTables = true;
-    if (tableIds.length === 0) {
-      const table = await tableOf(this.ec2, this.#eni);
-      log.info("Found route table {table}.", { table: table.id });
-      return [table];
-    }
-    const tables = await namedTables(this.ec2, this.#eni, tableIds);
-    log.info("RouteTableID configured as {kind}: {ids}", {
-      kind: tableIds.length > 1 ? "array" : "string",
-      ids: tableIds.join(", "),
-    });
-    return tables;
+  lookAgain(): Promise<RouteTable[]> {
+    return this.tables.lookAgain();
   }
 
   /** The address may have moved to another interface, and the check been switched on. */
@@ -117,19 +96,6 @@ export class Place {
     this.#eni = eni;
     this.#siblings = siblings;
     if (this.#refused !== eni.id) await this.#letForeignThrough();
-  }
-
-  /** The subnet may have been given another table. */
-  async #tableNow(was: RouteTable): Promise<RouteTable> {
-    const table = await tableOf(this.ec2, this.#eni);
-    if (table.id !== was.id) {
-      log.warn("{subnet} is routed by {table} now, no longer by {was}", {
-        subnet: this.#eni.subnetId,
-        table: table.id,
-        was: was.id,
-      });
-    }
-    return table;
   }
 
   /** Switches the source/dest check off where it is on; warns, once, where that is refused. */
@@ -175,34 +141,5 @@ export async function findEni(
         "instance metadata service on, so that the instance is known"
       : `no network interface of ${instanceId} has the address ${ip}: name the interface that has ` +
         "one of the VPC's addresses with --iface",
-  );
-}
-
-/** The route table of a network interface's subnet: its own, or the VPC's main one. */
-export async function tableOf(ec2: Ec2, { subnetId, vpcId }: Eni): Promise<RouteTable> {
-  const table = await ec2.tableOfSubnet(subnetId) ?? await ec2.mainTable(vpcId);
-  if (table) return table;
-  const message = `${vpcId} has no main route table: name one by Backend.RouteTableID`;
-  throw new Ec2Fault("refused", "DescribeRouteTables", "NoTable", message);
-}
-
-/** The tables that the config names. @throws {ConfigError} see {@linkcode Place.look} */
-export async function namedTables(
-  ec2: Ec2,
-  { vpcId }: Eni,
-  tableIds: readonly string[],
-): Promise<RouteTable[]> {
-  let tables: RouteTable[];
-  try {
-    tables = await ec2.tables(tableIds);
-  } catch (error) {
-    if (!(error instanceof Ec2Fault)) throw error;
-    if (!error.is("InvalidRouteTableID.NotFound", "InvalidRouteTableId.Malformed")) throw error;
-    throw new ConfigError(`Backend.RouteTableID: ${error.message}`);
-  }
-  const stray = tables.find((table) => table.vpcId !== vpcId);
-  if (stray === undefined) return tables;
-  throw new ConfigError(
-    `Backend.RouteTableID: ${stray.id} is of ${stray.vpcId}, this node is in ${vpcId}`,
   );
 }

@@ -18,6 +18,9 @@ function table(...routes: [destination: string, target: string, blackHole?: "bla
   return {
     id: "rtb-1",
     vpcId: "vpc-1",
+    subnetIds: [],
+    isMain: true,
+    prefixLists: [],
     routes: routes.map(([destination, target, state]): VpcRoute => ({
       destination: Cidr.parse(destination),
       target,

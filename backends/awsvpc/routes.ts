@@ -17,11 +17,13 @@ import type { Outside } from "../types.ts";
 import { untilAborted } from "./abort.ts";
 import type { Clock } from "./clock.ts";
 import { advice, Ec2Fault } from "./faults.ts";
+import { vpcSubnets } from "./coverage.ts";
 import { Place } from "./place.ts";
-import { overlapsVpc, type OverlayNetwork } from "./plan.ts";
+import type { OverlayNetwork } from "./plan.ts";
 import { reconcile, type Wanted } from "./reconcile.ts";
+import { RoutingWatch } from "./routing_watch.ts";
 import { turnOf } from "./turns.ts";
-import type { Ec2, RouteTable, Where } from "./types.ts";
+import type { Ec2, Where } from "./types.ts";
 
 const log = getLogger(["flanneld", "aws-vpc"]);
 
@@ -75,8 +77,7 @@ export class VpcRoutes implements Outside {
   #failures = 0;
   /** The fault that was told last; empty where all is well. */
   #told = "";
-  /** Of a network that overlaps the VPC's. */
-  #warned = false;
+  readonly #watch = new RoutingWatch();
   #eventCheckAt = -Infinity;
   #dueAt = 0;
   /** Ends the wait for {@link #dueAt}, which was moved. */
@@ -156,12 +157,12 @@ export class VpcRoutes implements Outside {
   /** One attempt to make all right. @returns milliseconds until the next */
   async #attempt(): Promise<number> {
     try {
-      const set = await this.#check();
+      const isUnsure = await this.#check();
       if (this.#told !== "") log.info("The VPC's routes are as they should be again");
       this.#told = "";
       this.#failures = 0;
       this.#ready.resolve();
-      return set ? CONFIRM * (1 + Math.random()) : INTERVAL * (1 + Math.random() / 10);
+      return isUnsure ? CONFIRM * (1 + Math.random()) : INTERVAL * (1 + Math.random() / 10);
     } catch (error) {
       if (this.#signal.aborted) return 0;
       if (!(error instanceof Ec2Fault)) throw error;
@@ -182,16 +183,17 @@ export class VpcRoutes implements Outside {
     else log.error(line, { reason: advice(fault) });
   }
 
+  /** Checks and mends all. @returns whether to look again soon */
   async #check(): Promise<boolean> {
     this.#place ??= await this.#findPlace();
     const tables = await this.#place.look();
-    this.#warnOfOverlap(tables);
+    const isUnsure = this.#watchRouting(this.#place);
     const looked = [...this.#ended];
     const set = await reconcile(this.#place, tables, this.#wanted(this.#place));
     for (const [subnet, lease] of looked) {
       if (this.#ended.get(subnet) === lease) this.#ended.delete(subnet);
     }
-    return set;
+    return set || isUnsure;
   }
 
   async #findPlace(): Promise<Place> {
@@ -213,15 +215,16 @@ export class VpcRoutes implements Outside {
     };
   }
 
-  #warnOfOverlap(tables: readonly RouteTable[]): void {
-    if (this.#warned) return;
-    const overlap = tables.map((table) => overlapsVpc(table, this.#networks)).find(Boolean);
-    if (!overlap) return;
-    this.#warned = true;
-    log.warn(
-      "The network {network} overlaps {local}, which is the VPC's own: EC2 takes no routes there; " +
-        "choose a Network outside of the VPC",
-      { network: `${overlap.network}`, local: `${overlap.local}` },
+  /** Reports what keeps packets from their way. @returns whether to look again soon */
+  #watchRouting({ tables: { last, named }, eni }: Place): boolean {
+    if (last?.all === undefined) return false;
+    const { all: tables, followed, strays } = last;
+    const { subnetId, vpcId } = eni;
+    const networks = this.#networks;
+    const [own, peers] = [this.#subnets, vpcSubnets(this.#peers.values())];
+    return this.#watch.take(
+      { tables, followed, named, strays, subnetId, vpcId, networks, own, peers },
+      this.#around.clock.now(),
     );
   }
 }

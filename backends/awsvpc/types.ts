@@ -26,13 +26,31 @@ export interface VpcRoute {
   target: string;
   /** Its target is gone, or its instance is stopped: packets are dropped. */
   blackHole: boolean;
+  /** The prefix list that it is for, of which this is one destination. */
+  prefixListId?: string;
 }
 
-/** A route table; routes to prefix lists are left out. */
+/** A route table. */
 export interface RouteTable {
   id: string;
   vpcId: string;
+  /** Those to prefix lists are left out: see {@link prefixLists}. */
   routes: VpcRoute[];
+  /** VPC subnets that it is associated with itself. */
+  subnetIds: string[];
+  /** Followed by all VPC subnets of its VPC that have no table of their own. */
+  isMain: boolean;
+  /** Prefix lists that it has a route for, with the route's target. */
+  prefixLists: { id: string; target: string }[];
+}
+
+/** The tables of a VPC. */
+export interface VpcTables {
+  tables: RouteTable[];
+  /** False where the VPC has more of them than are read. */
+  isWhole: boolean;
+  /** How many calls that took. */
+  requests: number;
 }
 
 /** The calls, a request each (more where the answer comes in pages). All throw {@linkcode Ec2Fault}. */
@@ -45,7 +63,10 @@ export interface Ec2 {
   tableOfSubnet(subnetId: string): Promise<RouteTable | undefined>;
   /** The table of all subnets that have none of their own. */
   mainTable(vpcId: string): Promise<RouteTable | undefined>;
+  /** Those of these that there are. */
   tables(ids: readonly string[]): Promise<RouteTable[]>;
+  /** All tables of a VPC, up to a limit. */
+  tablesOfVpc(vpcId: string): Promise<VpcTables>;
   createRoute(tableId: string, destination: Cidr, eniId: string): Promise<void>;
   replaceRoute(tableId: string, destination: Cidr, eniId: string): Promise<void>;
   deleteRoute(tableId: string, destination: Cidr): Promise<void>;

@@ -114,7 +114,7 @@ Deno.test("RouteAlreadyExists: the table is read again, and the route replaced o
   assert.deepEqual(world.calls(), {
     DescribeNetworkInterfaces: 1,
     ModifyInstanceAttribute: 1,
-    DescribeRouteTables: 3,
+    DescribeRouteTables: 2,
     CreateRoute: 2,
   });
   assert.deepEqual(world.log.matching(/^[EW]/), []);

@@ -20,7 +20,7 @@ Deno.test("a node that joins makes few calls, an idle one two in 5 minutes at mo
   assert.deepEqual(world.calls(), {
     DescribeNetworkInterfaces: 1,
     ModifyInstanceAttribute: 1,
-    DescribeRouteTables: 2,
+    DescribeRouteTables: 1,
     CreateRoute: 1,
   });
   assert.equal(await aws.sourceDestCheck(one.instance), false);
@@ -57,7 +57,7 @@ Deno.test("of several network interfaces that with the address gets the route, a
   assert.equal(await aws.sourceDestCheck(first), true);
 });
 
-Deno.test("a table that is gone is told, and another one found at the next look for it", async () => {
+Deno.test("a table that is gone is missed at the next look, and the subnet's other one filled", async () => {
   await using world = await World.create();
   const made = await aws.client.send(new CreateRouteTableCommand({ VpcId: world.vpc.vpcId }));
   const RouteTableId = made.RouteTable!.RouteTableId!;
@@ -67,11 +67,10 @@ Deno.test("a table that is gone is told, and another one found at the next look 
   const node = await world.join(40);
   await aws.client.send(new DisassociateRouteTableCommand({ AssociationId }));
   await aws.client.send(new DeleteRouteTableCommand({ RouteTableId }));
-  await world.clock.pass(HOUR);
-  assert.match(
-    world.log.matching(/^E/)[0],
-    /EC2 refuses DescribeRouteTables: InvalidRouteTableID\.NotFound/,
-  );
+  await world.clock.pass(6 * MINUTE);
+  assert.deepEqual(world.log.matching(/^[EW]/), [
+    `W ${world.subnet.subnetId} is routed by ${world.table} now, no longer by ${RouteTableId}`,
+  ]);
   assert.deepEqual(await world.routes(), [`10.1.40.0/24 ${node.instance.eniId} active`]);
 });
 
@@ -94,8 +93,8 @@ Deno.test("a table of another VPC is refused by name", async () => {
   });
   await assert.rejects(node.running, {
     name: "ConfigError",
-    message: `Backend.RouteTableID: ${other.mainTableId} is of ${other.vpcId}, this node is in ` +
-      world.vpc.vpcId,
+    message: `Backend.RouteTableID: ${other.mainTableId} (in ${other.vpcId}): name a route table ` +
+      `of ${world.vpc.vpcId}, where this node is, or none, for the one that its VPC subnet follows`,
   });
 });
 

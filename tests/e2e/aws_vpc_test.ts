@@ -1,13 +1,9 @@
 /** The agent with the aws-vpc backend: what it tells, the route it makes, and what it waits for. */
 import assert from "node:assert/strict";
-import {
-  AuthorizeSecurityGroupIngressCommand,
-  DescribeNetworkInterfacesCommand,
-} from "@aws-sdk/client-ec2";
 import { Aws, EC2_ERRORS, type Instance, Metadata, REGION, type Vpc } from "../lib/aws.ts";
 import { Cluster, networkConfig, type Node } from "../lib/cluster.ts";
 import { waitFor } from "../lib/netns.ts";
-import { eventually, runFlanneld, runFlanneldWith } from "./support.ts";
+import { eventually, runFlanneld } from "./support.ts";
 
 /** Hosts that are instances of one VPC subnet. */
 interface Cloud extends AsyncDisposable {
@@ -157,65 +153,4 @@ Deno.test("off EC2 it says so and goes on asking", async () => {
   );
   agent.kill("SIGTERM");
   assert.equal((await agent.status).code, 0);
-});
-
-Deno.test("doctor says what is broken and how to mend it, and then that all is well", async () => {
-  await using world = await cloud("awsdoctor", 1);
-  const { aws, cluster, vpc, instances: [{ eniId, instanceId }], env } = world;
-  const [node] = cluster.nodes;
-  const doctor = async () => {
-    const args = ["doctor", "aws-vpc", ...cluster.etcdArgs()];
-    const { code, stdout, stderr } = await runFlanneldWith(env, node, ...args);
-    assert.equal(stderr, "");
-    return { code, lines: stdout.trim().split("\n") };
-  };
-  const { NetworkInterfaces: [{ Groups: [{ GroupId }] = [{}] }] = [{}] } = await aws.client.send(
-    new DescribeNetworkInterfacesCommand({ NetworkInterfaceIds: [eniId] }),
-  );
-
-  const forbidden = ["CreateRoute", "ModifyInstanceAttribute"].map((action) =>
-    aws.proxy.answer(action, EC2_ERRORS.unauthorized)
-  );
-  const sick = await doctor();
-  const refused = "UnauthorizedOperation: You are not authorized to perform this operation\\. .*";
-  for (
-    const line of [
-      new RegExp(`^ok      instance: ${instanceId}, in ${REGION}$`),
-      new RegExp(`^ok      network interface: ${eniId} has ${node.ipv4}$`),
-      /^ok {6}ReplaceRoute: allowed$/,
-      new RegExp(`^broken  CreateRoute: ${refused}$`),
-      /^ {8}fix: allow ec2:CreateRoute in the IAM policy of this instance's role$/,
-      new RegExp(`^note    ModifyInstanceAttribute: ${refused}$`),
-      new RegExp(`^broken  source/dest check: on, so that ${eniId} drops packets of containers`),
-      new RegExp(
-        `^ {8}fix: aws ec2 modify-network-interface-attribute .* ${eniId} --no-source-dest`,
-      ),
-      new RegExp(`^ok      route table ${vpc.mainTableId}: leads no subnet here yet$`),
-      new RegExp(`^broken  security groups ${GroupId}: admit nothing from 10\\.1\\.0\\.0/16$`),
-      new RegExp(
-        `^ {8}fix: aws ec2 authorize-security-group-ingress --group-id ${GroupId} .*10\\.1\\.0`,
-      ),
-      /^ok {6}MTU: 9001$/,
-      /^\d+ ok, \d+ to note, 3 broken$/,
-    ]
-  ) {
-    assert.ok(sick.lines.some((each) => line.test(each)), `${line}:\n${sick.lines.join("\n")}`);
-  }
-  assert.equal(sick.code, 1);
-  assert.deepEqual(await aws.routes(vpc.mainTableId), [], "it changes nothing");
-
-  for (const rule of forbidden) rule[Symbol.dispose]();
-  await aws.client.send(
-    new AuthorizeSecurityGroupIngressCommand({
-      GroupId,
-      IpPermissions: [{ IpProtocol: "-1", IpRanges: [{ CidrIp: "10.1.0.0/16" }] }],
-    }),
-  );
-  node.startAgent({ env });
-  await node.waitReady(60_000);
-  const well = await doctor();
-  assert.equal(well.code, 0, well.lines.join("\n"));
-  assert.match(well.lines.at(-1)!, / 0 broken$/);
-  assert.ok(well.lines.some((line) => line === `ok      source/dest check: off on ${eniId}`));
-  assert.ok(well.lines.some((line) => /leads 10\.1\.\d+\.0\/24 here$/.test(line)));
 });

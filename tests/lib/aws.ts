@@ -15,6 +15,7 @@
  * @module
  */
 import {
+  AssignIpv6AddressesCommand,
   AttachNetworkInterfaceCommand,
   CreateNetworkInterfaceCommand,
   CreateSubnetCommand,
@@ -164,7 +165,10 @@ export class Aws implements AsyncDisposable {
   }
 
   /** Runs an instance with a network interface that has this address. */
-  async launch({ subnetId, vpcId }: Subnet, { ip, ipv6 }: Addresses): Promise<Instance> {
+  async launch(
+    { subnetId, vpcId }: Pick<Subnet, "subnetId" | "vpcId">,
+    { ip, ipv6 }: Addresses,
+  ): Promise<Instance> {
     const { Instances: instances } = await this.client.send(
       new RunInstancesCommand({
         ImageId: IMAGE,
@@ -174,17 +178,26 @@ export class Aws implements AsyncDisposable {
           DeviceIndex: 0,
           SubnetId: subnetId,
           PrivateIpAddress: ip,
-          Ipv6Addresses: ipv6 ? [{ Ipv6Address: ipv6 }] : undefined,
         }],
       }),
     );
     const { InstanceId: instanceId, NetworkInterfaces: enis } = instances![0];
     const { NetworkInterfaceId: eniId, MacAddress: mac } = enis![0];
+    // moto takes none in the call above.
+    if (ipv6) {
+      await this.client.send(
+        new AssignIpv6AddressesCommand({ NetworkInterfaceId: eniId, Ipv6Addresses: [ipv6] }),
+      );
+    }
     return { instanceId: instanceId!, eniId: eniId!, mac: mac!, ip, vpcId, subnetId };
   }
 
   /** Attaches one more network interface; the result is the instance seen from that one. */
-  async attach(instance: Instance, { subnetId }: Subnet, ip: string): Promise<Instance> {
+  async attach(
+    instance: Instance,
+    { subnetId }: Pick<Subnet, "subnetId">,
+    ip: string,
+  ): Promise<Instance> {
     const { NetworkInterface: eni } = await this.client.send(
       new CreateNetworkInterfaceCommand({ SubnetId: subnetId, PrivateIpAddress: ip }),
     );

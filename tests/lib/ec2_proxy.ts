@@ -6,7 +6,8 @@
  *   RouteLimitExceeded;
  * - `DryRun` of any action changes nothing and answers DryRunOperation;
  * - routes to the network interface of a terminated instance are black holes;
- * - an instance's source/dest check is its primary network interface's.
+ * - an instance's source/dest check is its primary network interface's;
+ * - route tables come in pages.
  *
  * Errors: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
  *
@@ -14,12 +15,15 @@
  */
 import { randomUUID } from "node:crypto";
 import { certificate, certificateAuthority, type TlsFiles } from "./certificates.ts";
+import { pageOf } from "./ec2_pages.ts";
 import { Gate } from "./gate.ts";
 import type { NetNs } from "./netns.ts";
 
 /** Where the certificate may be shown: addresses of this host and of the tests' namespaces. */
-const ADDRESSES = ["127.0.0.1", "::1", "192.168.77.1", "172.31.16.1"];
-const NAMES = ["localhost", "*.eu-central-1.amazonaws.com", "*.eu-central-1.api.aws"];
+const ADDRESSES = ["127.0.0.1", "::1", "192.168.77.1", "172.31.16.1", "fd77::1"];
+const NAMES = [
+  ...["localhost", "*.amazonaws.com", "*.eu-central-1.amazonaws.com", "*.eu-central-1.api.aws"],
+];
 
 /** A call that came. */
 export interface Ec2Call {
@@ -51,6 +55,7 @@ export const EC2_ERRORS = {
     code: "UnauthorizedOperation",
     message: "You are not authorized to perform this operation.",
   },
+  expired: { status: 400, code: "RequestExpired", message: "Request has expired." },
   throttled: { status: 503, code: "RequestLimitExceeded", message: "Request limit exceeded." },
   routeExists: (destination: string) => ({
     status: 400,
@@ -80,6 +85,7 @@ interface Rule {
   error: Ec2Error;
   /** How often it still applies. */
   left: number;
+  isMeant(params: URLSearchParams): boolean;
 }
 
 /** See the module. */
@@ -92,6 +98,8 @@ export class Ec2Proxy implements AsyncDisposable {
   delay = 0;
   /** Network interfaces whose instances were terminated. */
   readonly gone = new Set<string>();
+  /** Access keys whose credentials have expired. */
+  readonly expired = new Set<string>();
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #gate: Gate;
   readonly #rules: Rule[] = [];
@@ -150,12 +158,21 @@ export class Ec2Proxy implements AsyncDisposable {
   async serveIn(ns: NetNs, ip: string, port = 5000): Promise<string> {
     if (!ADDRESSES.includes(ip)) throw new Error(`EC2's certificate is not for ${ip}`);
     await this.#gate.listenIn(ns, ip, port);
-    return `https://${ip}:${port}`;
+    return `https://${ip.includes(":") ? `[${ip}]` : ip}:${port}`;
   }
 
-  /** Answers an action, or each with `*`, with an error, so many times; disposing ends it. */
-  answer(action: string, error: Ec2Error, times = Infinity): Disposable {
-    const rule = { action, error, left: times };
+  /**
+   * Answers an action, or each with `*`, with an error, so many times; disposing ends it.
+   *
+   * @param isMeant leaves calls out by their parameters
+   */
+  answer(
+    action: string,
+    error: Ec2Error,
+    times = Infinity,
+    isMeant: Rule["isMeant"] = () => true,
+  ): Disposable {
+    const rule = { action, error, left: times, isMeant };
     this.#rules.push(rule);
     return { [Symbol.dispose]: () => void (rule.left = 0) };
   }
@@ -184,8 +201,7 @@ export class Ec2Proxy implements AsyncDisposable {
     if (!action.startsWith("Describe")) this.#changes = response.catch(() => {});
     try {
       const { status, text } = await response;
-      const authorization = request.headers.get("authorization") ?? "";
-      const accessKey = /Credential=([^/]*)\//.exec(authorization)?.[1] ?? "";
+      const accessKey = accessKeyOf(request.headers);
       const issued = /<AccessKeyId>(.*?)</.exec(text)?.[1];
       this.calls.push({ action, params, accessKey, status, issued, at });
       return new Response(text, {
@@ -204,16 +220,18 @@ export class Ec2Proxy implements AsyncDisposable {
     body: string,
   ): Promise<{ status: number; text: string }> {
     const rule = this.#rules.find((rule) =>
-      rule.left > 0 && (rule.action === action || rule.action === "*")
+      rule.left > 0 && (rule.action === action || rule.action === "*") && rule.isMeant(params)
     );
     if (rule) rule.left--;
     const error = rule?.error ??
+      (this.expired.has(accessKeyOf(headers)) ? EC2_ERRORS.expired : undefined) ??
       (params.get("DryRun") === "true" ? EC2_ERRORS.dryRun : undefined) ??
       (action === "CreateRoute" ? await this.#createRefused(params, headers) : undefined);
     if (error) return { status: error.status, text: errorXml(error, action) };
     const answer = await this.#forward(body, headers);
     if (action === "DescribeRouteTables") {
-      return { ...answer, text: withBlackHoles(answer.text, this.gone) };
+      const page = pageOf(answer.text, "routeTableSet", params);
+      return { ...answer, text: withBlackHoles(page, this.gone) };
     }
     if (action === "ModifyInstanceAttribute" && answer.status === 200) {
       await this.#modifyPrimary(params, headers);
@@ -266,6 +284,11 @@ export class Ec2Proxy implements AsyncDisposable {
       "SourceDestCheck.Value": check,
     });
   }
+}
+
+/** `AWS4-HMAC-SHA256 Credential=KEY/20260101/eu-central-1/ec2/aws4_request, …` */
+function accessKeyOf(headers: Headers): string {
+  return /Credential=([^/]+)/.exec(headers.get("authorization") ?? "")?.[1] ?? "";
 }
 
 function destination(route: string): string | undefined {

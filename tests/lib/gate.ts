@@ -18,8 +18,9 @@ export class Gate implements AsyncDisposable {
 
   /** Listens inside a namespace, at an address that it has, until that is removed. */
   async listenIn(ns: NetNs, ip: string, port: number): Promise<void> {
+    const [kind, host] = ip.includes(":") ? ["TCP6", `[${ip}]`] : ["TCP", ip];
     ns.spawn("socat", [
-      `TCP-LISTEN:${port},bind=${ip},reuseaddr,fork`,
+      `${kind}-LISTEN:${port},bind=${host},reuseaddr,fork`,
       `UNIX-CONNECT:${this.#folder}/socket`,
     ]);
     await waitFor(() => ns.run("bash", "-c", `exec 3<>/dev/tcp/${ip}/${port}`), {

@@ -1,0 +1,62 @@
+/**
+ * Logs what keeps packets from their way, once while it lasts, and when it is over.
+ *
+ * @module
+ */
+import { getLogger } from "@logtape/logtape";
+import { type Coverage, missingPeers, type RoutingProblem, routingProblems } from "./coverage.ts";
+
+const log = getLogger(["flanneld", "aws-vpc"]);
+
+/**
+ * Milliseconds for which a peer may be without a route before that counts: its node sets the route a
+ * moment after it has the lease, in one table after the other.
+ */
+const GRACE = 15_000;
+
+/** See the module. */
+export class RoutingWatch {
+  readonly #reported = new Map<string, RoutingProblem>();
+  #isFirst = true;
+  /** When each peer was first seen without a route, by its subnet. */
+  #missingSince = new Map<string, number>();
+
+  /**
+   * Takes what was read.
+   *
+   * @param now milliseconds of a clock that never goes back
+   * @returns whether the node should look again soon: at the first time only, when each peer has just
+   *   been seen for the first time
+   */
+  take(coverage: Coverage, now: number): boolean {
+    const isFirst = this.#isFirst;
+    this.#isFirst = false;
+    const settled = this.#settle(coverage, now);
+    const problems = routingProblems({ ...coverage, peers: settled });
+    for (const problem of problems) {
+      if (this.#reported.has(problem.key)) continue;
+      log.warn("{detail}; {fix}", { detail: problem.detail, fix: problem.fix });
+    }
+    const keys = new Set(problems.map(({ key }) => key));
+    const subjects = new Set(problems.map(({ subject }) => subject));
+    for (const [key, { subject }] of this.#reported) {
+      if (keys.has(key)) continue;
+      this.#reported.delete(key);
+      // It may have changed rather than ended, which was reported just now.
+      if (!subjects.has(subject)) log.info("Recovered: {subject}", { subject });
+    }
+    for (const problem of problems) this.#reported.set(problem.key, problem);
+    return isFirst && routingProblems(coverage).length > problems.length;
+  }
+
+  /** The peers that have a route, or have been without one for a while. */
+  #settle(coverage: Coverage, now: number): Coverage["peers"] {
+    const missing = new Set(missingPeers(coverage).map(String));
+    this.#missingSince = new Map(
+      [...missing].map((peer) => [peer, this.#missingSince.get(peer) ?? now]),
+    );
+    return coverage.peers.filter((peer) =>
+      now - (this.#missingSince.get(`${peer}`) ?? -Infinity) >= GRACE
+    );
+  }
+}
