@@ -7,6 +7,7 @@
  */
 import assert from "node:assert/strict";
 import { EC2_ERRORS, REGION } from "../lib/aws.ts";
+import { ConnectProxy } from "../lib/connect_proxy.ts";
 import { ContainerCredentials } from "../lib/container_credentials.ts";
 import { waitFor } from "../lib/netns.ts";
 import { CredentialsWorld } from "./aws_credentials_world.ts";
@@ -232,6 +233,36 @@ Deno.test("without endpoints, STS is asked in the instance's region", async () =
     ["unshare", "--mount", "sh", "-c", script, "sh"],
   );
   assert.deepEqual(sts.map(({ accessKey }) => accessKey), ["role"]);
+});
+
+Deno.test("through a proxy STS is reached as EC2 is, and the container's agent without it", async () => {
+  const { aws, cluster, node } = world;
+  await using ecs = await ContainerCredentials.start(node.ns, "169.254.170.2");
+  await using proxy = await ConnectProxy.start(aws.proxy.port);
+  await proxy.serveIn(cluster.switch, "192.168.77.1");
+  const home = await homeWith("proxied", {
+    config: `[default]\nrole_arn = ${ROLE}\ncredential_source = EcsContainer\n`,
+  });
+  const url = "http://192.168.77.1:3128";
+  const { sts } = await signs(
+    {
+      ...home,
+      AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: "/x",
+      HTTPS_PROXY: url,
+      HTTP_PROXY: url,
+      AWS_ENDPOINT_URL_EC2: `https://ec2.${REGION}.amazonaws.com`,
+      AWS_ENDPOINT_URL_STS: `https://sts.${REGION}.amazonaws.com`,
+    },
+    undefined,
+    `profile "default", for the role ${ROLE}`,
+  );
+  assert.deepEqual(sts.map(({ accessKey }) => accessKey), ["container"]);
+  assert.equal(ecs.requests.length, 1);
+  const targets = new Set(proxy.requests.map(({ method, target }) => `${method} ${target}`));
+  assert.deepEqual([...targets].sort(), [
+    `CONNECT ec2.${REGION}.amazonaws.com:443`,
+    `CONNECT sts.${REGION}.amazonaws.com:443`,
+  ]);
 });
 
 Deno.test("an agent takes each renewed token, and renews credentials before their end", async () => {
