@@ -5,7 +5,9 @@ import { certificateAuthority } from "../lib/certificates.ts";
 import { Cluster, networkConfig, type Node } from "../lib/cluster.ts";
 import { ConnectProxy } from "../lib/connect_proxy.ts";
 import { Gate } from "../lib/gate.ts";
-import { matching, runFlanneldWith, terminate } from "./support.ts";
+import { exec, type Output } from "../lib/netns.ts";
+import { agentEnvironment } from "../lib/node.ts";
+import { flanneldCommand, matching, runFlanneldWith, terminate } from "./support.ts";
 
 /** Milliseconds for an agent to be ready, or to try again, on a busy machine. */
 const LIMIT = 60_000;
@@ -51,16 +53,38 @@ Deno.test.afterEach(async () => {
 Deno.test.afterAll(() => stack.disposeAsync());
 
 /** What doctor prints and how it ends. */
-async function doctor(env: Record<string, string>): Promise<{ code: number; lines: string[] }> {
-  const args = ["doctor", "aws-vpc", ...node.cluster.etcdArgs()];
-  const { code, stdout, stderr } = await runFlanneldWith(env, node, ...args);
+interface Report {
+  code: number;
+  lines: string[];
+}
+
+function doctorArgs(): string[] {
+  return ["doctor", "aws-vpc", ...node.cluster.etcdArgs()];
+}
+
+async function doctor(env: Record<string, string>): Promise<Report> {
+  return reportOf(await runFlanneldWith(env, node, ...doctorArgs()));
+}
+
+/** Doctor on a host whose mounts a script changes first; EC2 is at {@linkcode endpoint}. */
+async function doctorBehind(script: string): Promise<Report> {
+  const behind = ["unshare", "--mount", "sh", "-ec", `${script}\nexec "$@"`, "-"];
+  const all = [...behind, ...flanneldCommand(), ...doctorArgs()];
+  const options = agentEnvironment({ AWS_ENDPOINT_URL_EC2: endpoint });
+  return reportOf(await exec("ip", ["netns", "exec", node.ns.name, ...all], options));
+}
+
+function reportOf({ code, stdout, stderr }: Output): Report {
   assert.equal(stderr, "");
   return { code, lines: stdout.trim().split("\n") };
 }
 
 /** Asserts that doctor gets as far as EC2's answers. */
 async function assertReached(env: Record<string, string>): Promise<void> {
-  const { lines } = await doctor(env);
+  assertFound(await doctor(env));
+}
+
+function assertFound({ lines }: Report): void {
   const found = `ok      network interface: ${instance.eniId} has ${node.ipv4}`;
   assert.ok(lines.includes(found), lines.join("\n"));
 }
@@ -87,6 +111,8 @@ async function bundle(name: string, ...pems: string[]): Promise<string> {
 
 Deno.test("an authority that AWS_CA_BUNDLE or the system's store has, for agent and doctor", async () => {
   const { ca } = aws.proxy.tls;
+  const store = "/etc/ssl/certs/ca-certificates.crt";
+  assertFound(await doctorBehind(`mount --bind ${await bundle("store", store, ca)} ${store}`));
   const certs = `${folder}/certs`;
   await Deno.mkdir(certs);
   await Deno.copyFile(ca, `${certs}/1.pem`);
@@ -106,6 +132,18 @@ Deno.test("an authority that AWS_CA_BUNDLE or the system's store has, for agent 
     },
   });
   await node.waitReady(LIMIT);
+});
+
+Deno.test("a host without a store has Mozilla's list", async () => {
+  const folders = ["/etc/ssl", "/etc/pki"].map((path) =>
+    `test ! -d ${path} || mount -t tmpfs none ${path}`
+  );
+  const { code, lines } = await doctorBehind(folders.join("\n"));
+  assert.equal(code, 1);
+  assert.match(
+    lines.join("\n"),
+    /no authority in Mozilla's list \(this host has no store\) has signed the certificate of 192\./,
+  );
 });
 
 Deno.test("the shared config's endpoint, bundle and profile, anywhere on the host", async () => {
