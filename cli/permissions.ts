@@ -23,6 +23,8 @@ export type Kind = typeof KINDS[number];
  * - `flag:NAME`, `flag:NAME=DEFAULT`: what a flag, or its variable, was given
  * - `folder:NAME`, `folder:NAME=DEFAULT`: the folder that this is in
  * - `variable:NAME/REST`: a variable's value and the rest, where it is set; `~/` is the home folder
+ * - `list:NAME`: each folder in a variable's list, between colons
+ * - `setting:NAME`: what a setting of AWS's shared config file names, in whatever profile
  * - `program:NAME`: the path of a program
  * - `library`, `licences`: the data plane's library, the licences' texts
  */
@@ -66,7 +68,8 @@ const AWS = {
     "variable:AWS_WEB_IDENTITY_TOKEN_FILE",
     "variable:AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
     "variable:AWS_CA_BUNDLE",
-    ...["variable:SSL_CERT_FILE", "variable:SSL_CERT_DIR", ...STORE_FILES, ...STORE_FOLDERS],
+    ...["variable:SSL_CERT_FILE", "list:SSL_CERT_DIR", ...STORE_FILES, ...STORE_FOLDERS],
+    "setting:ca_bundle",
   ],
   env: [
     ...["AWS_*", "HOME", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"],
@@ -187,10 +190,11 @@ function revoke(kind: Kind, item: string): void {
   Deno.permissions.revokeSync({ name: kind, [key]: item } as Deno.PermissionDescriptor);
 }
 
-/** An item that needs no launcher to fill it in. */
+/** An item that needs no launcher to fill it in. What lists and settings name is public: it stays. */
 function plain(item: string): string | undefined {
-  const [, source, text] = /^(flag|folder|program|variable|library|licences):?(.*)$/.exec(item) ??
-    [];
+  const [, source, text] =
+    /^(flag|folder|program|variable|list|setting|library|licences):?(.*)$/.exec(item) ??
+      [];
   if (source === undefined) return item;
   if (source !== "variable") return undefined;
   const [name] = text.split("/", 1);

@@ -180,7 +180,10 @@ Deno.test("what AWS_CA_BUNDLE may not name is one line that names it", async () 
   ];
   for (const [path, expected] of cases) {
     const [code, message] = await failure(url(), { AWS_CA_BUNDLE: path });
-    assert.equal(code, "CABundle");
+    assert.match(
+      code,
+      /^(NotFound|Error|NotADirectory|NotAFile|NoCertificates|DamagedCertificate)$/,
+    );
     assert.ok(message.startsWith(`AWS_CA_BUNDLE names ${JSON.stringify(path)}, which `), message);
     assert.match(message, expected);
     assert.doesNotMatch(message, /\n|--allow/);
@@ -289,7 +292,7 @@ Deno.test("a proxy with a password, and one that refuses: the line names it, not
   const name = `the proxy 127.0.0.1:${proxy.port} (HTTPS_PROXY)`;
   for (const userinfo of ["", "us%40er:wrong@"]) {
     assert.deepEqual(await failure(target, at(userinfo)), [
-      "ProxyRefused",
+      "Proxy407",
       `${name} refuses a connection to ec2.test (407 No): put a user and password that it takes ` +
       "into its URL, http://USER:PASSWORD@HOST:PORT",
     ]);
@@ -297,7 +300,7 @@ Deno.test("a proxy with a password, and one that refuses: the line names it, not
   for (const status of [403, 502]) {
     proxy.refusal = status;
     assert.deepEqual(await failure(target, at("us%40er:secret@")), [
-      "ProxyRefused",
+      `Proxy${status}`,
       `${name} refuses a connection to ec2.test (${status} No): allow the host there, or exclude ` +
       "it by NO_PROXY",
     ]);
@@ -361,7 +364,7 @@ Deno.test("an endpoint without TLS goes straight, or through HTTP_PROXY as a who
   assert.equal(await ask(target, { ...env, NO_PROXY: "127.0.0.1" }), expected);
   assert.deepEqual(proxy.requests, []);
   const [code] = await failure(target, { HTTP_PROXY: `http://127.0.0.1:${proxy.port}` });
-  assert.equal(code, "ProxyRefused");
+  assert.equal(code, "Proxy407");
 });
 
 Deno.test("an open connection keeps no process from its end", async () => {

@@ -25,7 +25,7 @@ function items(permissions: Permissions, kind: Kind): string[][] {
   return list.map((item) => {
     if (item === "library") return ["text", "{path:libdataplane.so}"];
     if (item === "licences") return ["text", "{path:licences.txt}"];
-    const [, source, text] = /^(flag|folder|program|variable):(.*)$/.exec(item) ?? [];
+    const [, source, text] = /^(flag|folder|program|variable|list|setting):(.*)$/.exec(item) ?? [];
     return source === undefined ? ["text", item] : [source, text];
   });
 }
@@ -43,7 +43,7 @@ export function widestPermissions(): string[] {
     // Names of programs are found by PATH as the binary starts.
     const names = list.map((item) => item.replace(/^program:/, ""));
     const fixed = names.every((item) =>
-      !/^(flag|folder|variable):|^(library|licences)$/.test(item)
+      !/^(flag|folder|variable|list|setting):|^(library|licences)$/.test(item)
     );
     return fixed ? `--allow-${kind}=${names.join(",")}` : `--allow-${kind}`;
   });

@@ -130,7 +130,7 @@ export function refusal(
   const fix = status === 407
     ? "put a user and password that it takes into its URL, http://USER:PASSWORD@HOST:PORT"
     : "allow the host there, or exclude it by NO_PROXY";
-  return new TransportError("ProxyRefused", `${what}: ${fix}`);
+  return new TransportError(`Proxy${status}`, `${what}: ${fix}`);
 }
 
 /**

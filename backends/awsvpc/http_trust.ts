@@ -45,18 +45,23 @@ export async function trustedAuthorities(env: Environment): Promise<Trust> {
 
 /** A file that somebody chose: whatever is wrong with it is an error. */
 function named(setting: string, path: string): Trust {
-  const fault = (reason: string) =>
+  const fault = ({ code, what }: Fault) =>
     new TransportError(
-      "CABundle",
-      `${setting} names ${JSON.stringify(path)}, which ${reason}: it must be a PEM file with the ` +
+      code,
+      `${setting} names ${JSON.stringify(path)}, which ${what}: it must be a PEM file with the ` +
         "certificates of authorities",
     );
   const read = readText(path);
-  if ("fault" in read) throw fault(read.fault);
-  const certificates = certificatesIn(read.text);
-  if (certificates.length === 0) throw fault("has no certificate in PEM form");
-  const broken = certificates.findIndex((pem) => !isDer(pem));
-  if (broken >= 0) throw fault(`is damaged: certificate ${broken + 1} in it cannot be decoded`);
+  if (typeof read !== "string") throw fault(read);
+  const certificates = certificatesIn(read);
+  if (certificates.length === 0) {
+    throw fault({ code: "NoCertificates", what: "has no certificate in PEM form" });
+  }
+  const broken = certificates.findIndex((pem) => !isDer(pem)) + 1;
+  if (broken > 0) {
+    const what = `is damaged: certificate ${broken} in it cannot be decoded`;
+    throw fault({ code: "DamagedCertificate", what });
+  }
   return { certificates, source: `${setting} (${path})` };
 }
 
@@ -93,7 +98,7 @@ function some(trust: Trust | undefined): Trust[] {
 
 function fromFile(path: string): Trust | undefined {
   const read = readText(path);
-  const certificates = "text" in read ? certificatesIn(read.text) : [];
+  const certificates = typeof read === "string" ? certificatesIn(read) : [];
   return certificates.length > 0 ? { certificates, source: path } : undefined;
 }
 
@@ -108,18 +113,24 @@ function fromFolder(path: string): Trust | undefined {
   }
 }
 
-/** The text, or what is wrong with the file. */
-function readText(path: string): { text: string } | { fault: string } {
+/** What is wrong with a file. */
+interface Fault {
+  code: string;
+  what: string;
+}
+
+function readText(path: string): string | Fault {
   try {
     const { isFile, isCharDevice, size } = Deno.statSync(path);
     // A pipe would stop the whole program until somebody writes to it.
-    if (!isFile && !isCharDevice) return { fault: "is not a file" };
-    if (size > LARGEST_FILE) return { fault: `has ${size} bytes` };
-    return { text: Deno.readTextFileSync(path) };
+    if (!isFile && !isCharDevice) return { code: "NotAFile", what: "is not a file" };
+    if (size > LARGEST_FILE) return { code: "TooLarge", what: `has ${size} bytes` };
+    return Deno.readTextFileSync(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return { fault: "does not exist" };
-    if (error instanceof Deno.errors.NotCapable) return { fault: "flanneld may not read" };
-    return { fault: `cannot be read (${error instanceof Error ? error.message : error})` };
+    const { name: code, message } = error instanceof Error ? error : new Error(String(error));
+    if (code === "NotFound") return { code, what: "does not exist" };
+    if (code === "NotCapable") return { code, what: "flanneld is not permitted to read" };
+    return { code, what: `cannot be read (${message})` };
   }
 }
 

@@ -17,6 +17,8 @@
 //! | `folder`   | the same             | the folder that such a value lies in                      |
 //! | `variable` | `NAME/REST`          | a variable's value and the rest, where it is set; it may  |
 //! |            |                      | begin with `~/`, since AWS's settings may                 |
+//! | `list`     | `NAME`               | each folder in a variable's list, between colons          |
+//! | `setting`  | `NAME`               | values of a setting in AWS's shared config file           |
 //! | `program`  | `NAME`               | where a program is, or will be once it is installed       |
 //!
 //! Flags are found without knowing which take a value, so that a grant may name more than the
@@ -30,6 +32,11 @@ use crate::flags;
 
 /// Searched after PATH, as `traffic/commands.ts` does.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+/// Names AWS's shared config file, and where it is otherwise.
+const CONFIG_FILE: &str = "AWS_CONFIG_FILE";
+const CONFIG_PLACE: &str = "HOME/.aws/config";
+/// Bytes; people's files have a few thousand.
+const LARGEST_CONFIG: u64 = 1_000_000;
 /// Where a program is looked for that is not there yet.
 const FUTURE_FOLDER: &str = "/usr/sbin";
 
@@ -49,6 +56,8 @@ enum Item {
     Flag(String),
     Folder(String),
     Variable(String),
+    List(String),
+    Setting(String),
     Program(String),
 }
 
@@ -72,6 +81,8 @@ impl Grant {
                     "flag" => Item::Flag,
                     "folder" => Item::Folder,
                     "variable" => Item::Variable,
+                    "list" => Item::List,
+                    "setting" => Item::Setting,
                     "program" => Item::Program,
                     _ => return None,
                 };
@@ -160,6 +171,8 @@ impl Item {
             Self::Flag(text) => flag(text, call),
             Self::Folder(text) => flag(text, call).iter().flat_map(folders_of).collect(),
             Self::Variable(text) => variable(text, call).into_iter().collect(),
+            Self::List(name) => list(name, call),
+            Self::Setting(name) => setting(name, call),
             Self::Program(name) => vec![program(name, call)],
         }
     }
@@ -206,6 +219,38 @@ fn variable(text: &str, call: &Call) -> Option<OsString> {
     Some(path)
 }
 
+fn list(name: &str, call: &Call) -> Vec<OsString> {
+    let folders = (call.variable)(name).unwrap_or_default();
+    std::env::split_paths(&folders).map(Into::into).collect()
+}
+
+/// What a setting is in any section: which of them is the profile is the program's to know.
+fn setting(name: &str, call: &Call) -> Vec<OsString> {
+    let path = variable(CONFIG_FILE, call).or_else(|| variable(CONFIG_PLACE, call));
+    let text = path.and_then(|path| read(Path::new(&path)));
+    let lines = text.iter().flat_map(|text| text.lines());
+    lines
+        .filter_map(|line| line.split_once('='))
+        .filter(|(key, _)| key.trim() == name)
+        .map(|(_, value)| without_comment(value).trim().into())
+        .collect()
+}
+
+/// A file's text; none where it is not a file that people write. A pipe would never end.
+fn read(path: &Path) -> Option<String> {
+    let about = std::fs::metadata(path).ok()?;
+    let fits = about.is_file() && about.len() <= LARGEST_CONFIG;
+    fits.then(|| std::fs::read_to_string(path).ok())?
+}
+
+fn without_comment(value: &str) -> &str {
+    let begins = |(at, mark): &(usize, char)| {
+        matches!(mark, '#' | ';') && value[..*at].ends_with(char::is_whitespace)
+    };
+    let end = value.char_indices().find(begins);
+    end.map_or(value, |(at, _)| &value[..at])
+}
+
 fn program(name: &str, call: &Call) -> OsString {
     let path = (call.variable)("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -242,6 +287,36 @@ mod tests {
         made.iter()
             .map(|arg| arg.to_str().unwrap().into())
             .collect()
+    }
+
+    #[test]
+    fn lists_and_settings() {
+        let lists = ["a read list D"];
+        assert_eq!(
+            call(&lists, "", &[], &[("D", "/a:/b,c:")]),
+            ["--allow-read=/a,/b,,c"]
+        );
+        assert!(call(&lists, "", &[], &[]).is_empty());
+
+        let folder = tempfile::tempdir().unwrap();
+        let (home, aws) = (folder.path(), folder.path().join(".aws"));
+        std::fs::create_dir(&aws).unwrap();
+        let text = "[default]\nca_bundle = /a b#c # ours\n  region=x\n[profile p]\n\
+                    ca_bundle=/d ;\n#ca_bundle = /e\nca_bundle_x = /f\nca_bundle\n";
+        std::fs::write(aws.join("config"), text).unwrap();
+        let settings = ["a read setting ca_bundle"];
+        let home = home.to_str().unwrap();
+        let found = ["--allow-read=/a b#c,/d"];
+        assert_eq!(call(&settings, "", &[], &[("HOME", home)]), found);
+        let file = format!("{home}/.aws/config");
+        assert_eq!(
+            call(&settings, "", &[], &[("AWS_CONFIG_FILE", &file)]),
+            found
+        );
+        for nothing in [home, "/nowhere", "/dev/zero"] {
+            let variables = [("AWS_CONFIG_FILE", nothing)];
+            assert!(call(&settings, "", &[], &variables).is_empty());
+        }
     }
 
     #[test]

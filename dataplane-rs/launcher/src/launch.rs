@@ -17,6 +17,14 @@ const ARGV0: &str = "_FLANNELD_ARGV0";
 /// Names, after commas, the flags whose values were arguments and now are in the environment.
 const SECRETS: &str = "_FLANNELD_SECRETS";
 const HOME: &str = "HOME";
+/// Of Node's variables, those by which the runtime's support for it would trust other servers, go
+/// through proxies or do what else it is not asked to here.
+const NODE_SETTINGS: [&str; 4] = [
+    "NODE_OPTIONS",
+    "NODE_EXTRA_CA_CERTS",
+    "NODE_TLS_REJECT_UNAUTHORIZED",
+    "NODE_USE_ENV_PROXY",
+];
 /// Names the folder for unpacked files, before all others.
 const CACHE_DIR: &str = "FLANNELD_CACHE_DIR";
 
@@ -205,7 +213,10 @@ fn home_of(user: u32, users: &[u8]) -> Option<OsString> {
 
 fn is_runtime_setting(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
-    name.starts_with(b"DENO_") || name == b"NODE_OPTIONS"
+    name.starts_with(b"DENO_")
+        || NODE_SETTINGS
+            .iter()
+            .any(|setting| name == setting.as_bytes())
 }
 
 #[cfg(test)]
@@ -267,6 +278,8 @@ mod tests {
     #[test]
     fn settings_of_the_runtime_are_known() {
         assert!(is_runtime_setting(OsStr::new("DENO_V8_FLAGS")));
+        assert!(is_runtime_setting(OsStr::new("NODE_EXTRA_CA_CERTS")));
+        assert!(!is_runtime_setting(OsStr::new("NODE_NAME")));
         assert!(!is_runtime_setting(OsStr::new("FLANNELD_IFACE")));
     }
 }
