@@ -25,7 +25,8 @@ export interface Coverage {
   named: readonly string[];
   /** Those of {@link named} that are not tables of the node's VPC. */
   strays: readonly StrayTable[];
-  /** Of the node's network interface. */
+  /** The node's network interface, and where it is. */
+  eniId: string;
   vpcId: string;
   subnetId: string;
   networks: readonly OverlayNetwork[];
@@ -110,7 +111,7 @@ function* tableProblems(coverage: Coverage): Generator<RoutingProblem> {
   const missing = missingPeers(coverage);
   // A table that no VPC subnet follows, and that no node is told to fill, has leftovers at most.
   const others = tables.filter((table) =>
-    table.id !== id && (isFollowed(table) || named.includes(table.id))
+    missing.length > 0 && table.id !== id && (isFollowed(table) || named.includes(table.id))
   )
     .map((table) => ({ id: table.id, routes: nodeRoutes(table) }))
     .filter(({ routes }) => missing.some((peer) => routes.has(`${peer}`)));
@@ -119,7 +120,9 @@ function* tableProblems(coverage: Coverage): Generator<RoutingProblem> {
   const fix = fixByList(named, [id, ...elsewhere]);
   if (named.length > 0 && !named.includes(id)) {
     const ownRoutes = nodeRoutes(followed);
-    const away = lost.length > 0 || own.some((subnet) => !ownRoutes.has(`${subnet}`));
+    // Without a lease, too: the node will fill another table than the one that it follows.
+    const away = lost.length > 0 || own.length === 0 ||
+      own.some((subnet) => !ownRoutes.has(`${subnet}`));
     if (!away) return;
     const detail = `this node's VPC subnet ${subnetId} follows route table ${id}, which ` +
       `RouteTableID does not name: packets from this node's containers to other nodes are lost`;
@@ -217,10 +220,14 @@ function fixByList(named: readonly string[], needed: readonly string[]): string 
 }
 
 /** More specific routes than a lease's, which take part of its packets elsewhere. */
-function* shadowProblem(table: RouteTable, { own, peers }: Coverage): Generator<RoutingProblem> {
+function* shadowProblem(
+  table: RouteTable,
+  { eniId, own, peers }: Coverage,
+): Generator<RoutingProblem> {
   const leases = new Map([...own, ...peers].map((subnet) => [`${subnet}`, subnet]));
   const lengths = [...new Set([...leases.values()].map(({ length }) => length))];
   const targets = new Map(table.routes.map((route) => [`${route.destination}`, route.target]));
+  for (const subnet of own) targets.set(`${subnet}`, eniId);
   const shadows = table.routes.flatMap((route): { route: VpcRoute; subnet: Cidr }[] => {
     // Agents remove black holes.
     if (route.blackHole || leases.has(`${route.destination}`)) return [];

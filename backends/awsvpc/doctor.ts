@@ -11,7 +11,7 @@ import { broken, type Finding, note, ok } from "../finding.ts";
 import { Ec2Calls, sdkClient } from "./client.ts";
 import { credentialsSource } from "./credentials.ts";
 import { examineTables } from "./doctor_tables.ts";
-import { Ec2Fault } from "./faults.ts";
+import { Ec2Fault, faultOf } from "./faults.ts";
 import { refuseMetadataV1, whereWeAre } from "./metadata.ts";
 import {
   describePermissions,
@@ -26,6 +26,10 @@ import type { Eni } from "./types.ts";
 
 /** Bytes of the largest packet between instances of one VPC (EC2 User Guide, "MTU"). */
 const VPC_MTU = 9001;
+
+/** Milliseconds before a throttled call is made again: at first, doubled up to the last. */
+const FIRST_PAUSE = 500;
+const LAST_PAUSE = 4_000;
 
 /** Where nothing is known of the network: addresses for documentation (RFC 5737). */
 const EXAMPLE_SUBNET = Cidr.parse("192.0.2.0/24");
@@ -83,6 +87,7 @@ export async function* examine(patient: Patient): AsyncGenerator<Finding> {
     );
     yield ok("credentials", await credentialsSource());
     const client = sdkClient(region);
+    retryThrottled(client);
     try {
       yield* examineInstance({ client, ec2: new Ec2Calls(client) }, patient, instanceId);
     } finally {
@@ -98,6 +103,23 @@ function withoutMetadata(region: string): Finding {
     "instance",
     `in ${region}; the instance metadata service is off (AWS_EC2_METADATA_DISABLED), so that only ` +
       "the node's address tells which instance it is",
+  );
+}
+
+/** Makes calls again that EC2 throttled; the agent spaces its own. */
+function retryThrottled(client: Calls["client"]): void {
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      for (let pause = FIRST_PAUSE;; pause *= 2) {
+        try {
+          return await next(args);
+        } catch (error) {
+          if (faultOf("", error).kind !== "throttled" || pause > LAST_PAUSE) throw error;
+          await new Promise((done) => setTimeout(done, pause * (0.5 + Math.random())));
+        }
+      }
+    },
+    { step: "initialize" },
   );
 }
 

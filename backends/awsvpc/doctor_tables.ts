@@ -87,6 +87,7 @@ function coverageOf({ eni, named, families, own, peers }: TablesPatient, look: V
     followed: look.followed,
     named,
     strays: look.ours.length > 0 ? look.strays : [],
+    eniId: eni.id,
     vpcId: eni.vpcId,
     subnetId: eni.subnetId,
     networks: families,

@@ -147,11 +147,16 @@ async function deleteRoute(
   }
 }
 
+/** The quota in force is what the table has: EC2 tells no number. */
 function fullFault({ id, routes }: RouteTable, subnet: string, { code }: Ec2Fault): Ec2Fault {
-  const limit = routes.filter(({ target }) => target !== "local").length;
-  const message = `route table ${id} is full: it has ${limit} routes besides the VPC's own, its ` +
-    `limit (${code}), and takes none for ${subnet}; raise the quota "Routes per route table" of ` +
-    "Amazon VPC in Service Quotas, or remove routes that nobody needs";
+  const family = subnet.includes(":") ? 6 : 4;
+  const limit =
+    routes.filter(({ destination, target }) => destination.family === family && target !== "local")
+      .length;
+  const message = `route table ${id} is full: it has ${limit} IPv${family} routes besides the ` +
+    `VPC's own, its limit (${code}), and takes none for ${subnet}; raise the quota "Routes per ` +
+    'route table" of Amazon VPC in Service Quotas, which counts each address family and may be ' +
+    "raised to 1,000, or remove routes that nobody needs";
   return new Ec2Fault("refused", "CreateRoute", code, message);
 }
 

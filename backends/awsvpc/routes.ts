@@ -219,11 +219,11 @@ export class VpcRoutes implements Outside {
   #watchRouting({ tables: { last, named }, eni }: Place): boolean {
     if (last?.all === undefined) return false;
     const { all: tables, followed, strays } = last;
-    const { subnetId, vpcId } = eni;
+    const { id: eniId, subnetId, vpcId } = eni;
     const networks = this.#networks;
     const [own, peers] = [this.#subnets, vpcSubnets(this.#peers.values())];
     return this.#watch.take(
-      { tables, followed, named, strays, subnetId, vpcId, networks, own, peers },
+      { tables, followed, named, strays, eniId, subnetId, vpcId, networks, own, peers },
       this.#around.clock.now(),
     );
   }

@@ -13,13 +13,19 @@ const log = getLogger(["flanneld", "aws-vpc"]);
  * moment after it has the lease, in one table after the other.
  */
 const GRACE = 15_000;
+/**
+ * The same after the node's VPC subnet was given another table: the other nodes there fill that one
+ * after their next look, which is 5 minutes away or somewhat more.
+ */
+const MOVE_GRACE = 360_000;
 
 /** See the module. */
 export class RoutingWatch {
   readonly #reported = new Map<string, RoutingProblem>();
   #isFirst = true;
-  /** When each peer was first seen without a route, by its subnet. */
-  #missingSince = new Map<string, number>();
+  /** From when on a peer counts that is without a route, by its subnet. */
+  #countsFrom = new Map<string, number>();
+  #followedId: string | undefined;
 
   /**
    * Takes what was read.
@@ -51,12 +57,14 @@ export class RoutingWatch {
 
   /** The peers that have a route, or have been without one for a while. */
   #settle(coverage: Coverage, now: number): Coverage["peers"] {
-    const missing = new Set(missingPeers(coverage).map(String));
-    this.#missingSince = new Map(
-      [...missing].map((peer) => [peer, this.#missingSince.get(peer) ?? now]),
+    const id = coverage.followed?.id;
+    const hasMoved = this.#followedId !== undefined && this.#followedId !== id;
+    this.#followedId = id;
+    const from = now + (hasMoved ? MOVE_GRACE : GRACE);
+    const missing = missingPeers(coverage).map(String);
+    this.#countsFrom = new Map(
+      missing.map((peer) => [peer, hasMoved ? from : this.#countsFrom.get(peer) ?? from]),
     );
-    return coverage.peers.filter((peer) =>
-      now - (this.#missingSince.get(`${peer}`) ?? -Infinity) >= GRACE
-    );
+    return coverage.peers.filter((peer) => (this.#countsFrom.get(`${peer}`) ?? 0) <= now);
   }
 }

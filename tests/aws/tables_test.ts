@@ -134,6 +134,25 @@ Deno.test("a peer whose route is about to come is no reason to warn", async () =
   assert.deepEqual(warnings(world).filter((line) => !/RequestLimitExceeded/.test(line)), []);
 });
 
+Deno.test("a VPC subnet that is given another table: the nodes follow, and nothing is missed", async () => {
+  await using world = await World.create();
+  const one = await world.join(40);
+  await world.clock.pass(2 * MINUTE);
+  const two = await world.join(41);
+  await world.clock.pass(10 * MINUTE);
+  const table = await makeTable(world);
+  await aws.client.send(
+    new AssociateRouteTableCommand({ RouteTableId: table, SubnetId: world.subnet.subnetId }),
+  );
+  await world.clock.pass(HOUR);
+  const moved = `W ${world.subnet.subnetId} is routed by ${table} now, no longer by ${world.table}`;
+  assert.deepEqual(warnings(world), [moved, moved]);
+  assert.deepEqual(await world.routes(table), [
+    `10.1.40.0/24 ${one.instance.eniId} active`,
+    `10.1.41.0/24 ${two.instance.eniId} active`,
+  ]);
+});
+
 Deno.test("named tables without the one that the node's VPC subnet follows", async () => {
   const { world: made, second, table } = await twoTables();
   await using world = made;

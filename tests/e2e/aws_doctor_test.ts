@@ -306,6 +306,57 @@ Deno.test("permissions are looked at on each table", async () => {
   );
 });
 
+Deno.test("what EC2 refuses is a line each: Describe calls, an explicit deny, throttling", async () => {
+  await using world = await cloud({ label: "awsrefused" });
+  const { aws, vpc: { mainTableId: main }, instances: [{ eniId }] } = world;
+  {
+    // One of the two that show network interfaces is enough.
+    using _one = aws.proxy.answer("DescribeNetworkInterfaces", EC2_ERRORS.unauthorized);
+    assertLines(
+      await doctor(world),
+      "ok      DescribeInstances: allowed",
+      `ok      network interface: ${eniId} has 192.168.77.11`,
+    );
+    using _other = aws.proxy.answer("DescribeInstances", EC2_ERRORS.unauthorized);
+    const neither = await doctor(world);
+    assertLines(
+      neither,
+      /^broken {2}DescribeInstances: UnauthorizedOperation/,
+      /^ {8}fix: allow ec2:DescribeInstances .*; ec2:DescribeNetworkInterfaces is enough, too$/,
+      / 1 broken$/,
+    );
+    assert.equal(neither.code, 1);
+  }
+  {
+    using _tables = aws.proxy.answer("DescribeRouteTables", EC2_ERRORS.unauthorized);
+    const blind = await doctor(world);
+    const about = blind.lines.filter((line) => line.includes("DescribeRouteTables"));
+    assert.equal(about.length, 2, about.join("\n"));
+    assertLines(
+      blind,
+      /^broken {2}DescribeRouteTables: UnauthorizedOperation/,
+      "ok      MTU: 9001",
+    );
+  }
+  const denied = {
+    ...EC2_ERRORS.unauthorized,
+    message: "You are not authorized to perform this operation. User: " +
+      "arn:aws:sts::123456789012:assumed-role/Node/i-1 is not authorized to perform: " +
+      `ec2:CreateRoute on resource: arn:aws:ec2:${REGION}:123456789012:route-table/${main} with an ` +
+      "explicit deny in a service control policy",
+  };
+  using _denied = aws.proxy.answer("CreateRoute", denied);
+  using _throttled = aws.proxy.answer("*", EC2_ERRORS.throttled, 3);
+  const printed = await doctor(world);
+  assertLines(
+    printed,
+    /^broken {2}CreateRoute: UnauthorizedOperation: .* explicit deny in a service control policy/,
+    "ok      DescribeRouteTables: allowed",
+  );
+  assert.ok(printed.lines.every((line) => !line.includes("allow ec2:CreateRoute")));
+  assert.ok(printed.lines.every((line) => !line.includes("RequestLimitExceeded")));
+});
+
 Deno.test("route tables: those of other nodes, of another VPC, and too few named", async () => {
   await using world = await cloud({ label: "awstables", nodes: 2 });
   const { aws, cluster, vpc, instances: [{ subnetId }, peer] } = world;

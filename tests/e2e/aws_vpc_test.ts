@@ -1,55 +1,10 @@
 /** The agent with the aws-vpc backend: what it tells, the route it makes, and what it waits for. */
 import assert from "node:assert/strict";
-import { Aws, EC2_ERRORS, type Instance, Metadata, REGION, type Vpc } from "../lib/aws.ts";
-import { Cluster, networkConfig, type Node } from "../lib/cluster.ts";
+import { EC2_ERRORS, REGION } from "../lib/aws.ts";
+import { Cluster, networkConfig } from "../lib/cluster.ts";
 import { waitFor } from "../lib/netns.ts";
+import { cloud, told } from "./aws_cloud.ts";
 import { eventually, runFlanneld } from "./support.ts";
-
-/** Hosts that are instances of one VPC subnet. */
-interface Cloud extends AsyncDisposable {
-  aws: Aws;
-  cluster: Cluster;
-  vpc: Vpc;
-  instances: Instance[];
-  env: Record<string, string>;
-}
-
-/** Makes it; agents have the instance's role, and find all but EC2's endpoint as on EC2. */
-async function cloud(label: string, nodes: number, backend = {}): Promise<Cloud> {
-  await using stack = new AsyncDisposableStack();
-  const aws = stack.use(await Aws.start());
-  const cluster = stack.use(
-    await Cluster.create({
-      label,
-      nodes,
-      network: networkConfig("ipv4", { Type: "aws-vpc", ...backend }),
-      mtu: 9001,
-    }),
-  );
-  const vpc = await aws.createVpc("192.168.0.0/16");
-  const subnet = await aws.createSubnet(vpc, "192.168.77.0/24");
-  const instances: Instance[] = [];
-  for (const { ns, ipv4 } of cluster.nodes) {
-    const instance = await aws.launch(subnet, { ip: ipv4! });
-    stack.use(await Metadata.start(instance, { ns }));
-    instances.push(instance);
-  }
-  const endpoint = await aws.proxy.serveIn(cluster.switch, "192.168.77.1");
-  const all = stack.move();
-  return {
-    aws,
-    cluster,
-    vpc,
-    instances,
-    env: { AWS_ENDPOINT_URL_EC2: endpoint, AWS_CA_BUNDLE: aws.proxy.tls.ca },
-    [Symbol.asyncDispose]: () => all.disposeAsync(),
-  };
-}
-
-/** The log's lines without time and process. */
-function told(node: Node): string[] {
-  return node.agent!.lines.map((line) => line.replace(/^.*?\] /, ""));
-}
 
 /** Where each of these stands in the log, in this order. */
 function assertOrder(lines: string[], patterns: RegExp[]): void {
@@ -62,7 +17,7 @@ function assertOrder(lines: string[], patterns: RegExp[]): void {
 }
 
 Deno.test("two nodes: the lab's lines in the lab's order, a route each, gone with its lease", async () => {
-  await using world = await cloud("aws", 2);
+  await using world = await cloud({ label: "aws", nodes: 2 });
   const { aws, cluster, vpc, instances: [a, b], env } = world;
   using _forbidden = aws.proxy.answer("ModifyInstanceAttribute", EC2_ERRORS.unauthorized);
   await cluster.startAgents({ env });
@@ -110,7 +65,7 @@ Deno.test("two nodes: the lab's lines in the lab's order, a route each, gone wit
 });
 
 Deno.test("a node without the right to make its route is not ready until it gets it", async () => {
-  await using world = await cloud("aws403", 1);
+  await using world = await cloud({ label: "aws403" });
   const { aws, cluster: { nodes: [node] }, vpc, instances: [{ eniId }], env } = world;
   using forbidden = aws.proxy.answer("CreateRoute", EC2_ERRORS.unauthorized);
   const agent = node.startAgent({ env });
@@ -129,7 +84,10 @@ Deno.test("a node without the right to make its route is not ready until it gets
 });
 
 Deno.test("a route table that is not there ends the agent with one line", async () => {
-  await using world = await cloud("awstable", 1, { RouteTableID: "rtb-0123456789abcdef0" });
+  await using world = await cloud({
+    label: "awstable",
+    backend: { RouteTableID: "rtb-0123456789abcdef0" },
+  });
   const { cluster: { nodes: [node] }, env } = world;
   const agent = node.startAgent({ env });
   await waitFor(() => agent.ended, { limitMs: 60_000 });
