@@ -5,6 +5,8 @@
  *
  * @module
  */
+import { mend, withoutEncoded } from "./denials.ts";
+import { plainText } from "./http_errors.ts";
 
 /** Whose fault it is, as far as one can tell. */
 export type FaultKind =
@@ -15,6 +17,19 @@ export type FaultKind =
   | "metadata"
   | "server"
   | "refused";
+
+/** What is known of a fault besides. */
+export interface FaultDetails {
+  /** What to do about it, as the rest of a line: `allow ec2:CreateRoute in …`. */
+  fix?: string;
+  /** EC2's answer alone: code, message, status and request id. */
+  answer?: string;
+  /**
+   * Milliseconds for which this is no fault, since EC2 is eventually consistent: it is logged only
+   * if it lasts longer.
+   */
+  grace?: number;
+}
 
 /** What went wrong; its message is one line. */
 export class Ec2Fault extends Error {
@@ -27,6 +42,7 @@ export class Ec2Fault extends Error {
     /** EC2's error code: `RouteLimitExceeded`. */
     readonly code: string,
     message: string,
+    readonly details: FaultDetails = {},
   ) {
     super(message);
   }
@@ -37,6 +53,11 @@ export class Ec2Fault extends Error {
   }
 }
 
+/** One line that says what to do, for the log. */
+export function advice({ message, details: { fix } }: Ec2Fault): string {
+  return fix === undefined ? message : `${message}; ${fix}`;
+}
+
 const THROTTLED = new Set([
   ...["RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled"],
   ...["RequestThrottledException", "ThrottledException", "EC2ThrottledException"],
@@ -45,19 +66,62 @@ const THROTTLED = new Set([
 
 const UNAUTHORIZED = new Set(["UnauthorizedOperation", "AccessDenied", "AccessDeniedException"]);
 
-const CREDENTIALS = new Set([
-  ...["AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "ExpiredToken"],
-  ...[
-    "ExpiredTokenException",
-    "RequestExpired",
-    "SignatureDoesNotMatch",
-    "MissingAuthenticationToken",
-  ],
-  ...["OptInRequired", "Blocked", "PendingVerification"],
-]);
+const CLOCK_FIX =
+  "check this node's clock (timedatectl), and that the credentials have not expired";
+const KEY_FIX = "check the access key, and that it belongs to this partition and region";
+const SECRET_FIX = "check the secret key that belongs to this access key";
+const EXPIRED_FIX = "renew the session token; a role's credentials are renewed by themselves";
 
-/** Some hundred characters that tell nothing to who may not decode them. */
-const ENCODED = /\s*Encoded authorization failure message: \S+/;
+/** EC2 takes no call at all with these; what to do about each. */
+const CREDENTIALS: Record<string, string> = {
+  AuthFailure: `${KEY_FIX}; check this node's clock (timedatectl), too`,
+  InvalidClientTokenId: KEY_FIX,
+  UnrecognizedClientException: KEY_FIX,
+  ExpiredToken: EXPIRED_FIX,
+  ExpiredTokenException: EXPIRED_FIX,
+  RequestExpired: CLOCK_FIX,
+  RequestTimeTooSkewed: CLOCK_FIX,
+  RequestInTheFuture: CLOCK_FIX,
+  SignatureDoesNotMatch: SECRET_FIX,
+  InvalidSignatureException: SECRET_FIX,
+  IncompleteSignature: SECRET_FIX,
+  MissingAuthenticationToken: "give the instance a role, or set AWS_ACCESS_KEY_ID and " +
+    "AWS_SECRET_ACCESS_KEY",
+  OptInRequired: "sign this account up for EC2, and enable the region for it",
+  Blocked: "AWS has blocked this account: contact AWS Support",
+  PendingVerification: "AWS is still verifying this account: wait for its e-mail, or contact AWS " +
+    "Support",
+};
+
+/** Signature errors that are the clock's. */
+const CLOCK = /expired|not yet current|skewed|still later than|earlier than/i;
+
+/** AuthFailure has two meanings: these credentials are bad, or this resource is not the caller's. */
+const BAD_CREDENTIALS = /validate the provided access credentials/i;
+
+/** What to do about refusals with these codes. */
+const FIXES: Record<string, string> = {
+  AuthFailure: "the resource may belong to another account, which shares it: only its owner can " +
+    "change it",
+  OperationNotPermitted:
+    "another AWS service or account manages this resource: only it can change it",
+  UnsupportedOperation: "this region, Outpost or kind of resource does not support the call: use " +
+    "another backend, vxlan for example",
+  InvalidAction: "this endpoint is not EC2's, or not all of it: check AWS_ENDPOINT_URL_EC2",
+};
+
+/** Codes of connections that come to nothing, by the host that is named. */
+const NO_WAY = new Set([
+  ...["ETIMEDOUT", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "EAI_AGAIN"],
+]);
+const WAY_FIX = "give this subnet a way there: an internet or NAT gateway, a VPC endpoint for EC2, " +
+  "or a proxy in HTTPS_PROXY";
+
+/** Ids that EC2 itself has named, and that not all of EC2 knows yet. */
+const NOT_FOUND_YET = /^Invalid(Instance|NetworkInterface|RouteTable|Subnet)ID\.NotFound$/i;
+
+/** Milliseconds for which EC2 may not know what is there. */
+const GRACE = 30_000;
 
 /** An error of the SDK, as far as it is read. */
 interface SdkError {
@@ -72,33 +136,49 @@ export function faultOf(action: string, error: unknown): Ec2Fault {
   if (error instanceof Ec2Fault) return error;
   const { name = "", message = "", code, $metadata } = error as SdkError;
   const status = $metadata?.httpStatusCode;
-  const text = message.trim().replace(ENCODED, "").replaceAll(/\s*\n\s*/g, " ") || name;
+  const text = plainText(withoutEncoded(message).trim()) || name;
   if (status === undefined) {
-    return new Ec2Fault("unreachable", action, code ?? name, `EC2 cannot be reached: ${text}`);
+    const reason = `EC2 cannot be reached: ${text}`;
+    const fix = NO_WAY.has(code ?? "") ? WAY_FIX : undefined;
+    return new Ec2Fault("unreachable", action, code ?? name, reason, { fix });
   }
   const request = $metadata?.requestId ? `, request id: ${$metadata.requestId}` : "";
   const answer = `${name}: ${withoutStop(text)}. status code: ${status}${request}`;
   if (THROTTLED.has(name)) {
     return new Ec2Fault("throttled", action, name, `EC2 limits this account's calls (${name})`);
   }
-  if (CREDENTIALS.has(name)) {
-    return new Ec2Fault("credentials", action, name, `EC2 takes no call from us: ${answer}`);
+  const credentials = credentialsFix(action, name, text);
+  if (credentials !== undefined) {
+    return new Ec2Fault("credentials", action, name, `EC2 takes no call from us: ${answer}`, {
+      answer,
+      fix: credentials,
+    });
   }
-  if (UNAUTHORIZED.has(name) || status === 403) {
-    return new Ec2Fault("unauthorized", action, name, answer);
+  if (UNAUTHORIZED.has(name) || status === 403 && FIXES[name] === undefined) {
+    return new Ec2Fault("unauthorized", action, name, answer, { answer, fix: mend(action, text) });
   }
   if (status >= 500) {
-    return new Ec2Fault("server", action, name, `EC2 failed in ${action}: ${answer}`);
+    const reason = `EC2 failed in ${action}: ${answer}`;
+    return new Ec2Fault("server", action, name, reason, { answer });
   }
-  return new Ec2Fault("refused", action, name, `EC2 refuses ${action}: ${answer}`);
+  return new Ec2Fault("refused", action, name, `EC2 refuses ${action}: ${answer}`, {
+    answer,
+    fix: FIXES[name],
+    grace: NOT_FOUND_YET.test(name) ? GRACE : undefined,
+  });
+}
+
+/** What to do where the credentials are at fault; undefined where they are not. */
+function credentialsFix(action: string, code: string, message: string): string | undefined {
+  const fix = CREDENTIALS[code];
+  if (fix === undefined) return undefined;
+  // A Describe call is for no resource that could be another account's.
+  const ofResource = code === "AuthFailure" && !action.startsWith("Describe") &&
+    !BAD_CREDENTIALS.test(message);
+  if (ofResource) return undefined;
+  return fix === SECRET_FIX && CLOCK.test(message) ? CLOCK_FIX : fix;
 }
 
 function withoutStop(text: string): string {
   return text.replace(/\.$/, "");
-}
-
-/** One line that says what to do, for the log. */
-export function advice(fault: Ec2Fault): string {
-  if (fault.kind !== "unauthorized") return fault.message;
-  return `${fault.message}; allow ec2:${fault.action} in the IAM policy of this instance's role`;
 }

@@ -17,11 +17,11 @@ export class TransportError extends Error {
   }
 }
 
-/** Characters of a message that is worth reading. */
-const LONGEST = 500;
+/** Characters of a message that is worth reading; IAM's name several ARNs. */
+const LONGEST = 800;
 
-/** Servers have a say in what errors say: one line, of which nothing steers a terminal. */
-function plainText(message: string): string {
+/** A message as part of a line. Servers have a say in what errors say: one line, of which nothing steers a terminal. */
+export function plainText(message: string): string {
   // deno-lint-ignore no-control-regex
   const text = message.replaceAll(/[\x00-\x1f\x7f-\x9f\s]+/g, " ");
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
