@@ -14,21 +14,18 @@ import {
   type Filter,
   ModifyInstanceAttributeCommand,
   ModifyNetworkInterfaceAttributeCommand,
-  type NetworkInterface,
-  paginateDescribeNetworkInterfaces,
   paginateDescribeRouteTables,
   ReplaceRouteCommand,
   type Route,
   type RouteTable as Ec2RouteTable,
 } from "@aws-sdk/client-ec2";
-import { Cidr, formatIp, tryParseIp } from "../../subnet/cidr.ts";
+import { Cidr } from "../../subnet/cidr.ts";
 import { Credentials } from "./credentials.ts";
 import { faultOf } from "./faults.ts";
 import { awsRequestHandler } from "./http.ts";
+import { Interfaces } from "./interfaces.ts";
 import type { Ec2, Eni, RouteTable, VpcRoute, VpcTables } from "./types.ts";
 
-/** Network interfaces a page, EC2's most. */
-const PAGE = 1000;
 /** Route tables a page: one of 500 routes in each is 5 MB, which take some 60 MB to parse. */
 const TABLES_PAGE = 40;
 /** Tables of a VPC that are read, EC2's quota, and routes after which no more pages are. */
@@ -58,24 +55,24 @@ export function sdkClient(
 /** See the module. */
 export class Ec2Calls implements Ec2 {
   readonly #options: { abortSignal?: AbortSignal };
+  readonly #interfaces: Interfaces;
 
   /** @param signal ends calls that are under way */
   constructor(readonly client: EC2Client, signal?: AbortSignal) {
     this.#options = { abortSignal: signal };
+    this.#interfaces = new Interfaces(client, this.#options);
   }
 
   enisOfInstance(instanceId: string): Promise<Eni[]> {
-    return this.#enis({ Name: "attachment.instance-id", Values: [instanceId] });
+    return this.#interfaces.ofInstance(instanceId);
   }
 
   enisWithAddress(ip: string): Promise<Eni[]> {
-    const name = ip.includes(":") ? "ipv6-addresses.ipv6-address" : "addresses.private-ip-address";
-    return this.#enis({ Name: name, Values: [ip] });
+    return this.#interfaces.withAddress(ip);
   }
 
-  // By a filter, since an id that is gone would be an error for all.
   enis(ids: readonly string[]): Promise<Eni[]> {
-    return this.#enis({ Name: "network-interface-id", Values: [...ids] });
+    return this.#interfaces.byIds(ids);
   }
 
   async tableOfSubnet(subnetId: string): Promise<RouteTable | undefined> {
@@ -160,15 +157,6 @@ export class Ec2Calls implements Ec2 {
     }
   }
 
-  #enis(filter: Filter): Promise<Eni[]> {
-    const pages = paginateDescribeNetworkInterfaces(
-      { client: this.client, pageSize: PAGE },
-      { Filters: [filter] },
-      this.#options,
-    );
-    return called("DescribeNetworkInterfaces", gather(pages));
-  }
-
   async #tables(input: { Filters?: Filter[]; RouteTableIds?: string[] }): Promise<RouteTable[]> {
     const answer = await called(
       "DescribeRouteTables",
@@ -185,16 +173,6 @@ async function called<T>(action: string, answer: Promise<T>): Promise<T> {
   } catch (error) {
     throw faultOf(action, error);
   }
-}
-
-async function gather(
-  pages: AsyncIterable<{ NetworkInterfaces?: NetworkInterface[] }>,
-): Promise<Eni[]> {
-  const enis: Eni[] = [];
-  for await (const { NetworkInterfaces } of pages) {
-    enis.push(...(NetworkInterfaces ?? []).map(eniOf));
-  }
-  return enis;
 }
 
 async function firstTables(
@@ -218,30 +196,6 @@ async function firstTables(
 export function routeOf(tableId: string, destination: Cidr) {
   const key = destination.family === 6 ? "DestinationIpv6CidrBlock" : "DestinationCidrBlock";
   return { RouteTableId: tableId, [key]: `${destination}` };
-}
-
-function eniOf(eni: NetworkInterface): Eni {
-  const addresses = [
-    ...(eni.PrivateIpAddresses ?? []).flatMap(({ PrivateIpAddress, Association }) => [
-      PrivateIpAddress,
-      Association?.PublicIp,
-    ]),
-    ...(eni.Ipv6Addresses ?? []).map(({ Ipv6Address }) => Ipv6Address),
-  ];
-  return {
-    id: eni.NetworkInterfaceId ?? "",
-    vpcId: eni.VpcId ?? "",
-    subnetId: eni.SubnetId ?? "",
-    instanceId: eni.Attachment?.InstanceId,
-    sourceDestCheck: eni.SourceDestCheck ?? true,
-    addresses: addresses.filter((ip) => ip !== undefined).map(canonical),
-    securityGroups: (eni.Groups ?? []).map(({ GroupId }) => GroupId ?? ""),
-  };
-}
-
-function canonical(ip: string): string {
-  const parsed = tryParseIp(ip);
-  return parsed ? formatIp(parsed.family, parsed.value) : ip;
 }
 
 function tableOf(table: Ec2RouteTable): RouteTable {

@@ -114,7 +114,8 @@ const FIXES: Record<string, string> = {
 const NO_WAY = new Set([
   ...["ETIMEDOUT", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "EAI_AGAIN"],
 ]);
-const WAY_FIX = "give this subnet a way there: an internet or NAT gateway, a VPC endpoint for EC2, " +
+const WAY_FIX =
+  "give this subnet a way there: an internet or NAT gateway, a VPC endpoint for EC2, " +
   "or a proxy in HTTPS_PROXY";
 
 /** Ids that EC2 itself has named, and that not all of EC2 knows yet. */

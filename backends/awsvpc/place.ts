@@ -5,7 +5,8 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { advice, Ec2Fault } from "./faults.ts";
+import { Ec2Fault } from "./faults.ts";
+import { type AttachedEni, SourceDestCheck } from "./source_dest_check.ts";
 import { NodeTables } from "./tables.ts";
 import type { Ec2, Eni, RouteTable } from "./types.ts";
 
@@ -13,6 +14,12 @@ const log = getLogger(["flanneld", "aws-vpc"]);
 
 /** Every so many looks one is at the network interface, too. */
 const LOOKS = 6;
+
+/** Milliseconds for which EC2 may not know an instance that was just launched. */
+const INSTANCE_GRACE = 30_000;
+
+/** Interfaces that an error names. */
+const MOST_NAMED = 3;
 
 /** What tells the node's place. */
 export interface PlaceInput {
@@ -27,21 +34,19 @@ export interface PlaceInput {
 /** See the module. All calls throw {@linkcode Ec2Fault}. */
 export class Place {
   #looks = 0;
-  #eni: Eni;
-  #siblings: number;
+  #attached: AttachedEni;
+  readonly #check: SourceDestCheck;
   /** Whether the source/dest check was seen to. */
   #seenTo = false;
-  /** The interface whose source/dest check we may not switch off. */
-  #refused = "";
   readonly tables: NodeTables;
 
   private constructor(
     readonly ec2: Ec2,
     readonly input: PlaceInput,
-    { eni, siblings }: { eni: Eni; siblings: number },
+    attached: AttachedEni,
   ) {
-    this.#eni = eni;
-    this.#siblings = siblings;
+    this.#attached = attached;
+    this.#check = new SourceDestCheck(ec2);
     this.tables = new NodeTables(ec2, input.tableIds);
   }
 
@@ -53,11 +58,11 @@ export class Place {
   }
 
   get eniId(): string {
-    return this.#eni.id;
+    return this.eni.id;
   }
 
   get eni(): Eni {
-    return this.#eni;
+    return this.#attached.eni;
   }
 
   /**
@@ -68,57 +73,36 @@ export class Place {
    */
   async look(): Promise<RouteTable[]> {
     if (!this.#seenTo) {
-      await this.#letForeignThrough();
+      await this.#check.switchOff(this.#attached);
       this.#seenTo = true;
     }
     const look = this.tables.last === undefined ? 0 : ++this.#looks;
     if (look % LOOKS === LOOKS / 2) await this.#lookAtEni();
     // Once it is refused, a look of its own, so that each makes two calls at most.
-    if (look % LOOKS === 1 && this.#refused === this.#eni.id) await this.#letForeignThrough();
-    return await this.tables.look(this.#eni);
+    if (look % LOOKS === 1 && this.#check.isRefused(this.eniId)) {
+      await this.#check.ensureOff(this.#attached);
+    }
+    return await this.tables.look(this.eni);
   }
 
-  /** The tables after something that was not expected of them. */
-  lookAgain(): Promise<RouteTable[]> {
-    return this.tables.lookAgain();
+  /** The routes of the same tables as they are now, by one call. */
+  async lookAgain(): Promise<RouteTable[]> {
+    const tables = await this.tables.lookAgain();
+    return tables.length > 0 ? tables : await this.look();
   }
 
   /** The address may have moved to another interface, and the check been switched on. */
   async #lookAtEni(): Promise<void> {
-    const { eni, siblings } = await findEni(this.ec2, this.input);
-    if (eni.id !== this.#eni.id) {
-      log.warn("{ip} has moved from {was} to {eni}", {
-        ip: this.input.ip,
-        was: this.#eni.id,
-        eni: eni.id,
-      });
+    const was = this.eniId;
+    this.#attached = await findEni(this.ec2, this.input);
+    if (this.eniId === was) {
+      if (!this.#check.isRefused(was) || !this.eni.sourceDestCheck) {
+        await this.#check.ensureOff(this.#attached);
+      }
+      return;
     }
-    this.#eni = eni;
-    this.#siblings = siblings;
-    if (this.#refused !== eni.id) await this.#letForeignThrough();
-  }
-
-  /** Switches the source/dest check off where it is on; warns, once, where that is refused. */
-  async #letForeignThrough(): Promise<void> {
-    const { id, sourceDestCheck, instanceId } = this.#eni;
-    if (!sourceDestCheck) return;
-    // EC2 takes an instance's attribute only where there is one interface that it can be of.
-    const target = instanceId !== undefined && this.#siblings === 0
-      ? { instanceId }
-      : { eniId: id };
-    try {
-      await this.ec2.forwardForeign(target);
-      this.#refused = "";
-      log.info("Disabled SourceDestCheck on {id}", { id });
-    } catch (error) {
-      if (!(error instanceof Ec2Fault) || error.kind !== "unauthorized") throw error;
-      if (this.#refused === id) return;
-      this.#refused = id;
-      log.warn("failed to disable SourceDestCheck on {id}: {reason}, or switch it off by hand", {
-        id,
-        reason: advice(error),
-      });
-    }
+    log.warn("{ip} has moved from {was} to {eni}", { ip: this.input.ip, was, eni: this.eniId });
+    await this.#check.switchOff(this.#attached);
   }
 }
 
@@ -126,20 +110,35 @@ export class Place {
 export async function findEni(
   ec2: Ec2,
   { instanceId, ip }: Pick<PlaceInput, "instanceId" | "ip">,
-): Promise<{ eni: Eni; siblings: number }> {
+): Promise<AttachedEni> {
   const there = instanceId === undefined
     ? await ec2.enisWithAddress(ip)
     : await ec2.enisOfInstance(instanceId);
   const holders = there.filter(({ addresses }) => addresses.includes(ip));
   if (holders.length === 1) return { eni: holders[0], siblings: there.length - 1 };
-  throw new Ec2Fault(
-    "refused",
-    "DescribeNetworkInterfaces",
-    "NoInterface",
-    instanceId === undefined
-      ? `${holders.length} network interfaces of this region have the address ${ip}: switch the ` +
-        "instance metadata service on, so that the instance is known"
-      : `no network interface of ${instanceId} has the address ${ip}: name the interface that has ` +
+  const fault = (message: string, grace?: number) =>
+    new Ec2Fault("refused", "DescribeInstances", "NoInterface", message, { grace });
+  if (instanceId === undefined) throw fault(notUnique(ip, holders));
+  if (there.length > 0) {
+    throw fault(
+      `no network interface of ${instanceId} has the address ${ip}: name the interface that has ` +
         "one of the VPC's addresses with --iface",
+    );
+  }
+  throw fault(
+    `EC2 does not know ${instanceId} in this region and account: check AWS_REGION and whose ` +
+      "credentials these are",
+    INSTANCE_GRACE,
   );
+}
+
+/** Without an instance's id the address must tell the interface. */
+function notUnique(ip: string, holders: readonly Eni[]): string {
+  const named = holders.slice(0, MOST_NAMED).map(({ id, vpcId }) => `${id} in ${vpcId}`).join(", ");
+  const found = holders.length === 0
+    ? `no instance of this region and account has the address ${ip}`
+    : `${holders.length} network interfaces of this region have the address ${ip} (${named}${
+      holders.length > MOST_NAMED ? ", …" : ""
+    })`;
+  return `${found}: switch the instance metadata service on, so that the instance is known`;
 }

@@ -52,12 +52,12 @@ Deno.test("the subnet's own route table goes before the main one, named ones bef
 
 Deno.test("throttled: backed off with jitter, told once, and again when it is over", async () => {
   await using world = await World.create();
-  const throttling = aws.proxy.answer("*", EC2_ERRORS.throttled);
+  using throttling = aws.proxy.answer("*", EC2_ERRORS.throttled);
   const instance = await world.launch("172.31.28.40");
   const node = world.start(instance, leaseOf("10.1.40.0/24", instance.ip));
   await world.clock.pass(10 * MINUTE);
   // 1, 2, 4, … 32, then one in 30 to 90 seconds.
-  const { DescribeNetworkInterfaces: calls } = world.calls();
+  const { DescribeInstances: calls } = world.calls();
   assert.ok(calls >= 10 && calls <= 26, `${calls}`);
   throttling[Symbol.dispose]();
   await world.clock.pass(2 * MINUTE);
@@ -101,7 +101,7 @@ Deno.test("a full table is one error with its name, its limit and what to do", a
   }
 });
 
-for (const action of ["DescribeNetworkInterfaces", "DescribeRouteTables", "CreateRoute"]) {
+for (const action of ["DescribeRouteTables", "CreateRoute"]) {
   Deno.test(`without the right to ${action} the error names it`, async () => {
     await using world = await World.create();
     using _forbidden = aws.proxy.answer(action, EC2_ERRORS.unauthorized);
@@ -162,12 +162,12 @@ Deno.test("bad credentials and a failing EC2 are told once, and left behind", as
     ],
     [
       { status: 500, code: "InternalError", message: "An internal error has occurred" },
-      /^E EC2 failed in DescribeNetworkInterfaces: InternalError: An internal error has occurred\. status code: 500/,
+      /^E EC2 failed in DescribeInstances: InternalError: An internal error has occurred\. status code: 500/,
     ],
   ];
   for (const [error, line] of cases) {
     await using world = await World.create();
-    const failing = aws.proxy.answer("*", error);
+    using failing = aws.proxy.answer("*", error);
     const instance = await world.launch("172.31.28.40");
     const node = world.start(instance, leaseOf("10.1.40.0/24", instance.ip));
     await world.clock.pass(5 * MINUTE);

@@ -39,8 +39,8 @@ export class World implements AsyncDisposable {
     return this.vpc.mainTableId;
   }
 
-  launch(ip: string): Promise<Instance> {
-    return aws.launch(this.subnet, { ip });
+  launch(ip: string, ipv6?: string): Promise<Instance> {
+    return aws.launch(this.subnet, { ip, ipv6 });
   }
 
   /** A node begins, and all others see its lease. */

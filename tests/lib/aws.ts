@@ -15,7 +15,9 @@
  * @module
  */
 import {
+  AllocateAddressCommand,
   AssignIpv6AddressesCommand,
+  AssociateAddressCommand,
   AttachNetworkInterfaceCommand,
   CreateNetworkInterfaceCommand,
   CreateSubnetCommand,
@@ -26,13 +28,14 @@ import {
   RunInstancesCommand,
   TerminateInstancesCommand,
 } from "@aws-sdk/client-ec2";
+import { awsRequestHandler } from "../../backends/awsvpc/http.ts";
 import { METADATA_MOCK } from "../../tools/go_tools.ts";
 import { MOTO_SERVER } from "../../tools/moto.ts";
 import { Ec2Proxy } from "./ec2_proxy.ts";
 import { freePort } from "./etcd.ts";
 import { type NetNs, type Process, run, spawn, waitFor } from "./netns.ts";
 
-export { EC2_ERRORS, type Ec2Call, type Ec2Error, Ec2Proxy } from "./ec2_proxy.ts";
+export { EC2_ERRORS, type Ec2Call, type Ec2Error, Ec2Proxy, POLICIES } from "./ec2_proxy.ts";
 
 /** Where everything is. */
 export const REGION = "eu-central-1";
@@ -118,6 +121,17 @@ export class Aws implements AsyncDisposable {
     this.client.destroy();
     await this.proxy[Symbol.asyncDispose]();
     await this.moto[Symbol.asyncDispose]();
+  }
+
+  /** A client such as agents have, to be destroyed by its user. */
+  agentClient(): EC2Client {
+    return new EC2Client({
+      endpoint: this.proxy.endpoint,
+      region: REGION,
+      credentials: { accessKeyId: "test", secretAccessKey: "test" },
+      maxAttempts: 1,
+      requestHandler: awsRequestHandler((name) => this.env()[name]),
+    });
   }
 
   /**
@@ -207,6 +221,17 @@ export class Aws implements AsyncDisposable {
       new AttachNetworkInterfaceCommand({ NetworkInterfaceId: eniId, InstanceId, DeviceIndex: 1 }),
     );
     return { ...instance, eniId, mac: eni!.MacAddress!, ip, subnetId };
+  }
+
+  /** Gives an instance a public address. */
+  async elasticIp({ eniId }: Instance): Promise<string> {
+    const { PublicIp, AllocationId } = await this.client.send(
+      new AllocateAddressCommand({ Domain: "vpc" }),
+    );
+    await this.client.send(
+      new AssociateAddressCommand({ AllocationId, NetworkInterfaceId: eniId }),
+    );
+    return PublicIp!;
   }
 
   /** Ends an instance; routes to its network interface become black holes. */

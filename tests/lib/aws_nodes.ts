@@ -4,10 +4,9 @@
  *
  * @module
  */
-import { EC2Client } from "@aws-sdk/client-ec2";
+import type { EC2Client } from "@aws-sdk/client-ec2";
 import type { Clock } from "../../backends/awsvpc/clock.ts";
 import { Ec2Calls } from "../../backends/awsvpc/client.ts";
-import { awsRequestHandler } from "../../backends/awsvpc/http.ts";
 import { VpcRoutes } from "../../backends/awsvpc/routes.ts";
 import { Cidr } from "../../subnet/cidr.ts";
 import { parseNetworkConfig } from "../../subnet/config.ts";
@@ -85,6 +84,8 @@ export function leaseOf(subnet: string, publicIP: string, ipv6Subnet?: string): 
 /** What a node is beside its instance and lease. */
 export interface AwsNodeOptions {
   tableIds?: string[];
+  /** The metadata service is off: nothing says which instance this is. */
+  noMetadata?: boolean;
   /** Members of the network config. */
   network?: Record<string, unknown>;
 }
@@ -102,20 +103,18 @@ export class AwsNode implements AsyncDisposable {
     readonly instance: Instance,
     readonly lease: Lease,
     clock: TestClock,
-    { tableIds = [], network = {} }: AwsNodeOptions = {},
+    { tableIds = [], network = {}, noMetadata = false }: AwsNodeOptions = {},
   ) {
-    this.#client = new EC2Client({
-      endpoint: aws.proxy.endpoint,
-      region: REGION,
-      credentials: { accessKeyId: "test", secretAccessKey: "test" },
-      maxAttempts: 1,
-      requestHandler: awsRequestHandler((name) => aws.env()[name]),
-    });
+    this.#client = aws.agentClient();
     const config = { Network: "10.1.0.0/16", Backend: { Type: "aws-vpc" }, ...network };
     this.routes = new VpcRoutes(
       { network: parseNetworkConfig(JSON.stringify(config)), lease, tableIds, ip: instance.ip },
       {
-        where: () => Promise.resolve({ region: REGION, instanceId: instance.instanceId }),
+        where: () =>
+          Promise.resolve({
+            region: REGION,
+            instanceId: noMetadata ? undefined : instance.instanceId,
+          }),
         ec2: (_region, signal) => new Ec2Calls(this.#client, signal),
         clock,
       },

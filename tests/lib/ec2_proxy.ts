@@ -6,7 +6,10 @@
  *   RouteLimitExceeded;
  * - `DryRun` of any action changes nothing and answers DryRunOperation;
  * - routes to the network interface of a terminated instance are black holes;
- * - an instance's source/dest check is its primary network interface's;
+ * - an instance's source/dest check is its primary network interface's, as long as that is its only
+ *   one;
+ * - `DescribeInstances` finds instances by their network interfaces, and these are found by all
+ *   their addresses;
  * - route tables come in pages.
  *
  * Errors: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
@@ -16,6 +19,15 @@
 import { randomUUID } from "node:crypto";
 import { certificate, certificateAuthority, type TlsFiles } from "./certificates.ts";
 import { pageOf } from "./ec2_pages.ts";
+import {
+  filtered,
+  filtersOf,
+  instancesOf,
+  interfacesWith,
+  routesByTable,
+  withBlackHoles,
+  withRoutes,
+} from "./ec2_views.ts";
 import { Gate } from "./gate.ts";
 import type { NetNs } from "./netns.ts";
 
@@ -24,6 +36,9 @@ const ADDRESSES = ["127.0.0.1", "::1", "192.168.77.1", "172.31.16.1", "fd77::1"]
 const NAMES = [
   ...["localhost", "*.amazonaws.com", "*.eu-central-1.amazonaws.com", "*.eu-central-1.api.aws"],
 ];
+
+/** Of all that moto has here. */
+const MOTO_REGION = "eu-central-1";
 
 /** A call that came. */
 export interface Ec2Call {
@@ -72,12 +87,42 @@ export const EC2_ERRORS = {
     code: "InvalidRoute.NotFound",
     message: `no route with destination-cidr-block ${destination} in route table ${tableId}`,
   }),
+  /** The refusal of today's EC2; `because` is how it ends: `because no … policy allows …`. */
+  denied: (action: string, because: string, resource = "*") => ({
+    status: 403,
+    code: "UnauthorizedOperation",
+    message: "You are not authorized to perform this operation. User: " +
+      "arn:aws:sts::123456789012:assumed-role/Node/i-0abc is not authorized to perform: " +
+      `ec2:${action} on resource: ${resource} ${because}. Encoded authorization failure message: ` +
+      "rXwBmDf1hZl0Y_ZVcbXSOmHwkQ",
+  }),
+  severalInterfaces: (instanceId: string) => ({
+    status: 400,
+    code: "InvalidInstanceID",
+    message: `There are multiple interfaces attached to instance '${instanceId}'. Please specify ` +
+      "an interface ID for the operation instead.",
+  }),
   dryRun: {
     status: 412,
     code: "DryRunOperation",
     message: "Request would have succeeded, but DryRun flag is set.",
   },
 } as const;
+
+/** What the policies of this project's users allow. */
+export const POLICIES = {
+  /** That of the lab, which is flannel's. */
+  lab: [
+    ...["CreateRoute", "DeleteRoute", "ReplaceRoute"],
+    ...["DescribeRouteTables", "DescribeInstances"],
+  ],
+  /** That of this project's documentation, as it was before. */
+  interfaces: [
+    ...["CreateRoute", "DeleteRoute", "ReplaceRoute"],
+    ...["DescribeRouteTables", "DescribeNetworkInterfaces"],
+    ...["ModifyInstanceAttribute", "ModifyNetworkInterfaceAttribute"],
+  ],
+};
 
 /** Answers that a test asked for. */
 interface Rule {
@@ -103,6 +148,9 @@ export class Ec2Proxy implements AsyncDisposable {
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #gate: Gate;
   readonly #rules: Rule[] = [];
+  #allowed: ReadonlySet<string> | undefined;
+  /** Shown in place of what the tables have. */
+  #oldRoutes: ReadonlyMap<string, string> = new Map();
   /** One change at a time: what is looked at before holds until it is made. */
   #changes: Promise<unknown> = Promise.resolve();
 
@@ -177,6 +225,26 @@ export class Ec2Proxy implements AsyncDisposable {
     return { [Symbol.dispose]: () => void (rule.left = 0) };
   }
 
+  /** Refuses all other actions, as where a policy allows only these; disposing ends it. */
+  allowOnly(actions: readonly string[]): Disposable {
+    this.#allowed = new Set(actions);
+    return { [Symbol.dispose]: () => void (this.#allowed = undefined) };
+  }
+
+  /**
+   * Goes on showing the routes of all tables as they are now, as EC2 may for a while; disposing ends
+   * it.
+   */
+  async freezeRoutes(): Promise<Disposable> {
+    const signed = new Headers({
+      "content-type": "application/x-www-form-urlencoded",
+      authorization: `AWS4-HMAC-SHA256 Credential=test/20260101/${MOTO_REGION}/ec2/aws4_request`,
+    });
+    const { text } = await this.#query(signed, { Action: "DescribeRouteTables" });
+    this.#oldRoutes = routesByTable(withBlackHoles(text, this.gone));
+    return { [Symbol.dispose]: () => void (this.#oldRoutes = new Map()) };
+  }
+
   /** How often each action was called since the call at index `from`. */
   count(from = 0): Record<string, number> {
     const counts: Record<string, number> = {};
@@ -223,20 +291,47 @@ export class Ec2Proxy implements AsyncDisposable {
       rule.left > 0 && (rule.action === action || rule.action === "*") && rule.isMeant(params)
     );
     if (rule) rule.left--;
+    // STS asks no policy whether a web identity may assume a role.
+    const forbidden = this.#allowed?.has(action) === false && !action.startsWith("AssumeRole");
     const error = rule?.error ??
       (this.expired.has(accessKeyOf(headers)) ? EC2_ERRORS.expired : undefined) ??
+      (forbidden ? EC2_ERRORS.unauthorized : undefined) ??
       (params.get("DryRun") === "true" ? EC2_ERRORS.dryRun : undefined) ??
-      (action === "CreateRoute" ? await this.#createRefused(params, headers) : undefined);
+      await this.#refused(action, params, headers);
     if (error) return { status: error.status, text: errorXml(error, action) };
-    const answer = await this.#forward(body, headers);
+    const answer = await this.#describe(action, params, headers) ??
+      await this.#forward(body, headers);
     if (action === "DescribeRouteTables") {
       const page = pageOf(answer.text, "routeTableSet", params);
-      return { ...answer, text: withBlackHoles(page, this.gone) };
+      const text = withRoutes(withBlackHoles(page, this.gone), this.#oldRoutes);
+      return { ...answer, text };
     }
     if (action === "ModifyInstanceAttribute" && answer.status === 200) {
       await this.#modifyPrimary(params, headers);
     }
     return answer;
+  }
+
+  /** Answers a call whose filter moto does not know. */
+  async #describe(
+    action: string,
+    params: URLSearchParams,
+    headers: Headers,
+  ): Promise<{ status: number; text: string } | undefined> {
+    const prefix = action === "DescribeInstances" ? "network-interface." : "";
+    if (prefix === "" && action !== "DescribeNetworkInterfaces") return undefined;
+    const filter = [...filtersOf(params)].find(([name]) => name.startsWith(prefix));
+    if (filter === undefined) return undefined;
+    const [name, values] = [filter[0].slice(prefix.length), filter[1]];
+    let query = filtered("DescribeNetworkInterfaces", name, values);
+    if (name.startsWith("addresses.") || name.startsWith("ipv6-addresses.")) {
+      const { text } = await this.#query(headers, { Action: "DescribeNetworkInterfaces" });
+      const ids = interfacesWith(values, text);
+      query = filtered("DescribeNetworkInterfaces", "network-interface-id", ids);
+    }
+    const answer = await this.#query(headers, query);
+    if (prefix === "") return answer;
+    return await this.#query(headers, filtered(action, "instance-id", instancesOf(answer.text)));
   }
 
   async #forward(body: string, headers: Headers): Promise<{ status: number; text: string }> {
@@ -249,11 +344,27 @@ export class Ec2Proxy implements AsyncDisposable {
     return { status: response.status, text: await response.text() };
   }
 
-  #query(headers: Headers, params: Record<string, string>): Promise<{ text: string }> {
+  #query(
+    headers: Headers,
+    params: Record<string, string>,
+  ): Promise<{ status: number; text: string }> {
     return this.#forward(`${new URLSearchParams({ Version: "2016-11-15", ...params })}`, headers);
   }
 
-  /** Why EC2 would refuse a route that moto takes. */
+  /** Why EC2 would refuse what moto takes. */
+  async #refused(
+    action: string,
+    params: URLSearchParams,
+    headers: Headers,
+  ): Promise<Ec2Error | undefined> {
+    if (action === "CreateRoute") return await this.#createRefused(params, headers);
+    if (action !== "ModifyInstanceAttribute") return undefined;
+    const enis = await this.#interfacesOf(params, headers);
+    return enis.length > 1
+      ? EC2_ERRORS.severalInterfaces(params.get("InstanceId") ?? "")
+      : undefined;
+  }
+
   async #createRefused(params: URLSearchParams, headers: Headers): Promise<Ec2Error | undefined> {
     const { text } = await this.#query(headers, {
       Action: "DescribeRouteTables",
@@ -271,18 +382,23 @@ export class Ec2Proxy implements AsyncDisposable {
   async #modifyPrimary(params: URLSearchParams, headers: Headers): Promise<void> {
     const check = params.get("SourceDestCheck.Value");
     if (check === null) return;
-    const { text } = await this.#query(headers, {
-      Action: "DescribeNetworkInterfaces",
-      "Filter.1.Name": "attachment.instance-id",
-      "Filter.1.Value.1": params.get("InstanceId") ?? "",
-    });
-    const id = /<networkInterfaceId>(.*?)</.exec(text)?.[1];
+    const [id] = await this.#interfacesOf(params, headers);
     if (id === undefined) return;
     await this.#query(headers, {
       Action: "ModifyNetworkInterfaceAttribute",
       NetworkInterfaceId: id,
       "SourceDestCheck.Value": check,
     });
+  }
+
+  /** Ids of the network interfaces of the instance that a call is for. */
+  async #interfacesOf(params: URLSearchParams, headers: Headers): Promise<string[]> {
+    const { text } = await this.#query(headers, {
+      Action: "DescribeNetworkInterfaces",
+      "Filter.1.Name": "attachment.instance-id",
+      "Filter.1.Value.1": params.get("InstanceId") ?? "",
+    });
+    return [...text.matchAll(/<networkInterfaceId>(.*?)</g)].map(([, id]) => id);
   }
 }
 
@@ -293,15 +409,6 @@ function accessKeyOf(headers: Headers): string {
 
 function destination(route: string): string | undefined {
   return /<destination(?:Ipv6)?CidrBlock>(.*?)</.exec(route)?.[1];
-}
-
-/** moto has every route active. */
-function withBlackHoles(xml: string, gone: ReadonlySet<string>): string {
-  return xml.replaceAll(
-    /<item>(?:(?!<item>|<\/item>).)*<networkInterfaceId>(.*?)<(?:(?!<item>|<\/item>).)*<\/item>/gs,
-    (route: string, id: string) =>
-      gone.has(id) ? route.replace("<state>active<", "<state>blackhole<") : route,
-  );
 }
 
 function errorXml({ code, message }: Ec2Error, action: string): string {

@@ -1,0 +1,195 @@
+/**
+ * Network interfaces, as `DescribeInstances` or `DescribeNetworkInterfaces` shows them.
+ *
+ * Either is enough, and policies allow one or the other. `DescribeInstances` comes first: it is what
+ * flannel calls, so policies made for flannel allow it, and it shows only what can be a node's. The
+ * other also shows interfaces of load balancers and the like, and unattached ones, which no node has.
+ *
+ * @module
+ */
+import {
+  type EC2Client,
+  type Instance,
+  type InstanceNetworkInterface,
+  type NetworkInterface,
+  paginateDescribeInstances,
+  paginateDescribeNetworkInterfaces,
+} from "@aws-sdk/client-ec2";
+import { formatIp, tryParseIp } from "../../subnet/cidr.ts";
+import { Ec2Fault, faultOf } from "./faults.ts";
+import type { Eni } from "./types.ts";
+
+/** Instances or interfaces a page, EC2's most. */
+const PAGE = 1000;
+
+/** Values of one filter, EC2's most. */
+const MOST_VALUES = 200;
+
+/** The call that comes first, and that an error asks to be allowed. */
+const PREFERRED = "DescribeInstances";
+
+/** Which interfaces are asked for. */
+type Query =
+  | { kind: "instance"; values: [string] }
+  | { kind: "address"; values: [string] }
+  | { kind: "id"; values: string[] };
+
+/** One of the two calls. @throws {Ec2Fault} */
+type Describe = (query: Query) => Promise<Eni[]>;
+
+/** See the module. All calls throw {@linkcode Ec2Fault}. */
+export class Interfaces {
+  /** The one that was answered last goes first. */
+  #calls: [Describe, Describe];
+
+  constructor(readonly client: EC2Client, readonly options: { abortSignal?: AbortSignal }) {
+    this.#calls = [(query) => this.#instances(query), (query) => this.#interfaces(query)];
+  }
+
+  ofInstance(instanceId: string): Promise<Eni[]> {
+    return this.#ask({ kind: "instance", values: [instanceId] });
+  }
+
+  /** Those of instances alone. */
+  async withAddress(ip: string): Promise<Eni[]> {
+    const enis = await this.#ask({ kind: "address", values: [ip] });
+    return enis.filter(({ instanceId }) => instanceId !== undefined);
+  }
+
+  /** Those of these that there are. */
+  async byIds(ids: readonly string[]): Promise<Eni[]> {
+    const enis: Eni[] = [];
+    for (let from = 0; from < ids.length; from += MOST_VALUES) {
+      const values = ids.slice(from, from + MOST_VALUES);
+      enis.push(...await this.#ask({ kind: "id", values }));
+    }
+    return enis;
+  }
+
+  async #ask(query: Query): Promise<Eni[]> {
+    const [call, other] = this.#calls;
+    try {
+      return await call(query);
+    } catch (first) {
+      if (!isUnavailable(first)) throw first;
+      try {
+        const enis = await other(query);
+        this.#calls = [other, call];
+        return enis;
+      } catch (second) {
+        if (isUnavailable(second)) throw faultOfBoth(first, second);
+        // It may be answered the next time, unlike the first.
+        this.#calls = [other, call];
+        throw second;
+      }
+    }
+  }
+
+  async #instances({ kind, values }: Query): Promise<Eni[]> {
+    // By its id an instance takes no page size, and what it costs is not counted as a listing.
+    const byId = kind === "instance";
+    const filter = kind === "id"
+      ? "network-interface.network-interface-id"
+      : isIPv6(values[0])
+      ? "network-interface.ipv6-addresses.ipv6-address"
+      : "network-interface.addresses.private-ip-address";
+    const pages = paginateDescribeInstances(
+      { client: this.client, pageSize: byId ? undefined : PAGE },
+      byId ? { InstanceIds: values } : { Filters: [{ Name: filter, Values: values }] },
+      this.options,
+    );
+    const enis = await gather(
+      PREFERRED,
+      pages,
+      ({ Reservations = [] }) =>
+        Reservations.flatMap(({ Instances = [] }) => Instances).flatMap(enisOf),
+    );
+    return kind === "id" ? enis.filter(({ id }) => values.includes(id)) : enis;
+  }
+
+  #interfaces({ kind, values }: Query): Promise<Eni[]> {
+    // By a filter, since an id that is gone would be an error for all.
+    const filter = {
+      instance: "attachment.instance-id",
+      address: isIPv6(values[0]) ? "ipv6-addresses.ipv6-address" : "addresses.private-ip-address",
+      id: "network-interface-id",
+    }[kind];
+    const pages = paginateDescribeNetworkInterfaces(
+      { client: this.client, pageSize: PAGE },
+      { Filters: [{ Name: filter, Values: values }] },
+      this.options,
+    );
+    return gather(
+      "DescribeNetworkInterfaces",
+      pages,
+      ({ NetworkInterfaces = [] }) =>
+        NetworkInterfaces.map((eni) => eniOf(eni, eni.Attachment?.InstanceId)),
+    );
+  }
+}
+
+/** Whether the other call may be answered: this one is not allowed, or this endpoint lacks it. */
+function isUnavailable(error: unknown): error is Ec2Fault {
+  return error instanceof Ec2Fault && ["unauthorized", "refused", "server"].includes(error.kind);
+}
+
+/** The fault to report where both calls failed: allowing either is enough. */
+function faultOfBoth(first: Ec2Fault, second: Ec2Fault): Ec2Fault {
+  if (first.kind !== "unauthorized") return first;
+  if (second.kind !== "unauthorized") return second;
+  const [preferred, other] = first.action === PREFERRED ? [first, second] : [second, first];
+  const { kind, action, code, message, details } = preferred;
+  const fix = `${details.fix}; ec2:${other.action} is enough, too`;
+  return new Ec2Fault(kind, action, code, message, { ...details, fix });
+}
+
+async function gather<Page>(
+  action: string,
+  pages: AsyncIterable<Page>,
+  enisOfPage: (page: Page) => Eni[],
+): Promise<Eni[]> {
+  const enis: Eni[] = [];
+  try {
+    for await (const page of pages) enis.push(...enisOfPage(page));
+  } catch (error) {
+    const fault = faultOf(action, error);
+    // An instance that was just launched; none has an interface that could be meant.
+    if (fault.is("InvalidInstanceID.NotFound")) return [];
+    throw fault;
+  }
+  return enis;
+}
+
+/** What a terminated instance had is gone, although EC2 goes on listing it for an hour. */
+function enisOf({ InstanceId, State, NetworkInterfaces = [] }: Instance): Eni[] {
+  if (State?.Name === "terminated") return [];
+  return NetworkInterfaces.map((eni) => eniOf(eni, InstanceId));
+}
+
+function eniOf(eni: NetworkInterface | InstanceNetworkInterface, instanceId?: string): Eni {
+  const addresses = [
+    ...(eni.PrivateIpAddresses ?? []).flatMap(({ PrivateIpAddress, Association }) => [
+      PrivateIpAddress,
+      Association?.PublicIp,
+    ]),
+    ...(eni.Ipv6Addresses ?? []).map(({ Ipv6Address }) => Ipv6Address),
+  ];
+  return {
+    id: eni.NetworkInterfaceId ?? "",
+    vpcId: eni.VpcId ?? "",
+    subnetId: eni.SubnetId ?? "",
+    instanceId,
+    sourceDestCheck: eni.SourceDestCheck ?? true,
+    addresses: addresses.filter((ip) => ip !== undefined).map(canonical),
+    securityGroups: (eni.Groups ?? []).map(({ GroupId }) => GroupId ?? ""),
+  };
+}
+
+function isIPv6(ip: string): boolean {
+  return ip.includes(":");
+}
+
+function canonical(ip: string): string {
+  const parsed = tryParseIp(ip);
+  return parsed ? formatIp(parsed.family, parsed.value) : ip;
+}
