@@ -45,10 +45,20 @@ export interface Conflict {
 export interface Plan {
   changes: RouteChange[];
   conflicts: Conflict[];
+  /** Our subnets whose route has to be seen first. */
+  hidden: Cidr[];
 }
 
-/** What makes `table` as desired. Removals come first: they make room for what is added. */
-export function planTable(table: RouteTable, desired: Desired): Plan {
+/**
+ * What makes `table` as desired. Removals come first: they make room for what is added.
+ *
+ * @param hidden destinations of routes that are there, although the table does not show them
+ */
+export function planTable(
+  table: RouteTable,
+  desired: Desired,
+  hidden: ReadonlySet<string> = new Set(),
+): Plan {
   const own = new Set(desired.subnets.map(String));
   const removals = table.routes.flatMap((route): RouteChange[] => {
     if (own.has(`${route.destination}`)) return [];
@@ -59,6 +69,7 @@ export function planTable(table: RouteTable, desired: Desired): Plan {
   });
   const conflicts: Conflict[] = [];
   const additions = desired.subnets.flatMap((destination): RouteChange[] => {
+    if (hidden.has(`${destination}`)) return [];
     const route = table.routes.find((route) => route.destination.equals(destination));
     if (route === undefined) return [{ kind: "create", tableId: table.id, destination }];
     if (route.target === desired.eniId) return [];
@@ -68,7 +79,11 @@ export function planTable(table: RouteTable, desired: Desired): Plan {
     }
     return [{ kind: "replace", tableId: table.id, destination, was: route.target }];
   });
-  return { changes: [...removals, ...additions], conflicts };
+  return {
+    changes: [...removals, ...additions],
+    conflicts,
+    hidden: desired.subnets.filter((subnet) => hidden.has(`${subnet}`)),
+  };
 }
 
 /** Only routes in the overlay's networks; of those, what packets can't follow or what was ours. */

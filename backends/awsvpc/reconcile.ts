@@ -4,6 +4,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
+import type { Cidr } from "../../subnet/cidr.ts";
 import type { Lease } from "../../subnet/types.ts";
 import { Ec2Fault } from "./faults.ts";
 import type { Place } from "./place.ts";
@@ -15,15 +16,19 @@ import {
   planTable,
   type RouteChange,
 } from "./plan.ts";
+import type { RecentChanges } from "./recent_changes.ts";
 import type { RouteTable } from "./types.ts";
 
 const log = getLogger(["flanneld", "aws-vpc"]);
 
-/** Rounds of reading and planning, where the tables change under our hands. */
+/** Plans for one table; EC2 may answer that it is not as it was shown. */
 const ROUNDS = 3;
 
-/** What EC2 answers where another was faster. */
-const CHANGED = ["RouteAlreadyExists", "InvalidRoute.NotFound", "InvalidParameterValue"];
+/** Milliseconds for which EC2 may not show a route that is there. */
+const HIDDEN_GRACE = 120_000;
+
+/** Of the fault that a route is not shown. */
+export const HIDDEN = "HiddenRoute";
 
 /** What one reconcile starts from. */
 export interface Wanted extends Desired {
@@ -35,28 +40,28 @@ export interface Wanted extends Desired {
  * Compares `tables` with what is wanted and makes the changes. A fault of one table does not keep
  * the others from theirs.
  *
- * @returns whether a route of ours was set
+ * @param recent what EC2 has said of single routes; every change is noted there
  * @throws {Ec2Fault} the first of the faults
  */
 export async function reconcile(
   place: Place,
   tables: readonly RouteTable[],
   wanted: Wanted,
-): Promise<boolean> {
-  const ended = await planEndedRoutes(place, tables, wanted.ended);
-  let set = false;
-  let first: unknown;
+  recent: RecentChanges,
+): Promise<void> {
+  const current = tables.map((table) => recent.current(table).table);
+  const ended = await planEndedRoutes(place, current, wanted.ended);
+  let first: Ec2Fault | undefined;
   for (const table of tables) {
     try {
       const removals = ended.filter(({ tableId }) => tableId === table.id);
-      set = await reconcileTable(place, table, wanted, removals) || set;
+      await reconcileTable({ place, table, recent }, wanted, removals);
     } catch (error) {
       if (!(error instanceof Ec2Fault) || error.kind === "throttled") throw error;
-      first ??= error;
+      if (first === undefined || first.code === HIDDEN) first = error;
     }
   }
   if (first !== undefined) throw first;
-  return set;
 }
 
 async function planEndedRoutes(
@@ -69,67 +74,98 @@ async function planEndedRoutes(
   return planEnded(routes, await ec2.enis([...new Set(routes.map(({ route }) => route.target))]));
 }
 
+/** What a change is made with. */
+interface Work {
+  place: Place;
+  /** As EC2 shows it. */
+  table: RouteTable;
+  recent: RecentChanges;
+}
+
 async function reconcileTable(
-  place: Place,
-  table: RouteTable,
+  work: Work,
   wanted: Wanted,
   removals: readonly RouteChange[],
-): Promise<boolean> {
+): Promise<void> {
+  const { table, recent } = work;
   // Meanwhile the subnet may have been leased anew.
   const stillEnded = removals.filter(({ destination }) => wanted.ended.has(`${destination}`));
-  for (const change of stillEnded) await makeChange(place, table, change);
+  for (const change of stillEnded) await makeChange(work, change);
   for (let round = 1;; round++) {
-    const { changes, conflicts } = planTable(table, wanted);
-    try {
-      for (const change of changes) await makeChange(place, table, change);
-    } catch (error) {
-      if (!(error instanceof Ec2Fault) || !error.is(...CHANGED) || round === ROUNDS) throw error;
-      table = (await place.lookAgain()).find(({ id }) => id === table.id) ?? table;
+    const current = recent.current(table);
+    const { changes, conflicts, hidden } = planTable(current.table, wanted, current.hidden);
+    if (changes.length > 0) {
+      if (round > ROUNDS) throw hiddenFault(table, changes[0].destination);
+      for (const change of changes) await makeChange(work, change);
       continue;
     }
     if (conflicts.length > 0) throw conflictFault(conflicts[0]);
-    return changes.some(({ kind }) => kind !== "delete");
+    if (hidden.length > 0) throw hiddenFault(table, hidden[0]);
+    return;
   }
 }
 
-/** Makes one change and tells of it. */
-async function makeChange(place: Place, table: RouteTable, change: RouteChange): Promise<void> {
+/** Makes one change, or learns that the table is not as it was shown; notes either. */
+async function makeChange({ place, table, recent }: Work, change: RouteChange): Promise<void> {
   const { tableId, destination } = change;
-  const { ec2, eniId: eni } = place;
+  const { eniId: eni } = place;
   const names = { table: tableId, subnet: `${destination}`, eni };
   switch (change.kind) {
     case "create":
-      await createRoute(place, table, change);
+      if (!await createRoute(place, table, destination)) return recent.exists(tableId, destination);
+      recent.set(tableId, destination, eni);
       return log.info("Route added to table {table}: {subnet} - {eni}.", names);
-    case "replace":
-      await ec2.replaceRoute(tableId, destination, eni);
+    case "replace": {
+      const { was } = change;
+      if (!await replaceRoute(place, change)) return recent.removed(tableId, destination, was);
+      recent.set(tableId, destination, eni, was);
       return log.info("Route replaced in table {table}: {subnet} - {eni}, no longer {was}.", {
         ...names,
-        was: change.was,
+        was,
       });
+    }
     case "delete": {
       const { was, reason } = change;
-      if (await deleteRoute(place, change)) {
-        log.info("Route removed from table {table}: {subnet} - {was} ({reason}).", {
-          ...names,
-          was,
-          reason,
-        });
-      }
+      const isDeleted = await deleteRoute(place, change);
+      recent.removed(tableId, destination, was);
+      if (!isDeleted) return;
+      return log.info("Route removed from table {table}: {subnet} - {was} ({reason}).", {
+        ...names,
+        was,
+        reason,
+      });
     }
   }
 }
 
+/** Creates a route; false where there is one that the table did not show. */
 async function createRoute(
   { ec2, eniId }: Place,
   table: RouteTable,
-  { tableId, destination }: RouteChange,
-): Promise<void> {
+  destination: Cidr,
+): Promise<boolean> {
   try {
-    await ec2.createRoute(tableId, destination, eniId);
+    await ec2.createRoute(table.id, destination, eniId);
+    return true;
   } catch (error) {
-    if (!(error instanceof Ec2Fault) || !error.is("RouteLimitExceeded")) throw error;
-    throw fullFault(table, `${destination}`, error);
+    if (!(error instanceof Ec2Fault)) throw error;
+    if (error.is("RouteAlreadyExists")) return false;
+    if (error.is("RouteLimitExceeded")) throw fullFault(table, `${destination}`, error);
+    throw error;
+  }
+}
+
+/** Replaces a route; false where there is none. */
+async function replaceRoute(
+  { ec2, eniId }: Place,
+  { tableId, destination }: RouteChange,
+): Promise<boolean> {
+  try {
+    await ec2.replaceRoute(tableId, destination, eniId);
+    return true;
+  } catch (error) {
+    if (error instanceof Ec2Fault && isRouteNotFound(error)) return false;
+    throw error;
   }
 }
 
@@ -142,9 +178,15 @@ async function deleteRoute(
     await ec2.deleteRoute(tableId, destination);
     return true;
   } catch (error) {
-    if (error instanceof Ec2Fault && error.is("InvalidRoute.NotFound")) return false;
+    if (error instanceof Ec2Fault && isRouteNotFound(error)) return false;
     throw error;
   }
+}
+
+/** ReplaceRoute answers with a code that has other meanings, too. */
+function isRouteNotFound(fault: Ec2Fault): boolean {
+  return fault.is("InvalidRoute.NotFound") ||
+    fault.is("InvalidParameterValue") && /no route/i.test(fault.message);
 }
 
 /** The quota in force is what the table has: EC2 tells no number. */
@@ -165,4 +207,11 @@ function conflictFault({ tableId, route: { destination, target } }: Conflict): E
     `route table ${tableId} leads ${destination}, this node's subnet, to ${target}, ` +
     "which no node has: remove that route, or keep the subnet out of SubnetMin and SubnetMax";
   return new Ec2Fault("refused", "ReplaceRoute", "Conflict", message);
+}
+
+function hiddenFault({ id }: RouteTable, subnet: Cidr): Ec2Fault {
+  const message =
+    `EC2 says that route table ${id} has a route for ${subnet}, and does not show it: ` +
+    `compare aws ec2 describe-route-tables --route-table-ids ${id}`;
+  return new Ec2Fault("refused", "DescribeRouteTables", HIDDEN, message, { grace: HIDDEN_GRACE });
 }

@@ -20,7 +20,8 @@ import { advice, Ec2Fault } from "./faults.ts";
 import { vpcSubnets } from "./coverage.ts";
 import { Place } from "./place.ts";
 import type { OverlayNetwork } from "./plan.ts";
-import { reconcile, type Wanted } from "./reconcile.ts";
+import { RecentChanges } from "./recent_changes.ts";
+import { HIDDEN, reconcile, type Wanted } from "./reconcile.ts";
 import { RoutingWatch } from "./routing_watch.ts";
 import { turnOf } from "./turns.ts";
 import type { Ec2, Where } from "./types.ts";
@@ -60,6 +61,13 @@ export interface Surroundings {
   clock: Clock;
 }
 
+/** A fault of the last attempts. */
+interface Delay {
+  code: string;
+  /** Milliseconds of the clock at which it began. */
+  since: number;
+}
+
 /** See the module. */
 export class VpcRoutes implements Outside {
   readonly #input: VpcRoutesInput;
@@ -75,8 +83,11 @@ export class VpcRoutes implements Outside {
   /** Of {@linkcode keep}. */
   #signal = AbortSignal.any([]);
   #failures = 0;
-  /** The fault that was told last; empty where all is well. */
-  #told = "";
+  /** The fault that was logged last; empty where all is well. */
+  #logged = "";
+  /** What EC2's delays may explain, and is not logged as long as they may. */
+  #delay: Delay | undefined;
+  readonly #recent: RecentChanges;
   readonly #watch = new RoutingWatch();
   #eventCheckAt = -Infinity;
   #dueAt = 0;
@@ -87,6 +98,7 @@ export class VpcRoutes implements Outside {
     const { network, lease } = input;
     this.#input = input;
     this.#around = around;
+    this.#recent = new RecentChanges(around.clock);
     this.#networks = [network.ipv4, network.ipv6].filter((half) => half !== null);
     this.#subnets = [lease.subnet, lease.ipv6Subnet].filter((subnet) => subnet !== null);
   }
@@ -158,42 +170,55 @@ export class VpcRoutes implements Outside {
   async #attempt(): Promise<number> {
     try {
       const isUnsure = await this.#check();
-      if (this.#told !== "") log.info("The VPC's routes are as they should be again");
-      this.#told = "";
+      if (this.#logged !== "") log.info("The VPC's routes are as they should be again");
+      this.#logged = "";
+      this.#delay = undefined;
       this.#failures = 0;
       this.#ready.resolve();
-      return isUnsure ? CONFIRM * (1 + Math.random()) : INTERVAL * (1 + Math.random() / 10);
+      return isUnsure || this.#recent.awaitsRoute
+        ? CONFIRM * (1 + Math.random())
+        : INTERVAL * (1 + Math.random() / 10);
     } catch (error) {
       if (this.#signal.aborted) return 0;
       if (!(error instanceof Ec2Fault)) throw error;
-      this.#tell(error);
+      this.#report(error);
       const pause = Math.min(LAST_RETRY, FIRST_RETRY * 2 ** Math.min(this.#failures++, 20));
       return pause * (0.5 + Math.random());
     }
   }
 
-  /** Each fault is told once, until another comes or all is well. */
-  #tell(fault: Ec2Fault): void {
+  /** Logs each fault once, until another comes or all is well. */
+  #report(fault: Ec2Fault): void {
     const { kind, action, code } = fault;
     const state = kind === "throttled" ? kind : `${kind} ${action} ${code}`;
-    if (state === this.#told) return;
-    this.#told = state;
+    if (this.#mayPass(fault) || state === this.#logged) return;
+    this.#logged = state;
     const line = "{reason}; trying again until it works";
     if (kind === "throttled") log.warn(line, { reason: advice(fault) });
     else log.error(line, { reason: advice(fault) });
   }
 
+  /** Whether it has not lasted longer than EC2 takes to know what it has done. */
+  #mayPass({ code, details: { grace } }: Ec2Fault): boolean {
+    const now = this.#around.clock.now();
+    if (grace === undefined) this.#delay = undefined;
+    else if (this.#delay?.code !== code) this.#delay = { code, since: now };
+    return grace !== undefined && now - this.#delay!.since < grace;
+  }
+
   /** Checks and mends all. @returns whether to look again soon */
   async #check(): Promise<boolean> {
     this.#place ??= await this.#findPlace();
-    const tables = await this.#place.look();
+    // A route that is not shown yet is all that is waited for: one call is enough.
+    const isWaiting = this.#delay?.code === HIDDEN;
+    const tables = isWaiting ? await this.#place.lookAgain() : await this.#place.look();
     const isUnsure = this.#watchRouting(this.#place);
     const looked = [...this.#ended];
-    const set = await reconcile(this.#place, tables, this.#wanted(this.#place));
+    await reconcile(this.#place, tables, this.#wanted(this.#place), this.#recent);
     for (const [subnet, lease] of looked) {
       if (this.#ended.get(subnet) === lease) this.#ended.delete(subnet);
     }
-    return set || isUnsure;
+    return isUnsure;
   }
 
   async #findPlace(): Promise<Place> {

@@ -20,6 +20,8 @@ const log = getLogger(["flanneld", "aws-vpc"]);
 const MOST_ROUTES = 1_000;
 /** Looks after which also a large VPC is read whole. */
 const LOOKS = 6;
+/** A named table may be too new for EC2 to show it: attempts to find it, some seconds in all. */
+const ATTEMPTS = 4;
 
 /** What was read of a VPC. */
 export interface VpcLook {
@@ -44,6 +46,8 @@ export class NodeTables {
   #isLarge = false;
   #looks = 0;
   #isAnnounced = false;
+  /** How often none of the tables was found that the config names. */
+  #attempts = 0;
 
   /** @param named tables that the config names */
   constructor(readonly ec2: Ec2, readonly named: readonly string[]) {}
@@ -88,7 +92,13 @@ export class NodeTables {
     const { named } = this;
     const found = await lookAtVpc(this.ec2, eni, named);
     if (found.ours.length === 0) {
-      throw new ConfigError(`Backend.RouteTableID: ${noTable(found, eni)}`);
+      const reason = noTable(found, eni);
+      const isUnknown = found.strays.some(({ vpcId }) => vpcId === undefined);
+      if (isUnknown && ++this.#attempts < ATTEMPTS) {
+        const details = { grace: Infinity };
+        throw new Ec2Fault("refused", "DescribeRouteTables", "NoTable", reason, details);
+      }
+      throw new ConfigError(`Backend.RouteTableID: ${reason}`);
     }
     if (named.length > 0) {
       const ids = found.ours.map(({ id }) => id);

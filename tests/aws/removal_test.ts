@@ -107,19 +107,6 @@ Deno.test("a subnet that this node had before loses its route", async () => {
   assert.deepEqual(await world.routes(), [`10.1.40.0/24 ${instance.eniId} active`]);
 });
 
-Deno.test("RouteAlreadyExists: the table is read again, and the route replaced or found right", async () => {
-  await using world = await World.create();
-  using _raced = aws.proxy.answer("CreateRoute", EC2_ERRORS.routeExists("10.1.40.0/24"), 1);
-  await world.join(40);
-  assert.deepEqual(world.calls(), {
-    DescribeNetworkInterfaces: 1,
-    ModifyInstanceAttribute: 1,
-    DescribeRouteTables: 2,
-    CreateRoute: 2,
-  });
-  assert.deepEqual(world.log.matching(/^[EW]/), []);
-});
-
 Deno.test("a route of our subnet to what no node has is told, and stays", async () => {
   await using world = await World.create();
   const { InternetGateway: gateway } = await aws.client.send(new CreateInternetGatewayCommand({}));
