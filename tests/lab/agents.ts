@@ -131,6 +131,14 @@ function logLines(on: NodeName, { backend, vpc }: Facts): RegExp[] {
     ? [
       /\] Backend configured as: \{"Type":"aws-vpc"\}$/m,
       new RegExp(`\\] Found ${vpc.enis[on]} that has ${ip} IP address\\.$`, "m"),
+      new RegExp(
+        `^W.*\\] failed to disable SourceDestCheck on ${
+          vpc.enis[on]
+        }: UnauthorizedOperation: You ` +
+          "are not authorized to perform this operation\\. status code: 403, request id: " +
+          "[0-9a-f-]{36}; it is off already, so nothing has to be done$",
+        "m",
+      ),
       /\] Route table configured: false$/m,
       new RegExp(`\\] Found route table ${vpc.tableId}\\.$`, "m"),
       new RegExp(

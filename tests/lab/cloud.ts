@@ -7,8 +7,9 @@
 import {
   AuthorizeSecurityGroupIngressCommand,
   DescribeSecurityGroupsCommand,
+  ModifyNetworkInterfaceAttributeCommand,
 } from "@aws-sdk/client-ec2";
-import { Aws, type Instance, Metadata, REGION, type Vpc } from "../lib/aws.ts";
+import { Aws, type Instance, Metadata, POLICIES, REGION, type Vpc } from "../lib/aws.ts";
 import type { Machine } from "../lib/machine.ts";
 import { type NetNs, waitFor } from "../lib/netns.ts";
 import { NETWORK, type VpcView } from "./facts.ts";
@@ -58,18 +59,34 @@ export class Cloud implements AsyncDisposable, VpcView {
       await machine.run("sh", "-c", 'printf "%s" "$1" >>/etc/hosts', "-", hosts);
       await trust(machine, await Deno.readTextFile(aws.proxy.tls.ca));
     }
-    await this.#admitOverlay();
+    await this.#admitOverlay(this.vpc);
     this.#router = new VpcRouter(place.router, this);
     await this.#router.settled();
   }
 
-  /** What the lab's instructor has done: the nodes' security group admits the overlay's packets. */
-  async #admitOverlay(): Promise<void> {
+  /**
+   * What the lab's instructor has done besides: the nodes' role has the policy that the lab shows,
+   * which does not allow to switch the source/dest check off, and so that is done.
+   */
+  async instruct(): Promise<void> {
+    const { aws, enis } = this;
+    for (const NetworkInterfaceId of Object.values(enis)) {
+      await aws.client.send(
+        new ModifyNetworkInterfaceAttributeCommand({
+          NetworkInterfaceId,
+          SourceDestCheck: { Value: false },
+        }),
+      );
+    }
+    aws.proxy.allowOnly(POLICIES.lab);
+    await this.settled();
+  }
+
+  /** The nodes' security group admits the overlay's packets. */
+  async #admitOverlay({ vpcId }: Vpc): Promise<void> {
     const { client } = this.aws;
     const { SecurityGroups: groups } = await client.send(
-      new DescribeSecurityGroupsCommand({
-        Filters: [{ Name: "vpc-id", Values: [this.vpc.vpcId] }],
-      }),
+      new DescribeSecurityGroupsCommand({ Filters: [{ Name: "vpc-id", Values: [vpcId] }] }),
     );
     await client.send(
       new AuthorizeSecurityGroupIngressCommand({

@@ -58,6 +58,7 @@ export async function holdLab(
   try {
     signal?.throwIfAborted();
     const cloud = backend === "aws-vpc" ? place.keep(await Cloud.start(place)) : undefined;
+    await cloud?.instruct();
     const facts = noFacts(backend, cloud);
     for (const entry of labSteps(facts)) {
       signal?.throwIfAborted();

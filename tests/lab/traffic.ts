@@ -56,7 +56,8 @@ export function* doctor({ vpc }: Facts): Generator<Entry> {
   yield {
     on: "nodea",
     command: "sudo ./dist/flanneld doctor aws-vpc",
-    check: matches(/^\d+ ok, 0 to note, 0 broken$/m),
+    // What only the doctor asks for, and what nobody needs any more, the lab's policy leaves out.
+    check: matches(/^ok +source\/dest check: off on /m, /^\d+ ok, \d+ to note, 0 broken$/m),
   };
 }
 
