@@ -1,12 +1,13 @@
 /** How the agent and doctor reach EC2: certificates, proxies and endpoints, as operators set them. */
 import assert from "node:assert/strict";
-import { Aws, type Instance, Metadata, REGION } from "../lib/aws.ts";
+import { type Aws, type Instance, REGION } from "../lib/aws.ts";
 import { certificateAuthority } from "../lib/certificates.ts";
-import { Cluster, networkConfig, type Node } from "../lib/cluster.ts";
+import type { Node } from "../lib/cluster.ts";
 import { ConnectProxy } from "../lib/connect_proxy.ts";
 import { Gate } from "../lib/gate.ts";
 import { exec, type Output } from "../lib/netns.ts";
 import { agentEnvironment } from "../lib/node.ts";
+import { cloud } from "./aws_cloud.ts";
 import { flanneldCommand, matching, runFlanneldWith, terminate } from "./support.ts";
 
 /** Milliseconds for an agent to be ready, or to try again, on a busy machine. */
@@ -24,21 +25,16 @@ let instance: Instance;
 let proxy: ConnectProxy;
 /** EC2's URL on the switch. */
 let endpoint: string;
+/** Of a profile. */
+const KEYS = "aws_access_key_id = test\naws_secret_access_key = test\n";
 /** Variables for etcd, which gRPC would reach through a proxy, too. */
 const NO_ETCD = { no_proxy: "192.168.77.0/24" };
 
 Deno.test.beforeAll(async () => {
   stack.defer(() => Deno.remove(folder, { recursive: true }));
-  aws = stack.use(await Aws.start());
-  const network = networkConfig("ipv4", { Type: "aws-vpc" });
-  const cluster = stack.use(
-    await Cluster.create({ label: "awstls", nodes: 1, network, mtu: 9001 }),
-  );
-  node = cluster.node(0);
-  const subnet = await aws.createSubnet(await aws.createVpc("192.168.0.0/16"), "192.168.77.0/24");
-  instance = await aws.launch(subnet, { ip: node.ipv4! });
-  stack.use(await Metadata.start(instance, { ns: node.ns }));
-  endpoint = await aws.proxy.serveIn(cluster.switch, "192.168.77.1");
+  const world = stack.use(await cloud({ label: "awstls" }));
+  ({ aws, instances: [instance], cluster: { nodes: [node] } } = world);
+  endpoint = world.env.AWS_ENDPOINT_URL_EC2;
   proxy = stack.use(await ConnectProxy.start(aws.proxy.port));
   await proxy.serveIn(node.ns, "127.0.0.1");
 });
@@ -156,7 +152,7 @@ Deno.test("the shared config's endpoint, bundle and profile, anywhere on the hos
   const config = `${folder}/config`;
   await Deno.writeTextFile(
     config,
-    `[default]\nca_bundle=/nowhere.pem\n[profile flannel]\n${profile}`,
+    `[default]\nca_bundle=/nowhere.pem\n[profile flannel]\n${profile}${KEYS}`,
   );
   await assertReached({ AWS_CONFIG_FILE: config, AWS_PROFILE: "flannel" });
   const { code, lines } = await doctor({ AWS_CONFIG_FILE: config });
