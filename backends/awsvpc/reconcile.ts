@@ -195,7 +195,8 @@ function fullFault({ id, routes }: RouteTable, subnet: string, { code }: Ec2Faul
   const limit =
     routes.filter(({ destination, target }) => destination.family === family && target !== "local")
       .length;
-  const message = `route table ${id} is full: it has ${limit} IPv${family} routes besides the ` +
+  const message =
+    `route table ${id} is full: it has ${limit} routes for IPv${family} besides the ` +
     `VPC's own, its limit (${code}), and takes none for ${subnet}; raise the quota "Routes per ` +
     'route table" of Amazon VPC in Service Quotas, which counts each address family and may be ' +
     "raised to 1,000, or remove routes that nobody needs";

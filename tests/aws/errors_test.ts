@@ -87,7 +87,7 @@ Deno.test("a full table is one error with its name, its limit and what to do", a
     const node = world.start(instance, leaseOf("10.1.3.0/24", instance.ip));
     await world.clock.pass(10 * MINUTE);
     assert.deepEqual(world.log.matching(/^[EW]/), [
-      `E route table ${world.table} is full: it has 2 IPv4 routes besides the VPC's own, its ` +
+      `E route table ${world.table} is full: it has 2 routes for IPv4 besides the VPC's own, its ` +
       "limit (RouteLimitExceeded), and takes none for 10.1.3.0/24; raise the quota " +
       '"Routes per route table" of Amazon VPC in Service Quotas, which counts each address family ' +
       "and may be raised to 1,000, or remove routes that nobody needs; trying again until it works",
