@@ -9,6 +9,7 @@
  */
 import {
   type EC2Client,
+  type Filter,
   type Instance,
   type InstanceNetworkInterface,
   type NetworkInterface,
@@ -28,11 +29,8 @@ const MOST_VALUES = 200;
 /** The call that comes first, and that an error asks to be allowed. */
 const PREFERRED = "DescribeInstances";
 
-/** Which interfaces are asked for. */
-type Query =
-  | { kind: "instance"; values: [string] }
-  | { kind: "address"; values: [string] }
-  | { kind: "id"; values: string[] };
+/** Which interfaces are asked for; the filter is one of DescribeNetworkInterfaces. */
+type Query = { instanceId: string } | { filter: string; values: readonly string[] };
 
 /** One of the two calls. @throws {Ec2Fault} */
 type Describe = (query: Query) => Promise<Eni[]>;
@@ -47,12 +45,15 @@ export class Interfaces {
   }
 
   ofInstance(instanceId: string): Promise<Eni[]> {
-    return this.#ask({ kind: "instance", values: [instanceId] });
+    return this.#ask({ instanceId });
   }
 
-  /** Those of instances alone. */
+  /** Those of instances that have one with this address. */
   async withAddress(ip: string): Promise<Eni[]> {
-    const enis = await this.#ask({ kind: "address", values: [ip] });
+    const filter = ip.includes(":")
+      ? "ipv6-addresses.ipv6-address"
+      : "addresses.private-ip-address";
+    const enis = await this.#ask({ filter, values: [ip] });
     return enis.filter(({ instanceId }) => instanceId !== undefined);
   }
 
@@ -61,9 +62,10 @@ export class Interfaces {
     const enis: Eni[] = [];
     for (let from = 0; from < ids.length; from += MOST_VALUES) {
       const values = ids.slice(from, from + MOST_VALUES);
-      enis.push(...await this.#ask({ kind: "id", values }));
+      enis.push(...await this.#ask({ filter: "network-interface-id", values }));
     }
-    return enis;
+    // An instance is shown with all that it has.
+    return enis.filter(({ id }) => ids.includes(id));
   }
 
   async #ask(query: Query): Promise<Eni[]> {
@@ -85,38 +87,32 @@ export class Interfaces {
     }
   }
 
-  async #instances({ kind, values }: Query): Promise<Eni[]> {
-    // By its id an instance takes no page size, and what it costs is not counted as a listing.
-    const byId = kind === "instance";
-    const filter = kind === "id"
-      ? "network-interface.network-interface-id"
-      : isIPv6(values[0])
-      ? "network-interface.ipv6-addresses.ipv6-address"
-      : "network-interface.addresses.private-ip-address";
+  #instances(query: Query): Promise<Eni[]> {
+    // Of an instance that is named EC2 takes no page size.
+    const [pageSize, input] = "instanceId" in query
+      ? [undefined, { InstanceIds: [query.instanceId] }]
+      : [PAGE, filtered(`network-interface.${query.filter}`, query.values)];
     const pages = paginateDescribeInstances(
-      { client: this.client, pageSize: byId ? undefined : PAGE },
-      byId ? { InstanceIds: values } : { Filters: [{ Name: filter, Values: values }] },
+      { client: this.client, pageSize },
+      input,
       this.options,
     );
-    const enis = await gather(
+    return gather(
       PREFERRED,
       pages,
       ({ Reservations = [] }) =>
         Reservations.flatMap(({ Instances = [] }) => Instances).flatMap(enisOf),
     );
-    return kind === "id" ? enis.filter(({ id }) => values.includes(id)) : enis;
   }
 
-  #interfaces({ kind, values }: Query): Promise<Eni[]> {
+  #interfaces(query: Query): Promise<Eni[]> {
     // By a filter, since an id that is gone would be an error for all.
-    const filter = {
-      instance: "attachment.instance-id",
-      address: isIPv6(values[0]) ? "ipv6-addresses.ipv6-address" : "addresses.private-ip-address",
-      id: "network-interface-id",
-    }[kind];
+    const input = "instanceId" in query
+      ? filtered("attachment.instance-id", [query.instanceId])
+      : filtered(query.filter, query.values);
     const pages = paginateDescribeNetworkInterfaces(
       { client: this.client, pageSize: PAGE },
-      { Filters: [{ Name: filter, Values: values }] },
+      input,
       this.options,
     );
     return gather(
@@ -126,6 +122,10 @@ export class Interfaces {
         NetworkInterfaces.map((eni) => eniOf(eni, eni.Attachment?.InstanceId)),
     );
   }
+}
+
+function filtered(Name: string, values: readonly string[]): { Filters: Filter[] } {
+  return { Filters: [{ Name, Values: [...values] }] };
 }
 
 /** Whether the other call may be answered: this one is not allowed, or this endpoint lacks it. */
@@ -183,10 +183,6 @@ function eniOf(eni: NetworkInterface | InstanceNetworkInterface, instanceId?: st
     addresses: addresses.filter((ip) => ip !== undefined).map(canonical),
     securityGroups: (eni.Groups ?? []).map(({ GroupId }) => GroupId ?? ""),
   };
-}
-
-function isIPv6(ip: string): boolean {
-  return ip.includes(":");
 }
 
 function canonical(ip: string): string {
