@@ -6,6 +6,7 @@
  */
 import assert from "node:assert/strict";
 import {
+  AssociateRouteTableCommand,
   CreateInternetGatewayCommand,
   CreateRouteTableCommand,
   DeleteRouteCommand,
@@ -27,7 +28,7 @@ for (const seconds of [5, 20, 60, 100]) {
     const instance = await world.launch("172.31.28.40");
     const stranger = await world.launch("172.31.28.41");
     {
-      using _old = await aws.proxy.freezeRoutes();
+      using _old = await aws.proxy.freezeTables();
       // Of a node that had the subnet before.
       await foreignRoute(world.table, "10.1.40.0/24", { NetworkInterfaceId: stranger.eniId });
       const node = world.start(instance, leaseOf("10.1.40.0/24", instance.ip));
@@ -55,7 +56,7 @@ Deno.test("RouteAlreadyExists for the node's own route of before a restart: read
   await using world = await World.create();
   const instance = await world.launch("172.31.28.40");
   {
-    using _old = await aws.proxy.freezeRoutes();
+    using _old = await aws.proxy.freezeTables();
     await foreignRoute(world.table, "10.1.40.0/24", { NetworkInterfaceId: instance.eniId });
     world.start(instance, leaseOf("10.1.40.0/24", instance.ip));
     await world.clock.pass(10 * SECOND);
@@ -84,7 +85,7 @@ Deno.test("a route that was hidden and leads to what no node has is left alone, 
   const GatewayId = gateway!.InternetGatewayId!;
   const instance = await world.launch("172.31.28.40");
   {
-    using _old = await aws.proxy.freezeRoutes();
+    using _old = await aws.proxy.freezeTables();
     await foreignRoute(world.table, "10.1.40.0/24", { GatewayId });
     world.start(instance, leaseOf("10.1.40.0/24", instance.ip));
     await world.clock.pass(10 * SECOND);
@@ -99,7 +100,7 @@ Deno.test("a route that is not shown for minutes is one error, with what to look
   await using world = await World.create();
   const instance = await world.launch("172.31.28.40");
   {
-    using _old = await aws.proxy.freezeRoutes();
+    using _old = await aws.proxy.freezeTables();
     await foreignRoute(world.table, "10.1.40.0/24", { NetworkInterfaceId: instance.eniId });
     world.start(instance, leaseOf("10.1.40.0/24", instance.ip));
     await world.clock.pass(10 * MINUTE);
@@ -117,7 +118,7 @@ Deno.test("a route that is not shown for minutes is one error, with what to look
 Deno.test("a route just created and not shown yet is not created again by each look", async () => {
   await using world = await World.create();
   const instance = await world.launch("172.31.28.40");
-  using _old = await aws.proxy.freezeRoutes();
+  using _old = await aws.proxy.freezeTables();
   const node = world.start(instance, leaseOf("10.1.40.0/24", instance.ip));
   await world.clock.rest();
   await node.routes.ready;
@@ -143,7 +144,7 @@ Deno.test("a route just replaced and shown as it was is not replaced again", asy
   const before = await world.launch("172.31.28.41");
   await foreignRoute(world.table, "10.1.40.0/24", { NetworkInterfaceId: before.eniId });
   {
-    using _old = await aws.proxy.freezeRoutes();
+    using _old = await aws.proxy.freezeTables();
     world.start(instance, leaseOf("10.1.40.0/24", instance.ip));
     await world.clock.pass(100 * SECOND);
     assert.equal(world.calls().ReplaceRoute, 1);
@@ -159,14 +160,14 @@ Deno.test("a route that is shown and not there: created in place of replaced, at
   const instance = await world.launch("172.31.28.40");
   const gone = await world.launch("172.31.28.41");
   await foreignRoute(world.table, "10.1.40.0/24", { NetworkInterfaceId: gone.eniId });
-  using _old = await aws.proxy.freezeRoutes();
+  using _old = await aws.proxy.freezeTables();
   await removeRoute(world.table, "10.1.40.0/24");
   const node = world.start(instance, leaseOf("10.1.40.0/24", instance.ip));
   await world.clock.rest();
   await node.routes.ready;
   assert.deepEqual(await world.routes(), [`10.1.40.0/24 ${instance.eniId} active`]);
   const { ReplaceRoute, CreateRoute, DescribeRouteTables } = world.calls();
-  assert.deepEqual([ReplaceRoute, CreateRoute, DescribeRouteTables], [1, 1, 2]);
+  assert.deepEqual([ReplaceRoute, CreateRoute, DescribeRouteTables], [1, 1, 1]);
   await world.clock.pass(100 * SECOND);
   assert.equal(world.calls().CreateRoute, 1);
   assert.equal(world.calls().ReplaceRoute, 1);
@@ -178,7 +179,7 @@ Deno.test("a route that is removed and still shown is not removed again, nor rep
   const gone = await world.launch("172.31.28.98");
   await foreignRoute(world.table, "10.1.98.0/24", { NetworkInterfaceId: gone.eniId });
   await aws.terminate(gone);
-  using _old = await aws.proxy.freezeRoutes();
+  using _old = await aws.proxy.freezeTables();
   const node = await world.join(40);
   for (let n = 1; n <= 10; n++) {
     world.setLeases([node.lease, leaseOf(`10.1.${100 + n}.0/24`, "172.31.28.99")]);
@@ -195,13 +196,15 @@ Deno.test("a route that is removed and still shown is not removed again, nor rep
 Deno.test("a table just made, which the config names: not shown at first is not the end", async () => {
   await using world = await World.create();
   const instance = await world.launch("172.31.28.40");
-  // So it is where EC2 does not know it yet.
-  const tableIds = ["rtb-0123456789abcdef0"];
-  const node = world.start(instance, leaseOf("10.1.40.0/24", instance.ip), { tableIds });
-  await world.clock.pass(1.4 * SECOND);
+  const old = await aws.proxy.freezeTables();
   const made = await aws.client.send(new CreateRouteTableCommand({ VpcId: world.vpc.vpcId }));
   const id = made.RouteTable!.RouteTableId!;
-  tableIds.splice(0, 1, id);
+  const { subnetId: SubnetId } = world.subnet;
+  await aws.client.send(new AssociateRouteTableCommand({ RouteTableId: id, SubnetId }));
+  const tableIds = [id];
+  const node = world.start(instance, leaseOf("10.1.40.0/24", instance.ip), { tableIds });
+  await world.clock.pass(1.4 * SECOND);
+  old[Symbol.dispose]();
   await world.clock.pass(15 * SECOND);
   await node.routes.ready;
   assert.deepEqual(await world.routes(id), [`10.1.40.0/24 ${instance.eniId} active`]);

@@ -11,15 +11,30 @@
  * @param set the element with the items: `routeTableSet`
  */
 export function pageOf(xml: string, set: string, params: URLSearchParams): string {
+  const size = Number(params.get("MaxResults") ?? Infinity);
+  if (size === Infinity) return xml;
+  const first = Number(params.get("NextToken") ?? 0);
+  return withItems(xml, set, (items) => ({
+    items: items.slice(first, first + size),
+    rest: first + size < items.length ? `<nextToken>${first + size}</nextToken>` : "",
+  }));
+}
+
+/**
+ * The answer with other items, and something after them.
+ *
+ * @param set the element with the items
+ */
+export function withItems(
+  xml: string,
+  set: string,
+  change: (items: string[]) => { items: string[]; rest?: string },
+): string {
   const [open, close] = [`<${set}>`, `</${set}>`];
   const [from, to] = [xml.indexOf(open) + open.length, xml.lastIndexOf(close)];
-  const size = Number(params.get("MaxResults") ?? Infinity);
-  if (to < 0 || size === Infinity) return xml;
-  const items = topItems(xml.slice(from, to));
-  const first = Number(params.get("NextToken") ?? 0);
-  const rest = first + size < items.length ? `<nextToken>${first + size}</nextToken>` : "";
-  const page = items.slice(first, first + size).join("");
-  return `${xml.slice(0, from)}${page}${close}${rest}${xml.slice(to + close.length)}`;
+  if (to < 0) return xml;
+  const { items, rest = "" } = change(topItems(xml.slice(from, to)));
+  return `${xml.slice(0, from)}${items.join("")}${close}${rest}${xml.slice(to + close.length)}`;
 }
 
 /** The outermost `item` elements. */

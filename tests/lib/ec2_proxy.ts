@@ -149,8 +149,8 @@ export class Ec2Proxy implements AsyncDisposable {
   readonly #gate: Gate;
   readonly #rules: Rule[] = [];
   #allowed: ReadonlySet<string> | undefined;
-  /** Shown in place of what the tables have. */
-  #oldRoutes: ReadonlyMap<string, string> = new Map();
+  /** Shown in place of what the tables have now; undefined: they are shown as they are. */
+  #oldRoutes: ReadonlyMap<string, string> | undefined;
   /** One change at a time: what is looked at before holds until it is made. */
   #changes: Promise<unknown> = Promise.resolve();
 
@@ -232,17 +232,17 @@ export class Ec2Proxy implements AsyncDisposable {
   }
 
   /**
-   * Goes on showing the routes of all tables as they are now, as EC2 may for a while; disposing ends
-   * it.
+   * Goes on showing the route tables that there are now with the routes that they have, as EC2 may
+   * for a while; disposing ends it.
    */
-  async freezeRoutes(): Promise<Disposable> {
+  async freezeTables(): Promise<Disposable> {
     const signed = new Headers({
       "content-type": "application/x-www-form-urlencoded",
       authorization: `AWS4-HMAC-SHA256 Credential=test/20260101/${MOTO_REGION}/ec2/aws4_request`,
     });
     const { text } = await this.#query(signed, { Action: "DescribeRouteTables" });
     this.#oldRoutes = routesByTable(withBlackHoles(text, this.gone));
-    return { [Symbol.dispose]: () => void (this.#oldRoutes = new Map()) };
+    return { [Symbol.dispose]: () => void (this.#oldRoutes = undefined) };
   }
 
   /** How often each action was called since the call at index `from`. */
@@ -302,9 +302,9 @@ export class Ec2Proxy implements AsyncDisposable {
     const answer = await this.#describe(action, params, headers) ??
       await this.#forward(body, headers);
     if (action === "DescribeRouteTables") {
-      const page = pageOf(answer.text, "routeTableSet", params);
-      const text = withRoutes(withBlackHoles(page, this.gone), this.#oldRoutes);
-      return { ...answer, text };
+      const now = withBlackHoles(answer.text, this.gone);
+      const shown = this.#oldRoutes ? withRoutes(now, this.#oldRoutes) : now;
+      return { ...answer, text: pageOf(shown, "routeTableSet", params) };
     }
     if (action === "ModifyInstanceAttribute" && answer.status === 200) {
       await this.#modifyPrimary(params, headers);

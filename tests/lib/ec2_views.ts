@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { withItems } from "./ec2_pages.ts";
 
 /** One item of a table's routes, whose target is a network interface. */
 const ROUTE_TO_ENI =
@@ -29,13 +30,15 @@ export function routesByTable(xml: string): Map<string, string> {
   return new Map([...xml.matchAll(TABLE)].map(([, id, routes]) => [id, routes]));
 }
 
-/** Puts these routes in place of the tables' own. */
+/** Shows each table with these routes in place of its own, and no other table. */
 export function withRoutes(xml: string, routes: ReadonlyMap<string, string>): string {
-  return xml.replaceAll(
-    TABLE,
-    (table: string, id: string, own: string) =>
-      table.replace(`<routeSet>${own}<`, () => `<routeSet>${routes.get(id) ?? own}<`),
-  );
+  return withItems(xml, "routeTableSet", (tables) => ({
+    items: tables.flatMap((table) => {
+      const [, id = "", own] = [...table.matchAll(TABLE)][0] ?? [];
+      const old = routes.get(id);
+      return old === undefined ? [] : [table.replace(`>${own}<`, () => `>${old}<`)];
+    }),
+  }));
 }
 
 /** Parameters of a query besides the version. */
