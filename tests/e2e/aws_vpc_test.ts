@@ -1,6 +1,7 @@
 /** The agent with the aws-vpc backend: what it tells, the route it makes, and what it waits for. */
 import assert from "node:assert/strict";
-import { EC2_ERRORS, REGION } from "../lib/aws.ts";
+import { CreateRouteCommand } from "@aws-sdk/client-ec2";
+import { EC2_ERRORS, POLICIES, REGION } from "../lib/aws.ts";
 import { Cluster, networkConfig } from "../lib/cluster.ts";
 import { waitFor } from "../lib/netns.ts";
 import { cloud, told } from "./aws_cloud.ts";
@@ -19,7 +20,7 @@ function assertOrder(lines: string[], patterns: RegExp[]): void {
 Deno.test("two nodes: the lab's lines in the lab's order, a route each, gone with its lease", async () => {
   await using world = await cloud({ label: "aws", nodes: 2 });
   const { aws, cluster, vpc, instances: [a, b], env } = world;
-  using _forbidden = aws.proxy.answer("ModifyInstanceAttribute", EC2_ERRORS.unauthorized);
+  using _policy = aws.proxy.allowOnly(POLICIES.lab);
   await cluster.startAgents({ env });
   const [nodeA, nodeB] = cluster.nodes;
   const fileA = await nodeA.env();
@@ -32,7 +33,10 @@ Deno.test("two nodes: the lab's lines in the lab's order, a route each, gone wit
     new RegExp(`^Found ${a.eniId} that has 192\\.168\\.77\\.11 IP address\\.$`),
     new RegExp(
       `^failed to disable SourceDestCheck on ${a.eniId}: UnauthorizedOperation: You are not ` +
-        "authorized to perform this operation\\. status code: 403, request id: ",
+        "authorized to perform this operation\\. status code: 403, request id: \\S+; the VPC drops " +
+        "packets from and to containers, .*: allow ec2:ModifyNetworkInterfaceAttribute in the IAM " +
+        "policy of this instance's role, or run: aws ec2 modify-network-interface-attribute " +
+        `--network-interface-id ${a.eniId} --no-source-dest-check$`,
     ),
     /^Route table configured: false$/,
     new RegExp(`^Found route table ${vpc.mainTableId}\\.$`),
@@ -62,6 +66,64 @@ Deno.test("two nodes: the lab's lines in the lab's order, a route each, gone wit
     const routes = await aws.routes(vpc.mainTableId);
     assert.deepEqual(routes.map(({ target }) => target), [b.eniId]);
   }, { limitMs: 60_000 });
+  const { DescribeNetworkInterfaces, DescribeInstances } = aws.proxy.count();
+  assert.equal(DescribeNetworkInterfaces, undefined, "all was found by what the policy allows");
+  assert.ok(DescribeInstances <= 4, `${DescribeInstances}`);
+});
+
+Deno.test("a policy without DescribeInstances, and a source/dest check that nobody may switch off", async () => {
+  await using world = await cloud({ label: "awspolicy" });
+  const { aws, cluster: { nodes: [node] }, vpc, instances: [{ eniId }], env } = world;
+  using _policy = aws.proxy.allowOnly(POLICIES.interfaces);
+  const refusal = {
+    status: 400,
+    code: "OperationNotPermitted",
+    message: "You do not have permission to access the specified resource.",
+  };
+  using _ofInterface = aws.proxy.answer("ModifyNetworkInterfaceAttribute", refusal);
+  using _ofInstance = aws.proxy.answer("ModifyInstanceAttribute", refusal);
+  node.startAgent({ env });
+  await node.waitReady(60_000);
+  assert.deepEqual((await aws.routes(vpc.mainTableId)).map(({ target }) => target), [eniId]);
+  const [warning, ...more] = node.agent!.lines.filter((line) => /^[EW]/.test(line));
+  assert.deepEqual(more, []);
+  assert.ok(
+    warning.includes(
+      `] failed to disable SourceDestCheck on ${eniId}: OperationNotPermitted: You do not have ` +
+        "permission to access the specified resource. status code: 400, request id: ",
+    ),
+    warning,
+  );
+  assert.match(warning, /; the VPC drops packets .* run: aws ec2 modify-network-interface-attr/);
+});
+
+Deno.test("EC2 shows a route late: no error, and ready when it is shown", async () => {
+  await using world = await cloud({ label: "awslate" });
+  const { aws, cluster, vpc, instances: [{ eniId }], env } = world;
+  const [node] = cluster.nodes;
+  await cluster.writeConfig({
+    ...networkConfig("ipv4", { Type: "aws-vpc" }),
+    SubnetMin: "10.1.40.0",
+    SubnetMax: "10.1.40.0",
+  });
+  const old = await aws.proxy.freezeTables();
+  // Of this node before it was started again.
+  await aws.client.send(
+    new CreateRouteCommand({
+      RouteTableId: vpc.mainTableId,
+      DestinationCidrBlock: "10.1.40.0/24",
+      NetworkInterfaceId: eniId,
+    }),
+  );
+  node.startAgent({ env });
+  const looks = () => aws.proxy.count().DescribeRouteTables ?? 0;
+  await waitFor(() => looks() >= 4, { limitMs: 60_000, what: "three more looks" });
+  assert.equal((await node.health("/readyz")).status, 503);
+  old[Symbol.dispose]();
+  await node.waitReady(60_000);
+  assert.deepEqual(node.agent!.lines.filter((line) => /^[EW]/.test(line)), []);
+  assert.deepEqual((await aws.routes(vpc.mainTableId)).map(({ target }) => target), [eniId]);
+  assert.ok(aws.proxy.count().CreateRoute <= 3);
 });
 
 Deno.test("a node without the right to make its route is not ready until it gets it", async () => {
