@@ -138,18 +138,16 @@ function certificatesIn(text: string): string[] {
   return [...text.matchAll(CERTIFICATE)].map(([pem]) => pem);
 }
 
-/** Whether a block holds one ASN.1 sequence and nothing else. */
+/** Whether a block is Base64 of one ASN.1 sequence and nothing else, by what it begins with. */
 function isDer(pem: string): boolean {
-  try {
-    const bytes = Uint8Array.from(
-      atob(pem.replaceAll(/-----[^-]*-----|\s/g, "")),
-      (character) => character.charCodeAt(0),
-    );
-    if (bytes[0] !== 0x30 || bytes[1] < 0x81 || bytes[1] > 0x83) return false;
-    const digits = bytes[1] - 0x80;
-    const length = bytes.subarray(2, 2 + digits).reduce((sum, byte) => sum * 256 + byte, 0);
-    return bytes.length === 2 + digits + length;
-  } catch {
-    return false;
-  }
+  const base64 = pem.replaceAll(/-----[^-]*-----|\s/g, "");
+  const [, padding] = /^[A-Za-z0-9+/]{8,}(={0,2})$/.exec(base64) ?? [];
+  if (padding === undefined || base64.length % 4 !== 0) return false;
+  const bytes = base64.length / 4 * 3 - padding.length;
+  const head = Array.from(atob(base64.slice(0, 8)), (character) => character.charCodeAt(0));
+  // No certificate is shorter than 128 bytes, and none here longer than 24 bits say.
+  const digits = head[1] - 0x80;
+  if (head[0] !== 0x30 || digits < 1 || digits > 3) return false;
+  const length = head.slice(2, 2 + digits).reduce((sum, byte) => sum * 256 + byte, 0);
+  return bytes === 2 + digits + length;
 }
