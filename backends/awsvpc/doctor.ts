@@ -15,13 +15,13 @@ import { Ec2Fault, faultOf } from "./faults.ts";
 import { refuseMetadataV1, whereWeAre } from "./metadata.ts";
 import {
   describePermissions,
-  fixOf,
   groupsPermission,
   routePermissions,
   sourceDestCheckPermission,
 } from "./permissions.ts";
 import { findEni } from "./place.ts";
 import { examineGroups } from "./security_groups.ts";
+import { switchOffCommand } from "./source_dest_check.ts";
 import type { Eni } from "./types.ts";
 
 /** Bytes of the largest packet between instances of one VPC (EC2 User Guide, "MTU"). */
@@ -126,7 +126,7 @@ function retryThrottled(client: Calls["client"]): void {
 /** @throws what is not EC2's fault */
 function findingOf(error: unknown): Finding {
   if (!(error instanceof Ec2Fault)) throw error;
-  return broken(error.action, error.message, fixOf(error));
+  return broken(error.action, error.message, error.details.fix);
 }
 
 async function* examineInstance(
@@ -236,15 +236,15 @@ async function* examineSourceDestCheck(
   const { isAllowed, findings } = await sourceDestCheckPermission(client, { instanceId, eniId });
   if (isAllowed) {
     yield* findings;
-    return yield note(check, `on, the agent switches it off`);
+    return yield note(check, `on at ${eniId}; the agent switches it off`);
   }
   // What matters is in the line after it.
   for (const finding of findings) yield { ...finding, verdict: "note" };
   yield broken(
     check,
-    `on, so that ${eniId} drops packets of containers, and the agent may not switch it off`,
-    `aws ec2 modify-network-interface-attribute --network-interface-id ${eniId} ` +
-      "--no-source-dest-check",
+    `on at ${eniId}, and the agent may not switch it off: the VPC drops packets from and to ` +
+      "containers, so containers of different nodes cannot reach each other",
+    switchOffCommand(eniId),
   );
 }
 

@@ -23,7 +23,6 @@ import {
   vpcSubnets,
 } from "./coverage.ts";
 import { Ec2Fault } from "./faults.ts";
-import { fixOf } from "./permissions.ts";
 import { isEni } from "./plan.ts";
 import { readPrefixLists } from "./prefix_lists.ts";
 import { lookAtVpc, noTable, type VpcLook } from "./tables.ts";
@@ -112,7 +111,7 @@ async function* withPrefixLists(
     for (const [id, fault] of unread) {
       const detail = `where its route for prefix list ${id} leads packets is not known: ` +
         fault.message;
-      yield note(`route table ${table.id}`, detail, fixOf(fault));
+      yield note(`route table ${table.id}`, detail, fault.details.fix);
     }
     const routes = lists.flatMap(({ id: prefixListId, target }) =>
       (networks.get(prefixListId) ?? []).map((destination) => ({

@@ -18,7 +18,7 @@ import {
 import type { Cidr } from "../../subnet/cidr.ts";
 import { broken, type Finding, note, ok } from "../finding.ts";
 import { routeOf } from "./client.ts";
-import { advice, type Ec2Fault, faultOf } from "./faults.ts";
+import { type Ec2Fault, faultOf } from "./faults.ts";
 
 /** What EC2 says of one call. */
 type Answer =
@@ -139,7 +139,7 @@ export async function groupsPermission(client: EC2Client): Promise<Finding> {
   if (answer.kind === "allowed") return ok(trial.action, "allowed");
   const detail = `${answer.fault.message}; the agent does not need it, but the security groups ` +
     "cannot be checked";
-  return note(trial.action, detail, fixOf(answer.fault));
+  return note(trial.action, detail, answer.fault.details.fix);
 }
 
 async function tried(trial: Trial): Promise<[Trial, Answer]> {
@@ -182,17 +182,16 @@ function* allOf(results: readonly [Trial, Answer][]): Generator<Finding> {
     }
     const { fault } = answer;
     const detail = where === "" ? fault.message : `${fault.message} (${where.trim()})`;
-    if (answer.kind === "refused") yield broken(action, detail, fixOf(fault));
-    else yield note(action, `EC2 does not tell whether it is allowed: ${detail}`, fixOf(fault));
+    if (answer.kind === "refused") yield broken(action, detail, fault.details.fix);
+    else {yield note(
+        action,
+        `EC2 does not tell whether it is allowed: ${detail}`,
+        fault.details.fix,
+      );}
   }
 }
 
 /** Each answer has an id of its own. */
 function withoutRequest(message: string): string {
   return message.replace(/, request id: \S+/, "");
-}
-
-/** What the agent's log advises for a fault. */
-export function fixOf(fault: Ec2Fault): string | undefined {
-  return advice(fault).slice(fault.message.length).replace(/^; /, "") || undefined;
 }

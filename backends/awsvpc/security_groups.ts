@@ -16,7 +16,6 @@ import { broken, type Finding, note, ok } from "../finding.ts";
 import { admission, type Admitted, prefixListsOf } from "./admission.ts";
 import { names } from "./coverage.ts";
 import { faultOf } from "./faults.ts";
-import { fixOf } from "./permissions.ts";
 import { type PrefixLists, readPrefixLists } from "./prefix_lists.ts";
 import type { Eni } from "./types.ts";
 
@@ -86,7 +85,7 @@ function admissionFinding(
     const fault = lists.unread.get(unread)!;
     const doubt =
       `${detail}, unless prefix list ${unread} does: it cannot be read: ${fault.message}`;
-    return note(check, doubt, fixOf(fault));
+    return note(check, doubt, fault.details.fix);
   }
   const range = network.family === 6
     ? `Ipv6Ranges=[{CidrIpv6=${network}}]`

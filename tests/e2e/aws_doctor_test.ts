@@ -14,7 +14,7 @@ import {
   ModifyNetworkInterfaceAttributeCommand,
   RevokeSecurityGroupIngressCommand,
 } from "@aws-sdk/client-ec2";
-import { EC2_ERRORS, REGION } from "../lib/aws.ts";
+import { EC2_ERRORS, POLICIES, REGION } from "../lib/aws.ts";
 import { PREFIX } from "../lib/cluster.ts";
 import { type Cloud, cloud } from "./aws_cloud.ts";
 import { runFlanneldWith } from "./support.ts";
@@ -152,7 +152,7 @@ Deno.test("what is broken and how to mend it, and then that all is well", async 
     /^ {8}fix: allow ec2:CreateRoute in the IAM policy of this instance's role$/,
     new RegExp(`^note    ModifyNetworkInterfaceAttribute: ${refused}$`),
     /^ {8}fix: allow ec2:ModifyNetworkInterfaceAttribute .*; ec2:ModifyInstanceAttribute is enough, too$/,
-    new RegExp(`^broken  source/dest check: on, .*${eniId}`),
+    new RegExp(`^broken  source/dest check: on at ${eniId}`),
     new RegExp(`aws ec2 modify-network-interface-attribute .* ${eniId} --no-source-dest`),
     `ok      route table ${vpc.mainTableId}: leads no subnet here yet`,
     `broken  security groups ${group}: admit nothing from 10.1.0.0/16`,
@@ -304,6 +304,27 @@ Deno.test("permissions are looked at on each table", async () => {
       `^note    DeleteRoute: EC2 does not tell whether it is allowed: .*No idea.* \\(on ${third}\\)$`,
     ),
   );
+});
+
+Deno.test("with the lab's five permissions only what the agent needs counts", async () => {
+  await using world = await cloud({ label: "awsfive" });
+  const { aws, instances: [{ eniId }] } = world;
+  using _policy = aws.proxy.allowOnly(POLICIES.lab);
+  const on = await doctor(world);
+  assertLines(
+    on,
+    /^note {4}ModifyNetworkInterfaceAttribute: UnauthorizedOperation/,
+    `broken  source/dest check: on at ${eniId}, and the agent may not switch it off: the VPC drops ` +
+      "packets from and to containers, so containers of different nodes cannot reach each other",
+    / 1 broken$/,
+  );
+  await switchCheckOff(world);
+  const off = await doctor(world);
+  assert.deepEqual(complaints(off).map((line) => line.replace(/:.*/, "")), [
+    "note    DescribeSecurityGroups",
+    "        fix",
+  ]);
+  assert.equal(off.code, 0);
 });
 
 Deno.test("what EC2 refuses is a line each: Describe calls, an explicit deny, throttling", async () => {
