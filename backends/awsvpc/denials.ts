@@ -1,12 +1,12 @@
 /**
- * Which policy denied a call, as IAM puts it in its message, and who can mend that.
+ * Reads from IAM's message which policy denied a call, and says who can fix that.
  *
  * Phrases: https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
  *
  * @module
  */
 
-/** Some hundred characters that mean nothing to anybody who may not decode them. */
+/** Several hundred characters that only a privileged caller can decode. */
 const ENCODED = /[\s.]*Encoded authorization failure message:\s*\S*/i;
 
 const PRINCIPAL = /User: (arn:\S+)/;
@@ -36,12 +36,12 @@ export function withoutEncoded(message: string): string {
 }
 
 /**
- * What has to be done so that a call is not denied again.
+ * What to do so that a call is not denied again.
  *
  * @param action the call, `CreateRoute`
  * @param message EC2's
  */
-export function mend(action: string, message: string): string {
+export function denialFix(action: string, message: string): string {
   const { explicit, policy = "", principal, owner } = parseDenial(message);
   const whom = principal === undefined ? "this instance's role" : `the ${principal}`;
   const call = `ec2:${action}`;

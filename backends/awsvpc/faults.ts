@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { mend, withoutEncoded } from "./denials.ts";
+import { denialFix, withoutEncoded } from "./denials.ts";
 import { plainText } from "./http_errors.ts";
 
 /** Whose fault it is, as far as one can tell. */
@@ -18,15 +18,15 @@ export type FaultKind =
   | "server"
   | "refused";
 
-/** What is known of a fault besides. */
+/** More about a fault. */
 export interface FaultDetails {
   /** What to do about it, as the rest of a line: `allow ec2:CreateRoute in …`. */
   fix?: string;
   /** EC2's answer alone: code, message, status and request id. */
   answer?: string;
   /**
-   * Milliseconds for which this is no fault, since EC2 is eventually consistent: it is logged only
-   * if it lasts longer.
+   * Milliseconds for which this is normal, since EC2 is eventually consistent: it is logged only if
+   * it lasts longer.
    */
   grace?: number;
 }
@@ -69,11 +69,11 @@ const UNAUTHORIZED = new Set(["UnauthorizedOperation", "AccessDenied", "AccessDe
 const CLOCK_FIX =
   "check this node's clock (timedatectl), and that the credentials have not expired";
 const KEY_FIX = "check the access key, and that it belongs to this partition and region";
-const SECRET_FIX = "check the secret key that belongs to this access key";
-const EXPIRED_FIX = "renew the session token; a role's credentials are renewed by themselves";
+const SECRET_FIX = "check that the secret key matches the access key";
+const EXPIRED_FIX = "renew the session token; credentials of a role are renewed automatically";
 
-/** EC2 takes no call at all with these; what to do about each. */
-const CREDENTIALS: Record<string, string> = {
+/** Codes that concern the caller, whatever the call; what to do about each. */
+const CREDENTIALS = new Map(Object.entries({
   AuthFailure: `${KEY_FIX}; check this node's clock (timedatectl), too`,
   InvalidClientTokenId: KEY_FIX,
   UnrecognizedClientException: KEY_FIX,
@@ -87,11 +87,11 @@ const CREDENTIALS: Record<string, string> = {
   IncompleteSignature: SECRET_FIX,
   MissingAuthenticationToken: "give the instance a role, or set AWS_ACCESS_KEY_ID and " +
     "AWS_SECRET_ACCESS_KEY",
-  OptInRequired: "sign this account up for EC2, and enable the region for it",
+  OptInRequired: "subscribe this account to EC2, and enable the region for it",
   Blocked: "AWS has blocked this account: contact AWS Support",
   PendingVerification: "AWS is still verifying this account: wait for its e-mail, or contact AWS " +
     "Support",
-};
+}));
 
 /** Signature errors that are the clock's. */
 const CLOCK = /expired|not yet current|skewed|still later than|earlier than/i;
@@ -100,7 +100,7 @@ const CLOCK = /expired|not yet current|skewed|still later than|earlier than/i;
 const BAD_CREDENTIALS = /validate the provided access credentials/i;
 
 /** What to do about refusals with these codes. */
-const FIXES: Record<string, string> = {
+const FIXES = new Map(Object.entries({
   AuthFailure: "the resource may belong to another account, which shares it: only its owner can " +
     "change it",
   OperationNotPermitted:
@@ -108,20 +108,20 @@ const FIXES: Record<string, string> = {
   UnsupportedOperation: "this region, Outpost or kind of resource does not support the call: use " +
     "another backend, vxlan for example",
   InvalidAction: "this endpoint is not EC2's, or not all of it: check AWS_ENDPOINT_URL_EC2",
-};
+}));
 
-/** Codes of connections that come to nothing, by the host that is named. */
-const NO_WAY = new Set([
+/** Codes of connections that fail on the way. */
+const NO_ROUTE = new Set([
   ...["ETIMEDOUT", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "EAI_AGAIN"],
 ]);
-const WAY_FIX =
-  "give this subnet a way there: an internet or NAT gateway, a VPC endpoint for EC2, " +
-  "or a proxy in HTTPS_PROXY";
+const ROUTE_FIX =
+  "make sure that this subnet has a route to it: through an internet or NAT gateway, a VPC " +
+  "endpoint for EC2, or a proxy (HTTPS_PROXY)";
 
-/** Ids that EC2 itself has named, and that not all of EC2 knows yet. */
+/** EC2 itself has named these ids, so they are new rather than wrong. */
 const NOT_FOUND_YET = /^Invalid(Instance|NetworkInterface|RouteTable|Subnet)ID\.NotFound$/i;
 
-/** Milliseconds for which EC2 may not know what is there. */
+/** Milliseconds after which EC2 should know a new id. */
 const GRACE = 30_000;
 
 /** An error of the SDK, as far as it is read. */
@@ -140,7 +140,7 @@ export function faultOf(action: string, error: unknown): Ec2Fault {
   const text = plainText(withoutEncoded(message).trim()) || name;
   if (status === undefined) {
     const reason = `EC2 cannot be reached: ${text}`;
-    const fix = NO_WAY.has(code ?? "") ? WAY_FIX : undefined;
+    const fix = NO_ROUTE.has(code ?? "") ? ROUTE_FIX : undefined;
     return new Ec2Fault("unreachable", action, code ?? name, reason, { fix });
   }
   const request = $metadata?.requestId ? `, request id: ${$metadata.requestId}` : "";
@@ -155,8 +155,11 @@ export function faultOf(action: string, error: unknown): Ec2Fault {
       fix: credentials,
     });
   }
-  if (UNAUTHORIZED.has(name) || status === 403 && FIXES[name] === undefined) {
-    return new Ec2Fault("unauthorized", action, name, answer, { answer, fix: mend(action, text) });
+  if (UNAUTHORIZED.has(name) || status === 403 && !FIXES.has(name)) {
+    return new Ec2Fault("unauthorized", action, name, answer, {
+      answer,
+      fix: denialFix(action, text),
+    });
   }
   if (status >= 500) {
     const reason = `EC2 failed in ${action}: ${answer}`;
@@ -164,14 +167,14 @@ export function faultOf(action: string, error: unknown): Ec2Fault {
   }
   return new Ec2Fault("refused", action, name, `EC2 refuses ${action}: ${answer}`, {
     answer,
-    fix: FIXES[name],
+    fix: FIXES.get(name),
     grace: NOT_FOUND_YET.test(name) ? GRACE : undefined,
   });
 }
 
 /** What to do where the credentials are at fault; undefined where they are not. */
 function credentialsFix(action: string, code: string, message: string): string | undefined {
-  const fix = CREDENTIALS[code];
+  const fix = CREDENTIALS.get(code);
   if (fix === undefined) return undefined;
   // A Describe call is for no resource that could be another account's.
   const ofResource = code === "AuthFailure" && !action.startsWith("Describe") &&

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { advice, faultOf } from "./faults.ts";
+import { TransportError } from "./http_errors.ts";
 
 const BLOB = "rXwBmDf1hZl0Y_ZVcbXSOmHwkQ-Jx9";
 
@@ -150,7 +151,7 @@ const CREDENTIALS: [code: string, message: string, fix: RegExp][] = [
   ["SignatureDoesNotMatch", "The request signature we calculated does not match", /secret key/],
   ["InvalidClientTokenId", "The security token included is invalid", /check the access key/],
   ["ExpiredToken", "The security token included in the request is expired", /renew the session/],
-  ["OptInRequired", "You are not subscribed to this service", /sign this account up for EC2/],
+  ["OptInRequired", "You are not subscribed to this service", /subscribe this account to EC2/],
   ["PendingVerification", "Your account is being verified", /AWS Support/],
   ["Blocked", "Your account is currently blocked", /AWS Support/],
   ["MissingAuthenticationToken", "Request must contain a token", /give the instance a role/],
@@ -186,4 +187,25 @@ Deno.test("an id that EC2 does not know yet is given time", () => {
     assert.ok(fault(`Invalid${kind}ID.NotFound`).details.grace! > 0);
   }
   assert.equal(fault("InvalidParameterValue").details.grace, undefined);
+});
+
+Deno.test("no connection: the host, and what it takes to reach it", () => {
+  const error = new TransportError("ETIMEDOUT", "ec2.eu-central-1.amazonaws.com: no connection");
+  assert.equal(
+    advice(faultOf("DescribeInstances", error)),
+    "EC2 cannot be reached: ec2.eu-central-1.amazonaws.com: no connection; make sure that this " +
+      "subnet has a route to it: through an internet or NAT gateway, a VPC endpoint for EC2, or a " +
+      "proxy (HTTPS_PROXY)",
+  );
+  const certificate = new TransportError("CERT_HAS_EXPIRED", "the certificate of a is not valid");
+  assert.doesNotMatch(advice(faultOf("DescribeInstances", certificate)), /route/);
+});
+
+Deno.test("a code that is the name of something else is nothing but a code", () => {
+  for (const code of ["constructor", "toString", "__proto__"]) {
+    assert.match(
+      line("CreateRoute", code, "No"),
+      new RegExp(`^EC2 refuses CreateRoute: ${code}: `),
+    );
+  }
 });

@@ -20,13 +20,13 @@ import { formatIp, tryParseIp } from "../../subnet/cidr.ts";
 import { Ec2Fault, faultOf } from "./faults.ts";
 import type { Eni } from "./types.ts";
 
-/** Instances or interfaces a page, EC2's most. */
+/** Instances or interfaces per page, EC2's maximum. */
 const PAGE = 1000;
 
-/** Values of one filter, EC2's most. */
+/** Values per filter, EC2's maximum. */
 const MOST_VALUES = 200;
 
-/** The call that comes first, and that an error asks to be allowed. */
+/** The call to try first, and the one that an error asks to allow. */
 const PREFERRED = "DescribeInstances";
 
 /** Which interfaces are asked for; the filter is one of DescribeNetworkInterfaces. */
@@ -37,7 +37,7 @@ type Describe = (query: Query) => Promise<Eni[]>;
 
 /** See the module. All calls throw {@linkcode Ec2Fault}. */
 export class Interfaces {
-  /** The one that was answered last goes first. */
+  /** The one that succeeded last comes first. */
   #calls: [Describe, Describe];
 
   constructor(readonly client: EC2Client, readonly options: { abortSignal?: AbortSignal }) {
@@ -57,15 +57,16 @@ export class Interfaces {
     return enis.filter(({ instanceId }) => instanceId !== undefined);
   }
 
-  /** Those of these that there are. */
+  /** Those that exist. */
   async byIds(ids: readonly string[]): Promise<Eni[]> {
     const enis: Eni[] = [];
     for (let from = 0; from < ids.length; from += MOST_VALUES) {
       const values = ids.slice(from, from + MOST_VALUES);
       enis.push(...await this.#ask({ filter: "network-interface-id", values }));
     }
-    // An instance is shown with all that it has.
-    return enis.filter(({ id }) => ids.includes(id));
+    // DescribeInstances shows an instance with all its interfaces.
+    const wanted = new Set(ids);
+    return enis.filter(({ id }) => wanted.has(id));
   }
 
   async #ask(query: Query): Promise<Eni[]> {
@@ -80,7 +81,7 @@ export class Interfaces {
         return enis;
       } catch (second) {
         if (isUnavailable(second)) throw faultOfBoth(first, second);
-        // It may be answered the next time, unlike the first.
+        // Unlike the first, it may succeed next time.
         this.#calls = [other, call];
         throw second;
       }
@@ -88,7 +89,7 @@ export class Interfaces {
   }
 
   #instances(query: Query): Promise<Eni[]> {
-    // Of an instance that is named EC2 takes no page size.
+    // EC2 accepts no page size together with an instance's id.
     const [pageSize, input] = "instanceId" in query
       ? [undefined, { InstanceIds: [query.instanceId] }]
       : [PAGE, filtered(`network-interface.${query.filter}`, query.values)];
@@ -106,7 +107,7 @@ export class Interfaces {
   }
 
   #interfaces(query: Query): Promise<Eni[]> {
-    // By a filter, since an id that is gone would be an error for all.
+    // Filters, since a single id that no longer exists would fail the whole call.
     const input = "instanceId" in query
       ? filtered("attachment.instance-id", [query.instanceId])
       : filtered(query.filter, query.values);
@@ -128,7 +129,7 @@ function filtered(Name: string, values: readonly string[]): { Filters: Filter[] 
   return { Filters: [{ Name, Values: [...values] }] };
 }
 
-/** Whether the other call may be answered: this one is not allowed, or this endpoint lacks it. */
+/** Whether the other call may succeed: this one is not allowed, or this endpoint lacks it. */
 function isUnavailable(error: unknown): error is Ec2Fault {
   return error instanceof Ec2Fault && ["unauthorized", "refused", "server"].includes(error.kind);
 }
@@ -153,14 +154,14 @@ async function gather<Page>(
     for await (const page of pages) enis.push(...enisOfPage(page));
   } catch (error) {
     const fault = faultOf(action, error);
-    // An instance that was just launched; none has an interface that could be meant.
+    // EC2 may not know an instance yet that was just launched.
     if (fault.is("InvalidInstanceID.NotFound")) return [];
     throw fault;
   }
   return enis;
 }
 
-/** What a terminated instance had is gone, although EC2 goes on listing it for an hour. */
+/** EC2 lists a terminated instance for another hour, but its interfaces are no longer its own. */
 function enisOf({ InstanceId, State, NetworkInterfaces = [] }: Instance): Eni[] {
   if (State?.Name === "terminated") return [];
   return NetworkInterfaces.map((eni) => eniOf(eni, InstanceId));

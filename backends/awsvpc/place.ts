@@ -15,7 +15,7 @@ const log = getLogger(["flanneld", "aws-vpc"]);
 /** Every so many looks one is at the network interface, too. */
 const LOOKS = 6;
 
-/** Milliseconds for which EC2 may not know an instance that was just launched. */
+/** Milliseconds after which EC2 should know a new instance. */
 const INSTANCE_GRACE = 30_000;
 
 /** Interfaces that an error names. */
@@ -126,13 +126,13 @@ export async function findEni(
     );
   }
   throw fault(
-    `EC2 does not know ${instanceId} in this region and account: check AWS_REGION and whose ` +
-      "credentials these are",
+    `EC2 has no instance ${instanceId} in this region and account: check AWS_REGION and which ` +
+      "account the credentials belong to",
     INSTANCE_GRACE,
   );
 }
 
-/** Without an instance's id the address must tell the interface. */
+/** Without an instance id, only the address identifies the interface. */
 function notUnique(ip: string, holders: readonly Eni[]): string {
   const named = holders.slice(0, MOST_NAMED).map(({ id, vpcId }) => `${id} in ${vpcId}`).join(", ");
   const found = holders.length === 0

@@ -45,14 +45,14 @@ export interface Conflict {
 export interface Plan {
   changes: RouteChange[];
   conflicts: Conflict[];
-  /** Our subnets whose route has to be seen first. */
+  /** Our subnets with a route that exists but is not shown. */
   hidden: Cidr[];
 }
 
 /**
  * What makes `table` as desired. Removals come first: they make room for what is added.
  *
- * @param hidden destinations of routes that are there, although the table does not show them
+ * @param hidden destinations of routes that exist but that the table does not show
  */
 export function planTable(
   table: RouteTable,

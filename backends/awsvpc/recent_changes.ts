@@ -1,6 +1,6 @@
 /**
- * What EC2 has said of single routes, for as long as its route tables may not show it yet: EC2 is
- * eventually consistent. Without it each look at an old table would repeat calls that were made.
+ * Remembers what EC2 answered about single routes until its route tables show it: EC2 is eventually
+ * consistent. Without this, each read of an outdated table would repeat calls already made.
  *
  * @module
  */
@@ -8,38 +8,38 @@ import type { Cidr } from "../../subnet/cidr.ts";
 import type { Clock } from "./clock.ts";
 import type { RouteTable, VpcRoute } from "./types.ts";
 
-/** Milliseconds for which a route that was made may be missing; then making it again tells. */
+/** Milliseconds for which a new route may be missing; after that, creating it again is a test. */
 const CREATED = 15_000;
-/** Milliseconds for which a route may be shown as it was before it was replaced or removed. */
+/** Milliseconds for which a replaced or removed route may be shown as it was before. */
 const CHANGED = 120_000;
-/** Milliseconds for which a route that EC2 says is there may be missing: at first, and at most. */
+/** Milliseconds to wait for a route that exists but is not shown: at first, and at most. */
 const FIRST_HIDDEN = 5_000;
 const LAST_HIDDEN = 60_000;
 
-/** A route that a table may not show as it is. */
+/** A change that a table may not show yet. */
 interface Change {
   tableId: string;
   destination: Cidr;
-  /** The target that an old table shows; undefined: no route. */
+  /** The target that an outdated table shows; undefined: no route. */
   before: string | undefined;
-  /** `hidden`: there is a route, and its target is not known. */
+  /** `hidden`: a route exists, with an unknown target. */
   after: { target: string } | "removed" | "hidden";
   /** Milliseconds of the clock. */
   until: number;
 }
 
-/** A route that EC2 has not shown yet. */
+/** A route that exists but that EC2 has not shown yet. */
 interface Hidden {
-  /** Milliseconds for which it was waited for the last time. */
+  /** Milliseconds of the last wait for it. */
   wait: number;
-  /** Where it leads if this node has set it. */
+  /** Its target if this node has set it. */
   target?: string;
 }
 
-/** A table with what is known besides. */
+/** A table with the recent changes applied. */
 export interface CurrentTable {
   table: RouteTable;
-  /** Destinations of routes that are there and not shown, as text. */
+  /** Destinations of routes that exist but are not shown, as text. */
   hidden: ReadonlySet<string>;
 }
 
@@ -51,7 +51,7 @@ export class RecentChanges {
 
   constructor(readonly clock: Clock) {}
 
-  /** Whether a route that was set has not been shown since, for as long as that may be. */
+  /** Whether a route that this node has set is not shown yet. */
   get awaitsRoute(): boolean {
     const now = this.clock.now();
     return [...this.#changes.values()].some(({ after, until }) =>
@@ -62,18 +62,18 @@ export class RecentChanges {
   /** A route was created, or one that led to `before` replaced. */
   set(tableId: string, destination: Cidr, target: string, before?: string): void {
     const key = keyOf(tableId, destination);
-    // An old table may also show what was there before an earlier change.
+    // An outdated table may even show the state before an earlier change.
     before ??= this.#changes.get(key)?.before;
     if (before === undefined) this.#hidden.set(key, { wait: CREATED, target });
     this.#note(tableId, destination, before, { target }, before === undefined ? CREATED : CHANGED);
   }
 
-  /** A route that led to `before` was removed, or is not there. */
+  /** A route that led to `before` was removed, or no longer exists. */
   removed(tableId: string, destination: Cidr, before: string): void {
     this.#note(tableId, destination, before, "removed", CHANGED);
   }
 
-  /** A route is there, although it is not shown: the one that this node has set, if it has. */
+  /** A route exists but is not shown: this node's own if it has set one. */
   exists(tableId: string, destination: Cidr): void {
     const key = keyOf(tableId, destination);
     const { wait: last = FIRST_HIDDEN / 2, target } = this.#hidden.get(key) ?? {};
@@ -83,7 +83,7 @@ export class RecentChanges {
     this.#note(tableId, destination, undefined, after, wait);
   }
 
-  /** Puts what is known in place of what `table` shows, and forgets what it shows as it is. */
+  /** Applies the recent changes to `table`, and forgets those that it shows. */
   current(table: RouteTable): CurrentTable {
     const hidden = new Set<string>();
     const shown = new Map(table.routes.map((route) => [`${route.destination}`, route]));

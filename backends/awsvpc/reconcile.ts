@@ -21,13 +21,13 @@ import type { RouteTable } from "./types.ts";
 
 const log = getLogger(["flanneld", "aws-vpc"]);
 
-/** Plans for one table; EC2 may answer that it is not as it was shown. */
+/** Plans per table and attempt; EC2's answers may show that a table was out of date. */
 const ROUNDS = 3;
 
-/** Milliseconds for which EC2 may not show a route that is there. */
+/** Milliseconds after which EC2 should show a route that exists. */
 const HIDDEN_GRACE = 120_000;
 
-/** Of the fault that a route is not shown. */
+/** Code of the fault that EC2 does not show a route that exists. */
 export const HIDDEN = "HiddenRoute";
 
 /** What one reconcile starts from. */
@@ -40,7 +40,7 @@ export interface Wanted extends Desired {
  * Compares `tables` with what is wanted and makes the changes. A fault of one table does not keep
  * the others from theirs.
  *
- * @param recent what EC2 has said of single routes; every change is noted there
+ * @param recent EC2's answers about single routes; each change is recorded there
  * @throws {Ec2Fault} the first of the faults
  */
 export async function reconcile(
@@ -105,7 +105,7 @@ async function reconcileTable(
   }
 }
 
-/** Makes one change, or learns that the table is not as it was shown; notes either. */
+/** Makes one change, or finds out that the table was out of date; records the outcome. */
 async function makeChange({ place, table, recent }: Work, change: RouteChange): Promise<void> {
   const { tableId, destination } = change;
   const { eniId: eni } = place;
@@ -138,7 +138,7 @@ async function makeChange({ place, table, recent }: Work, change: RouteChange): 
   }
 }
 
-/** Creates a route; false where there is one that the table did not show. */
+/** Creates a route; false if one exists that the table did not show. */
 async function createRoute(
   { ec2, eniId }: Place,
   table: RouteTable,
@@ -155,7 +155,7 @@ async function createRoute(
   }
 }
 
-/** Replaces a route; false where there is none. */
+/** Replaces a route; false if it does not exist. */
 async function replaceRoute(
   { ec2, eniId }: Place,
   { tableId, destination }: RouteChange,
@@ -169,7 +169,7 @@ async function replaceRoute(
   }
 }
 
-/** Removes a route; false where another has done so before. */
+/** Removes a route; false if another node has already done so. */
 async function deleteRoute(
   { ec2 }: Place,
   { tableId, destination }: RouteChange,
@@ -183,7 +183,7 @@ async function deleteRoute(
   }
 }
 
-/** ReplaceRoute answers with a code that has other meanings, too. */
+/** ReplaceRoute answers with a code that also has other meanings. */
 function isRouteNotFound(fault: Ec2Fault): boolean {
   return fault.is("InvalidRoute.NotFound") ||
     fault.is("InvalidParameterValue") && /no route/i.test(fault.message);
@@ -212,7 +212,7 @@ function conflictFault({ tableId, route: { destination, target } }: Conflict): E
 
 function hiddenFault({ id }: RouteTable, subnet: Cidr): Ec2Fault {
   const message =
-    `EC2 says that route table ${id} has a route for ${subnet}, and does not show it: ` +
-    `compare aws ec2 describe-route-tables --route-table-ids ${id}`;
+    `EC2 reports that route table ${id} already has a route for ${subnet} but does not ` +
+    `show it: check with aws ec2 describe-route-tables --route-table-ids ${id}`;
   return new Ec2Fault("refused", "DescribeRouteTables", HIDDEN, message, { grace: HIDDEN_GRACE });
 }

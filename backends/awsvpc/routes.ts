@@ -61,7 +61,7 @@ export interface Surroundings {
   clock: Clock;
 }
 
-/** A fault of the last attempts. */
+/** A fault that EC2's eventual consistency may explain. */
 interface Delay {
   code: string;
   /** Milliseconds of the clock at which it began. */
@@ -85,7 +85,7 @@ export class VpcRoutes implements Outside {
   #failures = 0;
   /** The fault that was logged last; empty where all is well. */
   #logged = "";
-  /** What EC2's delays may explain, and is not logged as long as they may. */
+  /** A fault within its grace period, which is not logged yet. */
   #delay: Delay | undefined;
   readonly #recent: RecentChanges;
   readonly #watch = new RoutingWatch();
@@ -191,15 +191,15 @@ export class VpcRoutes implements Outside {
   #report(fault: Ec2Fault): void {
     const { kind, action, code } = fault;
     const state = kind === "throttled" ? kind : `${kind} ${action} ${code}`;
-    if (this.#mayPass(fault) || state === this.#logged) return;
+    if (this.#isInGrace(fault) || state === this.#logged) return;
     this.#logged = state;
     const line = "{reason}; trying again until it works";
     if (kind === "throttled") log.warn(line, { reason: advice(fault) });
     else log.error(line, { reason: advice(fault) });
   }
 
-  /** Whether it has not lasted longer than EC2 takes to know what it has done. */
-  #mayPass({ code, details: { grace } }: Ec2Fault): boolean {
+  /** Whether the fault is within its grace period. */
+  #isInGrace({ code, details: { grace } }: Ec2Fault): boolean {
     const now = this.#around.clock.now();
     if (grace === undefined) this.#delay = undefined;
     else if (this.#delay?.code !== code) this.#delay = { code, since: now };
@@ -209,7 +209,7 @@ export class VpcRoutes implements Outside {
   /** Checks and mends all. @returns whether to look again soon */
   async #check(): Promise<boolean> {
     this.#place ??= await this.#findPlace();
-    // A route that is not shown yet is all that is waited for: one call is enough.
+    // While waiting for a route to be shown, one call is enough.
     const isWaiting = this.#delay?.code === HIDDEN;
     const tables = isWaiting ? await this.#place.lookAgain() : await this.#place.look();
     const isUnsure = this.#watchRouting(this.#place);

@@ -1,6 +1,6 @@
 /**
- * Switches the source/dest check of the node's network interface off. With it on, the VPC drops all
- * packets from and to containers.
+ * Switches off the source/dest check of the node's network interface. While it is on, the VPC drops
+ * all packets to and from containers.
  *
  * @module
  */
@@ -10,10 +10,10 @@ import type { Ec2, Eni } from "./types.ts";
 
 const log = getLogger(["flanneld", "aws-vpc"]);
 
-/** EC2 may not know a new interface yet: attempts that are repeated before it is a refusal. */
+/** Attempts for an interface that EC2 does not know: it may be new. */
 const ATTEMPTS = 3;
 
-/** A network interface with what counts of its instance. */
+/** A network interface and its instance. */
 export interface AttachedEni {
   eni: Eni;
   /** How many more interfaces its instance has. */
@@ -22,7 +22,7 @@ export interface AttachedEni {
 
 type Switch = Parameters<Ec2["forwardForeign"]>[0];
 
-/** See the module. All calls throw {@linkcode Ec2Fault}, but not for a refusal: that is a warning. */
+/** See the module. A refusal is a warning; any other fault is thrown as {@linkcode Ec2Fault}. */
 export class SourceDestCheck {
   /** The interface whose check could not be switched off. */
   #refused = "";
@@ -32,22 +32,22 @@ export class SourceDestCheck {
 
   constructor(readonly ec2: Ec2) {}
 
-  /** Whether it was refused for this interface the last time. */
+  /** Whether the last attempt was refused for this interface. */
   isRefused(eniId: string): boolean {
     return this.#refused === eniId;
   }
 
   /**
-   * Switches it off without looking whether it is on, as flannel does: EC2's description of the
-   * interface may be old.
+   * Switches it off whether or not it seems to be on, as flannel does: EC2's description of the
+   * interface may be out of date.
    */
   async switchOff({ eni, siblings }: AttachedEni): Promise<void> {
     const [first, ...others] = switchesOf(eni, siblings);
-    // Where it is off already nothing is lost by a refusal.
+    // If it is already off, a refusal does no harm.
     await this.#try(eni, eni.sourceDestCheck ? [first, ...others] : [first]);
   }
 
-  /** Makes one call where the check is on: the interface's and the instance's take turns. */
+  /** Makes one call if the check is on: for the interface and for the instance in turn. */
   async ensureOff({ eni, siblings }: AttachedEni): Promise<void> {
     if (!eni.sourceDestCheck) {
       if (this.#refused === eni.id) log.info("SourceDestCheck is off on {id} now", { id: eni.id });
@@ -77,38 +77,38 @@ export class SourceDestCheck {
   }
 
   #warn({ id, sourceDestCheck }: Eni, refusals: Ec2Fault[]): void {
-    // Where it is off there is nothing to try again.
-    const told = this.#refused === id;
+    // If it is off there is nothing to retry.
+    const isWarned = this.#refused === id;
     this.#refused = sourceDestCheck ? id : "";
-    if (told) return;
+    if (isWarned) return;
     const { message, details: { answer = message } } = refusals[0];
     const line = "failed to disable SourceDestCheck on {id}: {answer}; ";
     if (!sourceDestCheck) {
-      log.warn(line + "it is off already, so nothing has to be done", { id, answer });
+      log.warn(line + "it is already off, so no action is needed", { id, answer });
       return;
     }
     const fix = refusals.find(({ details }) => details.fix)?.details.fix;
     log.warn(
-      line + "the VPC drops packets from and to containers, so containers of different nodes " +
+      line + "the VPC drops packets to and from containers, so containers on different nodes " +
         "cannot reach each other: {fix}run: {command}",
       { id, answer, fix: fix ? `${fix}, or ` : "", command: switchOffCommand(id) },
     );
   }
 }
 
-/** What an operator runs in the agent's place. */
+/** The command with which an operator switches it off. */
 export function switchOffCommand(eniId: string): string {
   return `aws ec2 modify-network-interface-attribute --network-interface-id ${eniId} ` +
     "--no-source-dest-check";
 }
 
-/** The calls that switch it off; EC2 takes an instance's only where there is one interface. */
+/** The calls that switch it off; EC2 accepts an instance only if it has one interface. */
 function switchesOf({ id, instanceId }: Eni, siblings: number): Switch[] {
   const ofEni = { eniId: id };
   return instanceId !== undefined && siblings === 0 ? [ofEni, { instanceId }] : [ofEni];
 }
 
-/** Whether EC2 has answered, and will not answer otherwise soon. */
+/** Whether EC2 answered, and is unlikely to change its answer soon. */
 function isRefusal(error: unknown): error is Ec2Fault {
   return error instanceof Ec2Fault &&
     ["unauthorized", "refused", "credentials"].includes(error.kind) &&

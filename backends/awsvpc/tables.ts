@@ -20,7 +20,7 @@ const log = getLogger(["flanneld", "aws-vpc"]);
 const MOST_ROUTES = 1_000;
 /** Looks after which also a large VPC is read whole. */
 const LOOKS = 6;
-/** A named table may be too new for EC2 to show it: attempts to find it, some seconds in all. */
+/** Attempts to find a named table, which take some seconds: it may be too new for EC2 to show. */
 const ATTEMPTS = 4;
 
 /** What was read of a VPC. */
@@ -46,7 +46,7 @@ export class NodeTables {
   #isLarge = false;
   #looks = 0;
   #isAnnounced = false;
-  /** How often none of the tables was found that the config names. */
+  /** Attempts in which no table of the config was found. */
   #attempts = 0;
 
   /** @param named tables that the config names */

@@ -227,8 +227,8 @@ Deno.test("an instance that EC2 does not know yet is waited for", async () => {
   assert.deepEqual(world.log.lines, []);
   await world.clock.pass(2 * MINUTE);
   assert.deepEqual(world.log.matching(/^[EW]/), [
-    `E EC2 does not know ${instance.instanceId} in this region and account: check AWS_REGION and ` +
-    "whose credentials these are; trying again until it works",
+    `E EC2 has no instance ${instance.instanceId} in this region and account: check AWS_REGION and ` +
+    "which account the credentials belong to; trying again until it works",
   ]);
   unknown[Symbol.dispose]();
   await world.clock.pass(2 * MINUTE);

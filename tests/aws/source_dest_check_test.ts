@@ -71,7 +71,7 @@ for (const refusal of REFUSALS) {
     const answer = `${code}: ${message.replace(/\.$/, "")}. status code: ${status}, request id: `;
     const beginning = `W failed to disable SourceDestCheck on ${instance.eniId}: ${answer}`;
     assert.ok(warning.startsWith(beginning), warning);
-    assert.match(warning, /the VPC drops packets from and to containers/);
+    assert.match(warning, /the VPC drops packets to and from containers/);
     const command = "run: aws ec2 modify-network-interface-attribute --network-interface-id " +
       `${instance.eniId} --no-source-dest-check`;
     assert.ok(warning.endsWith(command), warning);
@@ -139,7 +139,7 @@ Deno.test("off already and not to be switched: one call, and the lab's warning, 
   assert.deepEqual(more, []);
   assert.match(
     warning,
-    /^W failed to disable SourceDestCheck on eni-\w+: UnauthorizedOperation: .*; it is off already, so nothing has to be done$/,
+    /^W failed to disable SourceDestCheck on eni-\w+: UnauthorizedOperation: .*; it is already off, so no action is needed$/,
   );
 });
 

@@ -34,7 +34,7 @@ Deno.test("two nodes: the lab's lines in the lab's order, a route each, gone wit
     new RegExp(
       `^failed to disable SourceDestCheck on ${a.eniId}: UnauthorizedOperation: You are not ` +
         "authorized to perform this operation\\. status code: 403, request id: \\S+; the VPC drops " +
-        "packets from and to containers, .*: allow ec2:ModifyNetworkInterfaceAttribute in the IAM " +
+        "packets to and from containers, .*: allow ec2:ModifyNetworkInterfaceAttribute in the IAM " +
         "policy of this instance's role, or run: aws ec2 modify-network-interface-attribute " +
         `--network-interface-id ${a.eniId} --no-source-dest-check$`,
     ),

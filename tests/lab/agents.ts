@@ -136,7 +136,7 @@ function logLines(on: NodeName, { backend, vpc }: Facts): RegExp[] {
           vpc.enis[on]
         }: UnauthorizedOperation: You ` +
           "are not authorized to perform this operation\\. status code: 403, request id: " +
-          "[0-9a-f-]{36}; it is off already, so nothing has to be done$",
+          "[0-9a-f-]{36}; it is already off, so no action is needed$",
         "m",
       ),
       /\] Route table configured: false$/m,
