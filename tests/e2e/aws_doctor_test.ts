@@ -1,57 +1,16 @@
 /** `flanneld doctor aws-vpc` on what goes wrong: it says what is broken, and what to do. */
 import assert from "node:assert/strict";
 import {
-  AssociateRouteTableCommand,
-  AttachInternetGatewayCommand,
   AuthorizeSecurityGroupIngressCommand,
-  CreateInternetGatewayCommand,
   CreateManagedPrefixListCommand,
-  CreateNetworkInterfaceCommand,
-  CreateRouteCommand,
-  CreateRouteTableCommand,
   DescribeNetworkInterfacesCommand,
   type IpPermission,
-  ModifyNetworkInterfaceAttributeCommand,
   RevokeSecurityGroupIngressCommand,
 } from "@aws-sdk/client-ec2";
 import { EC2_ERRORS, POLICIES, REGION } from "../lib/aws.ts";
 import { PREFIX } from "../lib/cluster.ts";
 import { type Cloud, cloud } from "./aws_cloud.ts";
-import { runFlanneldWith } from "./support.ts";
-
-/** What it printed. */
-interface Printed {
-  code: number;
-  lines: string[];
-}
-
-/** Runs it on the first node. */
-async function doctor(
-  { cluster, env }: Cloud,
-  { args = [], more = {} }: { args?: string[]; more?: Record<string, string> } = {},
-): Promise<Printed> {
-  const all = ["doctor", "aws-vpc", ...cluster.etcdArgs(), ...args];
-  const { code, stdout, stderr } = await runFlanneldWith(
-    { ...env, ...more },
-    cluster.nodes[0],
-    ...all,
-  );
-  assert.equal(stderr, "");
-  return { code, lines: stdout.trim().split("\n") };
-}
-
-/** Asserts that each of these is a line. */
-function assertLines({ lines }: Printed, ...expected: (string | RegExp)[]): void {
-  for (const each of expected) {
-    const found = lines.some((line) => typeof each === "string" ? line === each : each.test(line));
-    assert.ok(found, `${each}:\n${lines.join("\n")}`);
-  }
-}
-
-/** The lines that are not ok, each with its fix. */
-function complaints({ lines }: Printed): string[] {
-  return lines.filter((line) => /^(note|broken) |^ +fix: /.test(line));
-}
+import { assertLines, complaints, doctor, switchCheckOff } from "./aws_doctor.ts";
 
 async function groupOf({ aws, instances: [{ eniId }] }: Cloud): Promise<string> {
   const { NetworkInterfaces: [eni] = [] } = await aws.client.send(
@@ -79,60 +38,6 @@ function rule(IpProtocol: string, ...networks: string[]): IpPermission {
 }
 
 const ALL = rule("-1", "10.1.0.0/16");
-
-/** A route table of the VPC, with the routes given. */
-async function makeTable(
-  { aws, vpc: { vpcId } }: Cloud,
-  routes: Record<string, { NetworkInterfaceId: string } | { GatewayId: string }> = {},
-): Promise<string> {
-  const { RouteTable: made } = await aws.client.send(
-    new CreateRouteTableCommand({ VpcId: vpcId }),
-  );
-  const id = made!.RouteTableId!;
-  for (const [destination, target] of Object.entries(routes)) {
-    await addRoute({ aws }, id, destination, target);
-  }
-  return id;
-}
-
-async function addRoute(
-  { aws }: Pick<Cloud, "aws">,
-  RouteTableId: string,
-  DestinationCidrBlock: string,
-  target: { NetworkInterfaceId: string } | { GatewayId: string },
-): Promise<void> {
-  await aws.client.send(new CreateRouteCommand({ RouteTableId, DestinationCidrBlock, ...target }));
-}
-
-async function gateway({ aws, vpc: { vpcId: VpcId } }: Cloud): Promise<string> {
-  const { InternetGateway: made } = await aws.client.send(new CreateInternetGatewayCommand({}));
-  const InternetGatewayId = made!.InternetGatewayId!;
-  await aws.client.send(new AttachInternetGatewayCommand({ InternetGatewayId, VpcId }));
-  return InternetGatewayId;
-}
-
-async function switchCheckOff({ aws, instances }: Cloud): Promise<void> {
-  for (const { eniId: NetworkInterfaceId } of instances) {
-    await aws.client.send(
-      new ModifyNetworkInterfaceAttributeCommand({
-        NetworkInterfaceId,
-        SourceDestCheck: { Value: false },
-      }),
-    );
-  }
-}
-
-/** A lease of a node that runs elsewhere. */
-async function lease({ cluster }: Cloud, subnet: string, publicIP: string): Promise<void> {
-  const value = JSON.stringify({ PublicIP: publicIP, PublicIPv6: null, BackendType: "aws-vpc" });
-  await cluster.etcd.ctl("put", `${PREFIX}/subnets/${subnet.replace("/", "-")}`, value);
-}
-
-const list = (...ids: string[]) =>
-  `        fix: set "RouteTableID": ${
-    JSON.stringify(ids)
-  } in the network config's Backend (flanneld ` +
-  "config set) and restart the agents, so that every node fills all of these tables";
 
 Deno.test("what is broken and how to mend it, and then that all is well", async () => {
   await using world = await cloud({ label: "awsdoctor" });
@@ -269,43 +174,6 @@ Deno.test("addresses: none but loopback's, of another interface, and no metadata
   assert.equal(lone.code, 1);
 });
 
-Deno.test("permissions are looked at on each table", async () => {
-  await using world = await cloud({ label: "awseach" });
-  const { aws, cluster, vpc: { mainTableId: main } } = world;
-  const second = await makeTable(world);
-  const third = await makeTable(world);
-  await cluster.writeConfig({
-    Network: "10.1.0.0/16",
-    Backend: { Type: "aws-vpc", RouteTableID: [main, second, third] },
-  });
-  const onTable = (...ids: string[]) => (params: URLSearchParams) =>
-    ids.includes(params.get("RouteTableId") ?? "");
-  using _refused = aws.proxy.answer(
-    "CreateRoute",
-    EC2_ERRORS.unauthorized,
-    Infinity,
-    onTable(second, third),
-  );
-  using _odd = aws.proxy.answer(
-    "DeleteRoute",
-    { status: 400, code: "InvalidParameterValue", message: "No idea." },
-    Infinity,
-    onTable(third),
-  );
-  const printed = await doctor(world);
-  assertLines(
-    printed,
-    `ok      CreateRoute: allowed on ${main}`,
-    new RegExp(`^broken  CreateRoute: UnauthorizedOperation: .* \\(on ${second}, ${third}\\)$`),
-    /^ {8}fix: allow ec2:CreateRoute in the IAM policy of this instance's role$/,
-    `ok      ReplaceRoute: allowed on ${main}, ${second}, ${third}`,
-    `ok      DeleteRoute: allowed on ${main}, ${second}`,
-    new RegExp(
-      `^note    DeleteRoute: EC2 does not tell whether it is allowed: .*No idea.* \\(on ${third}\\)$`,
-    ),
-  );
-});
-
 Deno.test("with the lab's five permissions only what the agent needs counts", async () => {
   await using world = await cloud({ label: "awsfive" });
   const { aws, instances: [{ eniId }] } = world;
@@ -376,132 +244,6 @@ Deno.test("what EC2 refuses is a line each: Describe calls, an explicit deny, th
   );
   assert.ok(printed.lines.every((line) => !line.includes("allow ec2:CreateRoute")));
   assert.ok(printed.lines.every((line) => !line.includes("RequestLimitExceeded")));
-});
-
-Deno.test("route tables: those of other nodes, of another VPC, and too few named", async () => {
-  await using world = await cloud({ label: "awstables", nodes: 2 });
-  const { aws, cluster, vpc, instances: [{ subnetId }, peer] } = world;
-  const { mainTableId: main } = vpc;
-  const subnet = await aws.createSubnet(vpc, "192.168.78.0/24");
-  const table = await makeTable(world, { "10.1.41.0/24": { NetworkInterfaceId: peer.eniId } });
-  await aws.client.send(
-    new AssociateRouteTableCommand({ RouteTableId: table, SubnetId: subnet.subnetId }),
-  );
-  await lease(world, "10.1.41.0/24", "192.168.77.12");
-  await lease(world, "10.1.42.0/24", "192.168.90.9");
-  const split = await doctor(world);
-  assertLines(
-    split,
-    `broken  routing: route table ${main}, which this node's VPC subnet ${subnetId} follows, has no ` +
-      `route to 10.1.41.0/24, but ${table} does: packets between this node and those peers are lost`,
-    list(...[main, table].sort()),
-    `note    peers: no route table of ${vpc.vpcId} leads to 10.1.42.0/24 (192.168.90.9)`,
-  );
-  assert.equal(split.code, 1);
-
-  const named = (...RouteTableID: string[]) =>
-    cluster.writeConfig({ Network: "10.1.0.0/16", Backend: { Type: "aws-vpc", RouteTableID } });
-  await named(table);
-  assertLines(
-    await doctor(world),
-    `broken  routing: this node's VPC subnet ${subnetId} follows route table ${main}, which ` +
-      "RouteTableID does not name: packets from this node's containers to other nodes are lost",
-    list(table, main),
-  );
-
-  // The peer's interface is in the second VPC subnet.
-  const moved = await aws.launch(subnet, { ip: "192.168.78.43" });
-  await lease(world, "10.1.43.0/24", "192.168.78.43");
-  await addRoute(world, main, "10.1.43.0/24", { NetworkInterfaceId: moved.eniId });
-  await addRoute(world, main, "10.1.41.0/24", { NetworkInterfaceId: peer.eniId });
-  await named(main);
-  assertLines(
-    await doctor(world),
-    `broken  routing: the VPC subnets of peers (10.1.43.0/24 in ${subnet.subnetId}) follow ` +
-      `${table}, which RouteTableID does not name: packets from those peers to this node are lost`,
-    list(main, table),
-  );
-
-  const other = await aws.createVpc("10.99.0.0/16");
-  await named(main, table, other.mainTableId);
-  assertLines(
-    await doctor(world),
-    `note    routing: RouteTableID names ${other.mainTableId} (in ${other.vpcId}): this node, in ` +
-      `${vpc.vpcId}, ignores it`,
-  );
-  await named(other.mainTableId);
-  const none = await doctor(world);
-  assertLines(
-    none,
-    `broken  RouteTableID: the agent ends: RouteTableID names ${other.mainTableId} (in ` +
-      `${other.vpcId}): name a route table of ${vpc.vpcId}, where this node is, or none, for the ` +
-      "one that its VPC subnet follows",
-    "ok      DescribeRouteTables: allowed",
-  );
-  assert.equal(none.code, 1);
-});
-
-Deno.test("routes of others over leased subnets, and those that may be", async () => {
-  await using world = await cloud({ label: "awsroutes" });
-  const { aws, cluster, env, vpc: { mainTableId: main }, instances: [{ subnetId }] } = world;
-  const [node] = cluster.nodes;
-  node.startAgent({ env });
-  await node.waitReady(60_000);
-  const own = (await node.env()).FLANNEL_SUBNET.replace(".1/24", ".0/24");
-  const half = own.replace("0/24", "128/25");
-  const free = own === "10.1.64.0/24" ? "10.1.65.0/24" : "10.1.64.0/24";
-  const GatewayId = await gateway(world);
-  await addRoute(world, main, half, { GatewayId });
-  await addRoute(world, main, free, { GatewayId });
-  await addRoute(world, main, "0.0.0.0/0", { GatewayId });
-  const { NetworkInterface: stranger } = await aws.client.send(
-    new CreateNetworkInterfaceCommand({ SubnetId: subnetId, PrivateIpAddress: "192.168.77.99" }),
-  );
-  const NetworkInterfaceId = stranger!.NetworkInterfaceId!;
-  await addRoute(world, main, "10.1.77.0/24", { NetworkInterfaceId });
-  const { PrefixList: prefixList } = await aws.client.send(
-    new CreateManagedPrefixListCommand({
-      PrefixListName: "elsewhere",
-      MaxEntries: 5,
-      AddressFamily: "IPv4",
-      Entries: [{ Cidr: "10.1.78.128/25" }],
-    }),
-  );
-  const DestinationPrefixListId = prefixList!.PrefixListId!;
-  await aws.client.send(
-    new CreateRouteCommand({ RouteTableId: main, DestinationPrefixListId, GatewayId }),
-  );
-  const removal = (destination: string) =>
-    `aws ec2 delete-route --route-table-id ${main} --destination-cidr-block ${destination}`;
-  const printed = await doctor(world);
-  assertLines(
-    printed,
-    `broken  routing: route table ${main} leads ${half}, a part of this node's subnet ${own}, to ` +
-      `${GatewayId}: packets to there never reach the node`,
-    `        fix: remove that route (${
-      removal(half)
-    }), or keep the subnet out of SubnetMin and SubnetMax`,
-    `note    route table ${main}: leads subnets away that nodes may lease (${free} to ${GatewayId} ` +
-      `and 10.1.78.128/25 to ${GatewayId}): such a node would not become ready, or lose packets`,
-    `        fix: remove such a route (${
-      removal(free)
-    }), or keep the subnet out of SubnetMin and SubnetMax`,
-    `note    route table ${main}: leads subnets that nobody has leased to network interfaces ` +
-      `(10.1.77.0/24 to ${NetworkInterfaceId}): a node that leases one takes the route over`,
-    `ok      route table ${main}: leads ${own} here`,
-    `ok      route table ${main}: IPv4 routes: 5 and 1 for prefix lists; the quota is 500 by ` +
-      "default, 50 in older accounts",
-  );
-  assert.equal(printed.code, 1);
-  using _refused = aws.proxy.answer("GetManagedPrefixListEntries", EC2_ERRORS.unauthorized);
-  assertLines(
-    await doctor(world),
-    new RegExp(
-      `^note    route table ${main}: where its route for prefix list ${DestinationPrefixListId} ` +
-        "leads packets is not known: UnauthorizedOperation",
-    ),
-    /^ {8}fix: allow ec2:GetManagedPrefixListEntries in the IAM policy of this instance's role$/,
-  );
 });
 
 Deno.test("security groups: rules that admit the network together are fine", async () => {
