@@ -6,7 +6,7 @@
  * @module
  */
 import { mend, withoutEncoded } from "./denials.ts";
-import { plainText } from "./http_errors.ts";
+import { plainText, TransportError } from "./http_errors.ts";
 
 /** Whose fault it is, as far as one can tell. */
 export type FaultKind =
@@ -110,14 +110,6 @@ const FIXES: Record<string, string> = {
   InvalidAction: "this endpoint is not EC2's, or not all of it: check AWS_ENDPOINT_URL_EC2",
 };
 
-/** Codes of connections that come to nothing, by the host that is named. */
-const NO_WAY = new Set([
-  ...["ETIMEDOUT", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "EAI_AGAIN"],
-]);
-const WAY_FIX =
-  "give this subnet a way there: an internet or NAT gateway, a VPC endpoint for EC2, " +
-  "or a proxy in HTTPS_PROXY";
-
 /** Ids that EC2 itself has named, and that not all of EC2 knows yet. */
 const NOT_FOUND_YET = /^Invalid(Instance|NetworkInterface|RouteTable|Subnet)ID\.NotFound$/i;
 
@@ -140,7 +132,7 @@ export function faultOf(action: string, error: unknown): Ec2Fault {
   const text = plainText(withoutEncoded(message).trim()) || name;
   if (status === undefined) {
     const reason = `EC2 cannot be reached: ${text}`;
-    const fix = NO_WAY.has(code ?? "") ? WAY_FIX : undefined;
+    const fix = error instanceof TransportError ? error.fix : undefined;
     return new Ec2Fault("unreachable", action, code ?? name, reason, { fix });
   }
   const request = $metadata?.requestId ? `, request id: ${$metadata.requestId}` : "";

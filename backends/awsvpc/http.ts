@@ -9,7 +9,7 @@ import { Agent as HttpsAgent } from "node:https";
 import type { Duplex } from "node:stream";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
 import { connectTo, proxyHeaders, refusal } from "./http_connect.ts";
-import { TransportError, transportError } from "./http_errors.ts";
+import { proxyError, TransportError, transportError } from "./http_errors.ts";
 import { nameOf, proxyFor, type Server, serverOf } from "./http_proxy.ts";
 import type { Environment } from "./http_trust.ts";
 
@@ -65,14 +65,16 @@ class AwsHandler extends NodeHttpHandler {
     const proxy = proxyFor(server, this.env);
     if (!proxy) return await super.handle(request, options);
     if (proxy.protocol === "https:") {
-      const reason = `${proxy.name} is reached over TLS, and takes only requests to https:// URLs`;
-      throw new TransportError("Proxy", reason);
+      const reason = `${proxy.name} is reached over TLS, which serves only endpoints with TLS`;
+      throw new TransportError("Proxy", reason, "name one with http://");
     }
     const { host: hostname, port } = proxy;
     const path = `http://${nameOf(server)}${request.path}`;
     const headers = { ...request.headers, ...proxyHeaders(proxy) };
     const proxied = Object.assign(request.clone(), { hostname, port, path, headers });
-    const answer = await super.handle(proxied, options);
+    const answer = await super.handle(proxied, options).catch((error) => {
+      throw options?.abortSignal?.aborted ? error : proxyError(error, proxy.name);
+    });
     const { statusCode, reason } = answer.response;
     if (statusCode === 407) throw refusal(proxy, server, statusCode, reason);
     return answer;
