@@ -1,12 +1,13 @@
 /** What the aws-vpc backend's requests come to: real servers, certificates and proxies. */
 import assert from "node:assert/strict";
+import { createServer as createTlsServer } from "node:https";
 import { createServer, type Server as TcpServer, type Socket } from "node:net";
 import { HttpRequest } from "@smithy/core/protocols";
 import { awsRequestHandler } from "../backends/awsvpc/http.ts";
 import type { TransportError } from "../backends/awsvpc/http_errors.ts";
 import { certificate, certificateAuthority, type TlsFiles } from "./lib/certificates.ts";
 import { ConnectProxy } from "./lib/connect_proxy.ts";
-import { run } from "./lib/netns.ts";
+import { run, waitFor } from "./lib/netns.ts";
 
 const folder = Deno.makeTempDirSync({ prefix: "aws-http-" });
 let authority: TlsFiles;
@@ -389,6 +390,33 @@ Deno.test("an endpoint without TLS goes straight, or through HTTP_PROXY as a who
   assert.equal(refused, "Proxy.ECONNREFUSED");
   assert.ok(reason.startsWith(`${name}: `), reason);
   assert.equal(fix, PROXY_FIX);
+});
+
+Deno.test("a connection that nobody uses is closed, and the next call has another", async () => {
+  const { cert, key } = await certificate(folder, "idle", authority, ["127.0.0.1"]);
+  const listener = createTlsServer(
+    { cert: await Deno.readTextFile(cert), key: await Deno.readTextFile(key) },
+    (_request, response) => void response.end("well"),
+  );
+  // The server would keep it for longer.
+  listener.keepAliveTimeout = 60_000;
+  let open = 0;
+  listener.on("secureConnection", (socket) => {
+    open++;
+    socket.on("close", () => open--);
+  });
+  await new Promise<void>((done) => listener.listen(0, "127.0.0.1", done));
+  const { port } = listener.address() as { port: number };
+  const handler = awsRequestHandler((name) => variables()[name]);
+  for (let call = 0; call < 2; call++) {
+    for (let i = 0; i < 2; i++) {
+      assert.equal(await askBy(handler, url("127.0.0.1", port)), "200 well");
+      assert.equal(open, 1);
+    }
+    if (call === 0) await waitFor(() => open === 0, { limitMs: 20_000, what: "its end" });
+  }
+  handler.destroy();
+  await new Promise((done) => listener.close(done));
 });
 
 Deno.test("an open connection keeps no process from its end", async () => {

@@ -19,8 +19,12 @@ const ANSWER_LIMIT = 20_000;
 /** The base class's words once that is over. */
 const LATE = /^@smithy\/.* requestTimeout\.$/;
 
-/** Connections at most. Between calls they stay open, and keep no process from its end. */
-const SOCKETS = { keepAlive: true, maxSockets: 50 };
+/**
+ * Connections stay open between the calls of one check, some seconds, and keep no process from its
+ * end. Until the next check, what is between may have forgotten them without a word (NAT gateways
+ * after 350 s), and the call would wait for nothing.
+ */
+const SOCKETS = { keepAlive: true, maxSockets: 50, timeout: 10_000 };
 
 type Request = Parameters<NodeHttpHandler["handle"]>[0];
 type Options = Parameters<NodeHttpHandler["handle"]>[1];
