@@ -1,12 +1,13 @@
 /** What the aws-vpc backend's requests come to: real servers, certificates and proxies. */
 import assert from "node:assert/strict";
+import { createServer as createTlsServer } from "node:https";
 import { createServer, type Server as TcpServer, type Socket } from "node:net";
 import { HttpRequest } from "@smithy/core/protocols";
 import { awsRequestHandler } from "../backends/awsvpc/http.ts";
 import type { TransportError } from "../backends/awsvpc/http_errors.ts";
 import { certificate, certificateAuthority, type TlsFiles } from "./lib/certificates.ts";
 import { ConnectProxy } from "./lib/connect_proxy.ts";
-import { run } from "./lib/netns.ts";
+import { run, waitFor } from "./lib/netns.ts";
 
 const folder = Deno.makeTempDirSync({ prefix: "aws-http-" });
 let authority: TlsFiles;
@@ -36,6 +37,12 @@ function serve({ cert, key }: TlsFiles): Deno.HttpServer<Deno.NetAddr> {
     return answer(request);
   });
 }
+
+/** What to do where a server, or a proxy, is not there. */
+const WAY_FIX =
+  "give this subnet a way there: an internet or NAT gateway, a VPC endpoint for the " +
+  "service, or a proxy in HTTPS_PROXY";
+const PROXY_FIX = "check the proxy, and the variable that names it";
 
 /** A TCP server that is no HTTP server. */
 async function tcp(then: (socket: Socket) => void): Promise<AsyncDisposable & { port: number }> {
@@ -88,11 +95,14 @@ async function askBy(
   return `${response.statusCode} ${body}`;
 }
 
-/** The code and message of what a request fails with. */
-async function failure(url: string, env = variables()): Promise<[code: string, message: string]> {
+/** Code and message of what a request fails with, and what to do. */
+async function failure(
+  url: string,
+  env = variables(),
+): Promise<[code: string, message: string, fix: string | undefined]> {
   const error = await ask(url, env).then(assert.fail, (error: TransportError) => error);
   assert.equal(error.name, "TransportError");
-  return [error.code, error.message];
+  return [error.code, error.message, error.fix];
 }
 
 function url(host = "127.0.0.1", port = server.addr.port): string {
@@ -122,12 +132,13 @@ Deno.test("the system's store, as far as the environment says where it is", asyn
 });
 
 Deno.test("a certificate of an authority that is not trusted", async () => {
-  const [code, message] = await failure(url(), {});
+  const [code, message, fix] = await failure(url(), {});
   assert.equal(code, "UNABLE_TO_VERIFY_LEAF_SIGNATURE");
   assert.match(
     message,
-    /^no authority in \/etc\/\S+ has signed the certificate of 127\.0\.0\.1:\d+ \(.*\): .* AWS_CA_/,
+    /^no authority in \/etc\/\S+ has signed the certificate of 127\.0\.0\.1:\d+ \(.*\)$/,
   );
+  assert.match(fix!, /name the PEM file of its authority in AWS_CA_BUNDLE$/);
   // The runtime's own settings for that change nothing.
   Deno.env.set("NODE_TLS_REJECT_UNAUTHORIZED", "0");
   try {
@@ -145,12 +156,13 @@ Deno.test("a certificate for another name, and one whose time is over", async ()
 
   const old = await certificate(folder, "old", authority, ["127.0.0.1"], { days: -1 });
   await using late = serve(old);
-  const [time, expired] = await failure(url("127.0.0.1", late.addr.port));
+  const [time, expired, clock] = await failure(url("127.0.0.1", late.addr.port));
   assert.equal(time, "CERT_HAS_EXPIRED");
   assert.match(
     expired,
-    /^the certificate of 127\.0\.0\.1:\d+ is not valid now \(.*expired\): check/,
+    /^the certificate of 127\.0\.0\.1:\d+ is not valid now \(.*expired\)$/,
   );
+  assert.equal(clock, "check this node's clock (timedatectl)");
 });
 
 Deno.test("what AWS_CA_BUNDLE may not name is one line that names it", async () => {
@@ -161,25 +173,25 @@ Deno.test("what AWS_CA_BUNDLE may not name is one line that names it", async () 
   const good = await Deno.readTextFile(authority.cert);
   await run("mkfifo", [`${folder}/fifo`]);
   const cases: [path: string, message: RegExp][] = [
-    [`${folder}/none.pem`, /which does not exist: /],
-    [`${authority.cert}/none.pem`, /which cannot be read \(.*\): /],
-    [folder, /which is not a file: /],
-    [`${folder}/fifo`, /which is not a file: /],
-    ["/dev/null", /which has no certificate in PEM form: /],
-    [await write("empty", ""), /which has no certificate in PEM form: /],
-    [await write("der", "\x30\x82\x01"), /which has no certificate in PEM form: /],
-    [authority.key, /which has no certificate in PEM form: /],
+    [`${folder}/none.pem`, /which does not exist$/],
+    [`${authority.cert}/none.pem`, /which cannot be read \(.*\)$/],
+    [folder, /which is not a file$/],
+    [`${folder}/fifo`, /which is not a file$/],
+    ["/dev/null", /which has no certificate in PEM form$/],
+    [await write("empty", ""), /which has no certificate in PEM form$/],
+    [await write("der", "\x30\x82\x01"), /which has no certificate in PEM form$/],
+    [authority.key, /which has no certificate in PEM form$/],
     [
       await write("cut", `${good}${good.replace(/\n[^\n]*\n-----END/, "\n-----END")}`),
-      /which is damaged: certificate 2 in it cannot be decoded: /,
+      /which is damaged: certificate 2 in it cannot be decoded$/,
     ],
     [
       await write("scrambled", good.replace(/\n..../, "\n????")),
-      /which is damaged: certificate 1 in it cannot be decoded: /,
+      /which is damaged: certificate 1 in it cannot be decoded$/,
     ],
   ];
   for (const [path, expected] of cases) {
-    const [code, message] = await failure(url(), { AWS_CA_BUNDLE: path });
+    const [code, message, fix] = await failure(url(), { AWS_CA_BUNDLE: path });
     assert.match(
       code,
       /^(NotFound|Error|NotADirectory|NotAFile|NoCertificates|DamagedCertificate)$/,
@@ -187,9 +199,10 @@ Deno.test("what AWS_CA_BUNDLE may not name is one line that names it", async () 
     assert.ok(message.startsWith(`AWS_CA_BUNDLE names ${JSON.stringify(path)}, which `), message);
     assert.match(message, expected);
     assert.doesNotMatch(message, /\n|--allow/);
+    assert.match(fix!, /^name a PEM file/);
   }
   const [, message] = await failure(url(), { SSL_CERT_FILE: `${folder}/none.pem` });
-  assert.match(message, /^SSL_CERT_FILE names ".*none\.pem", which does not exist: /);
+  assert.match(message, /^SSL_CERT_FILE names ".*none\.pem", which does not exist$/);
 });
 
 Deno.test("a bundle that is replaced counts for the next connection", async () => {
@@ -212,14 +225,16 @@ Deno.test("servers that are not there, speak no TLS or end the connection", asyn
   assert.deepEqual(await failure(url("127.0.0.1", silent.port)), [
     "ECONNREFUSED",
     `127.0.0.1:${silent.port}: connect ECONNREFUSED 127.0.0.1:${silent.port}`,
+    WAY_FIX,
   ]);
-  const [dns, unknown] = await failure("https://ec2.nowhere.invalid/");
+  const [dns, unknown, way] = await failure("https://ec2.nowhere.invalid/");
   assert.match(dns, /^(ENOTFOUND|EAI_AGAIN)$/);
+  assert.equal(way, WAY_FIX);
   assert.match(unknown, /^the name of ec2\.nowhere\.invalid cannot be resolved \(/);
   await using plain = await tcp((socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"));
   const [version, noTls] = await failure(url("127.0.0.1", plain.port));
   assert.equal(version, "ERR_SSL_WRONG_VERSION_NUMBER");
-  assert.match(noTls, /^127\.0\.0\.1:\d+ does not speak TLS/);
+  assert.match(noTls, /^127\.0\.0\.1:\d+ does not speak TLS$/);
   await using closing = await tcp((socket) => socket.destroy());
   const [, closed] = await failure(url("127.0.0.1", closing.port));
   assert.match(closed, new RegExp(`^127\\.0\\.0\\.1:${closing.port}: `));
@@ -292,23 +307,24 @@ Deno.test("a proxy with a password, and one that refuses: the line names it, not
   const name = `the proxy 127.0.0.1:${proxy.port} (HTTPS_PROXY)`;
   for (const userinfo of ["", "us%40er:wrong@"]) {
     assert.deepEqual(await failure(target, at(userinfo)), [
-      "Proxy407",
-      `${name} refuses a connection to ec2.test (407 No): put a user and password that it takes ` +
-      "into its URL, http://USER:PASSWORD@HOST:PORT",
+      "Proxy.407",
+      `${name} refuses a connection to ec2.test (407 No)`,
+      "put a user and password that it takes into its URL, http://USER:PASSWORD@HOST:PORT",
     ]);
   }
   for (const status of [403, 502]) {
     proxy.refusal = status;
     assert.deepEqual(await failure(target, at("us%40er:secret@")), [
-      `Proxy${status}`,
-      `${name} refuses a connection to ec2.test (${status} No): allow the host there, or exclude ` +
-      "it by NO_PROXY",
+      `Proxy.${status}`,
+      `${name} refuses a connection to ec2.test (${status} No)`,
+      "allow the host there, or exclude it by NO_PROXY",
     ]);
   }
   proxy.refusal = 0;
   assert.deepEqual(await failure(target, at("user:secret@")), [
-    "ETIMEDOUT",
+    "Proxy.ETIMEDOUT",
     `${name}: no connection within 5 s`,
+    PROXY_FIX,
   ]);
 });
 
@@ -328,7 +344,7 @@ Deno.test("what is no proxy", async () => {
     (await by("http://user:secret@proxy.invalid:3128"))[1],
     /^the name of the proxy proxy\.invalid:3128 \(HTTPS_PROXY\) cannot be resolved \(/,
   );
-  assert.match((await by("http://user:secret@"))[1], /^HTTPS_PROXY is not a URL: set it to /);
+  assert.match((await by("http://user:secret@"))[1], /^HTTPS_PROXY is not a URL$/);
 });
 
 Deno.test("a proxy that is reached over TLS", async () => {
@@ -339,7 +355,7 @@ Deno.test("a proxy that is reached over TLS", async () => {
   assert.equal(await ask("https://ec2.test/", at("127.0.0.1")), "200 well");
   assert.equal(proxy.requests.length, 1);
   const [code, message] = await failure("https://ec2.test/", at("localhost"));
-  assert.equal(code, "ERR_TLS_CERT_ALTNAME_INVALID");
+  assert.equal(code, "Proxy.ERR_TLS_CERT_ALTNAME_INVALID");
   assert.match(message, /^the certificate of the proxy localhost:\d+ \(HTTPS_PROXY\) is for other/);
 });
 
@@ -364,7 +380,43 @@ Deno.test("an endpoint without TLS goes straight, or through HTTP_PROXY as a who
   assert.equal(await ask(target, { ...env, NO_PROXY: "127.0.0.1" }), expected);
   assert.deepEqual(proxy.requests, []);
   const [code] = await failure(target, { HTTP_PROXY: `http://127.0.0.1:${proxy.port}` });
-  assert.equal(code, "Proxy407");
+  assert.equal(code, "Proxy.407");
+  const gone = await tcp(() => {});
+  await gone[Symbol.asyncDispose]();
+  const name = `the proxy 127.0.0.1:${gone.port} (HTTP_PROXY)`;
+  const [refused, reason, fix] = await failure(target, {
+    HTTP_PROXY: `http://127.0.0.1:${gone.port}`,
+  });
+  assert.equal(refused, "Proxy.ECONNREFUSED");
+  assert.ok(reason.startsWith(`${name}: `), reason);
+  assert.equal(fix, PROXY_FIX);
+});
+
+Deno.test("a connection that nobody uses is closed, and the next call has another", async () => {
+  const { cert, key } = await certificate(folder, "idle", authority, ["127.0.0.1"]);
+  const listener = createTlsServer(
+    { cert: await Deno.readTextFile(cert), key: await Deno.readTextFile(key) },
+    (_request, response) => void response.end("well"),
+  );
+  // The server would keep it for longer.
+  listener.keepAliveTimeout = 60_000;
+  let open = 0;
+  listener.on("secureConnection", (socket) => {
+    open++;
+    socket.on("close", () => open--);
+  });
+  await new Promise<void>((done) => listener.listen(0, "127.0.0.1", done));
+  const { port } = listener.address() as { port: number };
+  const handler = awsRequestHandler((name) => variables()[name]);
+  for (let call = 0; call < 2; call++) {
+    for (let i = 0; i < 2; i++) {
+      assert.equal(await askBy(handler, url("127.0.0.1", port)), "200 well");
+      assert.equal(open, 1);
+    }
+    if (call === 0) await waitFor(() => open === 0, { limitMs: 20_000, what: "its end" });
+  }
+  handler.destroy();
+  await new Promise((done) => listener.close(done));
 });
 
 Deno.test("an open connection keeps no process from its end", async () => {

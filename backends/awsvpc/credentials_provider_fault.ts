@@ -6,6 +6,7 @@
 import { credentialsFault, type Environment } from "./credentials_fault.ts";
 import { noCredentials, type Way } from "./credentials_way.ts";
 import { Ec2Fault, faultOf } from "./faults.ts";
+import { TransportError } from "./http_errors.ts";
 
 /** An error of the SDK's, as far as it is read. */
 interface ProviderError {
@@ -53,6 +54,7 @@ export function providerFault(way: Way, error: unknown, env: Environment): Ec2Fa
     "credentials",
     code ?? name,
     `STS cannot be reached for the credentials of ${way.source}: ${text}`,
+    { fix: error instanceof TransportError ? error.fix : undefined },
   );
 }
 

@@ -6,7 +6,7 @@
  * @module
  */
 import { denialFix, withoutEncoded } from "./denials.ts";
-import { plainText } from "./http_errors.ts";
+import { plainText, TransportError } from "./http_errors.ts";
 
 /** Whose fault it is, as far as one can tell. */
 export type FaultKind =
@@ -110,14 +110,6 @@ const FIXES = new Map(Object.entries({
   InvalidAction: "this endpoint is not EC2's, or not all of it: check AWS_ENDPOINT_URL_EC2",
 }));
 
-/** Codes of connections that fail on the way. */
-const NO_ROUTE = new Set([
-  ...["ETIMEDOUT", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "EAI_AGAIN"],
-]);
-const ROUTE_FIX =
-  "make sure that this subnet has a route to it: through an internet or NAT gateway, a VPC " +
-  "endpoint for EC2, or a proxy (HTTPS_PROXY)";
-
 /** EC2 itself has named these ids, so they are new rather than wrong. */
 const NOT_FOUND_YET = /^Invalid(Instance|NetworkInterface|RouteTable|Subnet)ID\.NotFound$/i;
 
@@ -140,7 +132,7 @@ export function faultOf(action: string, error: unknown): Ec2Fault {
   const text = plainText(withoutEncoded(message).trim()) || name;
   if (status === undefined) {
     const reason = `EC2 cannot be reached: ${text}`;
-    const fix = NO_ROUTE.has(code ?? "") ? ROUTE_FIX : undefined;
+    const fix = error instanceof TransportError ? error.fix : undefined;
     return new Ec2Fault("unreachable", action, code ?? name, reason, { fix });
   }
   const request = $metadata?.requestId ? `, request id: ${$metadata.requestId}` : "";

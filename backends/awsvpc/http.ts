@@ -9,7 +9,7 @@ import { Agent as HttpsAgent } from "node:https";
 import type { Duplex } from "node:stream";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
 import { connectTo, proxyHeaders, refusal } from "./http_connect.ts";
-import { TransportError, transportError } from "./http_errors.ts";
+import { proxyError, TransportError, transportError } from "./http_errors.ts";
 import { nameOf, proxyFor, type Server, serverOf } from "./http_proxy.ts";
 import type { Environment } from "./http_trust.ts";
 
@@ -19,8 +19,12 @@ const ANSWER_LIMIT = 20_000;
 /** The base class's words once that is over. */
 const LATE = /^@smithy\/.* requestTimeout\.$/;
 
-/** Connections at most. Between calls they stay open, and keep no process from its end. */
-const SOCKETS = { keepAlive: true, maxSockets: 50 };
+/**
+ * Connections stay open between the calls of one check, some seconds, and keep no process from its
+ * end. Until the next check, what is between may have forgotten them without a word (NAT gateways
+ * after 350 s), and the call would wait for nothing.
+ */
+const SOCKETS = { keepAlive: true, maxSockets: 50, timeout: 10_000 };
 
 type Request = Parameters<NodeHttpHandler["handle"]>[0];
 type Options = Parameters<NodeHttpHandler["handle"]>[1];
@@ -65,14 +69,16 @@ class AwsHandler extends NodeHttpHandler {
     const proxy = proxyFor(server, this.env);
     if (!proxy) return await super.handle(request, options);
     if (proxy.protocol === "https:") {
-      const reason = `${proxy.name} is reached over TLS, and takes only requests to https:// URLs`;
-      throw new TransportError("Proxy", reason);
+      const reason = `${proxy.name} is reached over TLS, which serves only endpoints with TLS`;
+      throw new TransportError("Proxy", reason, "name one with http://");
     }
     const { host: hostname, port } = proxy;
     const path = `http://${nameOf(server)}${request.path}`;
     const headers = { ...request.headers, ...proxyHeaders(proxy) };
     const proxied = Object.assign(request.clone(), { hostname, port, path, headers });
-    const answer = await super.handle(proxied, options);
+    const answer = await super.handle(proxied, options).catch((error) => {
+      throw options?.abortSignal?.aborted ? error : proxyError(error, proxy.name);
+    });
     const { statusCode, reason } = answer.response;
     if (statusCode === 407) throw refusal(proxy, server, statusCode, reason);
     return answer;

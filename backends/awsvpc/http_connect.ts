@@ -7,7 +7,7 @@ import type { EventEmitter } from "node:events";
 import { request } from "node:http";
 import { connect as connectTcp, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
-import { TransportError, transportError } from "./http_errors.ts";
+import { proxyError, TransportError, transportError } from "./http_errors.ts";
 import { authorityOf, nameOf, type Proxy, proxyFor, type Server } from "./http_proxy.ts";
 import { type Environment, type Trust, trustedAuthorities } from "./http_trust.ts";
 
@@ -36,29 +36,33 @@ async function connectWithin(
   server: Server,
   env: Environment,
 ): Promise<Socket> {
-  if (server.protocol === "http:") return await plain(server, nameOf(server), limit);
-  const trust = await trustedAuthorities(env);
-  const proxy = proxyFor(server, env);
-  const underlying = proxy && await tunnel(proxy, server, trust, limit);
-  return await secure(server, nameOf(server), trust, limit, underlying);
+  let trust: Trust | undefined;
+  try {
+    if (server.protocol === "http:") return await plain(server, limit);
+    trust = await trustedAuthorities(env);
+    const proxy = proxyFor(server, env);
+    const underlying = proxy && await tunnel(proxy, server, trust, limit);
+    return await secure(server, trust.certificates, limit, underlying);
+  } catch (error) {
+    throw transportError(error, nameOf(server), trust?.source);
+  }
 }
 
-async function plain({ host, port }: Server, name: string, limit: AbortSignal): Promise<Socket> {
+async function plain({ host, port }: Server, limit: AbortSignal): Promise<Socket> {
   const socket = connectTcp({ host, port });
   try {
     await within(limit, socket, (done) => socket.once("connect", done));
     return socket;
   } catch (error) {
     socket.destroy();
-    throw transportError(error, name);
+    throw error;
   }
 }
 
 /** TLS with a server, on a connection of its own or on one that leads to it. */
 async function secure(
   { host, port }: Server,
-  name: string,
-  { certificates, source }: Trust,
+  certificates: string[] | undefined,
   limit: AbortSignal,
   underlying?: Socket,
 ): Promise<Socket> {
@@ -77,20 +81,33 @@ async function secure(
   } catch (error) {
     socket.destroy();
     underlying?.destroy();
-    throw transportError(error, name, source);
+    throw error;
   }
 }
 
-/** A connection to a server by way of a proxy, which is asked to CONNECT. */
+/** A connection to a server by way of a proxy. */
 async function tunnel(
   proxy: Proxy,
   server: Server,
-  trust: Trust,
+  { certificates, source }: Trust,
   limit: AbortSignal,
 ): Promise<Socket> {
-  const socket = proxy.protocol === "https:"
-    ? await secure(proxy, proxy.name, trust, limit)
-    : await plain(proxy, proxy.name, limit);
+  try {
+    const socket = proxy.protocol === "https:"
+      ? await secure(proxy, certificates, limit)
+      : await plain(proxy, limit);
+    return await askToConnect(socket, proxy, server, limit);
+  } catch (error) {
+    throw error instanceof TransportError ? error : proxyError(error, proxy.name, source);
+  }
+}
+
+async function askToConnect(
+  socket: Socket,
+  proxy: Proxy,
+  server: Server,
+  limit: AbortSignal,
+): Promise<Socket> {
   const authority = authorityOf(server);
   const asking = request({
     method: "CONNECT",
@@ -108,7 +125,7 @@ async function tunnel(
     });
   } catch (error) {
     socket.destroy();
-    throw transportError(error, proxy.name);
+    throw error;
   }
 }
 
@@ -130,7 +147,7 @@ export function refusal(
   const fix = status === 407
     ? "put a user and password that it takes into its URL, http://USER:PASSWORD@HOST:PORT"
     : "allow the host there, or exclude it by NO_PROXY";
-  return new TransportError(`Proxy${status}`, `${what}: ${fix}`);
+  return new TransportError(`Proxy.${status}`, what, fix);
 }
 
 /**

@@ -11,16 +11,21 @@ export class TransportError extends Error {
   constructor(
     /** Node's code, such as `ECONNREFUSED`, or one of this backend's own. */
     readonly code: string,
-    message: string,
+    reason: string,
+    /** What to do about it, as the rest of a line. */
+    readonly fix?: string,
   ) {
-    super(plainText(message));
+    super(plainText(reason));
   }
 }
 
 /** Characters of a message that is worth reading; IAM's name several ARNs. */
 const LONGEST = 800;
 
-/** A message as part of a line. Servers have a say in what errors say: one line, of which nothing steers a terminal. */
+/**
+ * A message as part of a line. Servers have a say in what errors say: one line, of which nothing
+ * steers a terminal.
+ */
 export function plainText(message: string): string {
   // deno-lint-ignore no-control-regex
   const text = message.replaceAll(/[\x00-\x1f\x7f-\x9f\s]+/g, " ");
@@ -37,34 +42,57 @@ const UNTRUSTED = new Set([
   "CERT_SIGNATURE_FAILURE",
 ]);
 
-/** Says what failed on the way to `host` and, where one knows, what to do. */
+/** Connections that come to nothing. */
+const NO_WAY = new Set(["ETIMEDOUT", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH"]);
+const NO_NAME = new Set(["ENOTFOUND", "EAI_AGAIN"]);
+
+const WAY_FIX =
+  "give this subnet a way there: an internet or NAT gateway, a VPC endpoint for the " +
+  "service, or a proxy in HTTPS_PROXY";
+const AUTHORITY_FIX =
+  "if it is a private endpoint, or a proxy inspects TLS, name the PEM file of " +
+  "its authority in AWS_CA_BUNDLE";
+
+/**
+ * Says what failed on the way to a server and, where one knows, what to do.
+ *
+ * @param host names the server
+ * @param trust names the authorities that its certificate was checked by
+ */
 export function transportError(error: unknown, host: string, trust = ""): TransportError {
   if (error instanceof TransportError) return error;
-  const { code = "", message } = rootOf(error);
-  const text = message || code || "no reason given";
-  return new TransportError(code || "Transport", reason(code, text, host, trust));
-}
-
-function reason(code: string, text: string, host: string, trust: string): string {
+  const { code = "Transport", message } = rootOf(error);
+  const because = message ? ` (${message})` : "";
   if (UNTRUSTED.has(code)) {
-    return `no authority in ${trust} has signed the certificate of ${host} (${text}): if a ` +
-      "private endpoint or a proxy that inspects TLS is meant, name its authority's PEM file in " +
-      "AWS_CA_BUNDLE";
+    const reason = `no authority in ${trust} has signed the certificate of ${host}${because}`;
+    return new TransportError(code, reason, AUTHORITY_FIX);
+  }
+  if (NO_NAME.has(code)) {
+    return new TransportError(code, `the name of ${host} cannot be resolved${because}`, WAY_FIX);
   }
   switch (code) {
     case "ERR_TLS_CERT_ALTNAME_INVALID":
-      return `the certificate of ${host} is for other names (${text})`;
+      return new TransportError(code, `the certificate of ${host} is for other names${because}`);
     case "CERT_HAS_EXPIRED":
-    case "CERT_NOT_YET_VALID":
-      return `the certificate of ${host} is not valid now (${text}): check this node's clock`;
-    case "ERR_SSL_WRONG_VERSION_NUMBER":
-      return `${host} does not speak TLS: is its URL to begin with http://?`;
-    case "ENOTFOUND":
-    case "EAI_AGAIN":
-      return `the name of ${host} cannot be resolved (${text})`;
-    default:
-      return `${host}: ${text}`;
+    case "CERT_NOT_YET_VALID": {
+      const reason = `the certificate of ${host} is not valid now${because}`;
+      return new TransportError(code, reason, "check this node's clock (timedatectl)");
+    }
+    case "ERR_SSL_WRONG_VERSION_NUMBER": {
+      const fix = "if it is an endpoint without TLS, let its URL begin with http://";
+      return new TransportError(code, `${host} does not speak TLS`, fix);
+    }
   }
+  const fix = NO_WAY.has(code) ? WAY_FIX : undefined;
+  return new TransportError(code, `${host}: ${message || code}`, fix);
+}
+
+/** The same on the way to a proxy, which the node is told to go through. */
+export function proxyError(error: unknown, name: string, trust?: string): TransportError {
+  const { code, message, fix } = transportError(error, name, trust);
+  const reason = message.includes(name) ? message : `${name}: ${message}`;
+  const instead = fix === WAY_FIX ? "check the proxy, and the variable that names it" : fix;
+  return new TransportError(`Proxy.${code}`, reason, instead);
 }
 
 /** One error of those for several addresses of a host. */

@@ -74,7 +74,7 @@ function setting(name: string, env: Environment): [name: string, value: string] 
 
 function parseProxy(variable: string, value: string): Proxy {
   const fault = (what: string) =>
-    new TransportError("Proxy", `${variable} ${what}: set it to a URL like http://proxy:3128`);
+    new TransportError("Proxy", `${variable} ${what}`, "set it to a URL like http://proxy:3128");
   const full = /^[a-z][a-z0-9+.-]*:\/\//i.test(value) ? value : `http://${value}`;
   if (!URL.canParse(full)) throw fault("is not a URL");
   const url = new URL(full);

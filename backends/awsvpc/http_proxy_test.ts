@@ -119,7 +119,8 @@ Deno.test("what is no proxy's URL is refused without showing it", () => {
     assert.throws(() => way(EC2, { HTTPS_PROXY: value }), {
       name: "TransportError",
       code: "Proxy",
-      message: `${message}: set it to a URL like http://proxy:3128`,
+      message,
+      fix: "set it to a URL like http://proxy:3128",
     });
   }
 });

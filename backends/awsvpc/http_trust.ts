@@ -48,8 +48,8 @@ function named(setting: string, path: string): Trust {
   const fault = ({ code, what }: Fault) =>
     new TransportError(
       code,
-      `${setting} names ${JSON.stringify(path)}, which ${what}: it must be a PEM file with the ` +
-        "certificates of authorities",
+      `${setting} names ${JSON.stringify(path)}, which ${what}`,
+      "name a PEM file with the certificates of authorities there",
     );
   const read = readText(path);
   if (typeof read !== "string") throw fault(read);
