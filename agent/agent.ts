@@ -324,9 +324,14 @@ class Agent {
         }
         case "link":
           if (event.name === this.#iface?.name) recheck();
+          // With a device the kernel drops its routes without a word.
+          this.#forwarding.routesChanged();
           break;
         case "address":
           if (event.dev === this.#iface?.name) recheck();
+          break;
+        case "routes":
+          this.#forwarding.routesChanged();
           break;
         case "tunnel":
           log.warn("Tunnel {message}", { message: event.message });

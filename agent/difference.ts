@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Backend } from "../backends/types.ts";
+import type { Backend, RouteTo } from "../backends/types.ts";
 import type { KernelChange, KernelEntries, KernelState } from "../dataplane/state.ts";
 import type { Lease } from "../subnet/types.ts";
 
@@ -20,11 +20,12 @@ export function difference(
   lease: Lease,
   before: ReadonlyMap<string, Lease>,
   after: ReadonlyMap<string, Lease>,
+  routeTo: RouteTo,
 ): KernelChange | undefined {
   if (!backend.additive) return undefined;
   const [gone, come] = [missing(before, after), missing(after, before)];
   if (gone.length + come.length > MOST) return undefined;
-  const [was, is] = [backend.state(lease, gone), backend.state(lease, come)];
+  const [was, is] = [gone, come].map((peers) => backend.state(lease, peers, routeTo));
   // One that is left out may be so for another's sake.
   if (was.skipped.length + is.skipped.length > 0) return undefined;
   return { put: without(is.kernel, was.kernel), remove: without(was.kernel, is.kernel) };

@@ -10,6 +10,7 @@ import { Budget, Reports } from "../subnet/reports.ts";
 import type { Lease } from "../subnet/types.ts";
 import { difference } from "./difference.ts";
 import { type NodeOptions, withNodeState } from "./node_state.ts";
+import { type LookUp, PeerRoutes } from "./peer_routes.ts";
 import type { Carried } from "./peers_report.ts";
 import type { Status } from "./status.ts";
 
@@ -20,6 +21,8 @@ export interface Applier {
   apply(state: KernelState): Promise<ApplyReport>;
   /** Changes what was applied last; undefined where it has to be applied whole. */
   change(change: KernelChange): Promise<ApplyReport | undefined>;
+  /** The kernel's routes to these addresses. */
+  routesTo: LookUp;
 }
 
 /** What should be carried, and how. */
@@ -42,6 +45,9 @@ const CHECK_AFTER = 30_000;
 export class Forwarding {
   readonly #applier: Applier;
   readonly #status: Status;
+  readonly #routes: PeerRoutes;
+  /** Routes have changed since they were looked up. */
+  #staleRoutes = false;
   #wish: Wish | undefined;
   /** The wish that the kernel is known to match; undefined where it has to be applied whole. */
   #matched: Wish | undefined;
@@ -65,6 +71,7 @@ export class Forwarding {
   constructor(applier: Applier, status: Status) {
     this.#applier = applier;
     this.#status = status;
+    this.#routes = new PeerRoutes((ips) => applier.routesTo(ips));
   }
 
   /**
@@ -80,6 +87,13 @@ export class Forwarding {
   again(): Promise<void> {
     this.#matched = undefined;
     return this.#wish === undefined ? Promise.resolve() : this.#kick();
+  }
+
+  /** Routes have changed that are not ours: peers may be on the link now, or no longer. */
+  routesChanged(): Promise<void> {
+    if (!this.#wish?.backend.followsRoutes) return Promise.resolve();
+    this.#staleRoutes = true;
+    return this.#kick();
   }
 
   /** Takes note of what the data plane did by itself after someone else's change. */
@@ -121,6 +135,10 @@ export class Forwarding {
   async #applyOnce(wish: Wish): Promise<void> {
     const started = performance.now();
     try {
+      if (wish.backend.followsRoutes) {
+        const isOther = this.#followRoutes(wish);
+        if (!isOther && this.#matched === wish) return;
+      }
       if (!await this.#applyChange(wish)) await this.#applyWhole(wish);
     } catch (error) {
       this.#matched = undefined;
@@ -129,12 +147,24 @@ export class Forwarding {
     this.#count((performance.now() - started) / 1000);
   }
 
+  /** Brings the routes to the peers up to date. @returns whether some are others than before */
+  #followRoutes({ peers }: Wish): boolean {
+    this.#routes.learn(peers.values());
+    if (!this.#staleRoutes) return false;
+    this.#staleRoutes = false;
+    const isOther = this.#routes.refresh(peers.values());
+    if (isOther) this.#matched = undefined;
+    return isOther;
+  }
+
   /** Applies the peers that are others than before. @returns whether that was possible */
   async #applyChange(wish: Wish): Promise<boolean> {
     const matched = this.#matched;
     const { backend, lease, peers, node } = wish;
     const goes = matched?.backend === backend && matched.lease === lease && matched.node === node;
-    const change = goes ? difference(backend, lease, matched.peers, peers) : undefined;
+    const change = goes
+      ? difference(backend, lease, matched.peers, peers, this.#routes.to)
+      : undefined;
     if (!change) return false;
     this.#matched = undefined;
     const report = await this.#applier.change(change);
@@ -151,7 +181,7 @@ export class Forwarding {
     clearTimeout(this.#check);
     this.#check = undefined;
     const { backend, lease, peers, node } = wish;
-    const { kernel, skipped } = backend.state(lease, peers.values());
+    const { kernel, skipped } = backend.state(lease, peers.values(), this.#routes.to);
     this.#tell(wish, skipped);
     const { errors } = await this.#applier.apply(withNodeState(kernel, lease, node));
     this.#reportErrors(errors);

@@ -1,6 +1,12 @@
 import assert from "node:assert/strict";
 import type { Backend } from "../backends/types.ts";
-import type { ApplyReport, KernelChange, KernelState, RouteState } from "../dataplane/state.ts";
+import type {
+  ApplyReport,
+  KernelChange,
+  KernelState,
+  RouteLookup,
+  RouteState,
+} from "../dataplane/state.ts";
 import type { Lease } from "../subnet/types.ts";
 import { type Applier, Forwarding } from "./forwarding.ts";
 import { Status } from "./status.ts";
@@ -48,7 +54,7 @@ function wish(...keys: string[]) {
 
 /** A data plane that only applies whole states. */
 function whole(apply: Applier["apply"]): Applier {
-  return { apply, change: () => Promise.resolve(undefined) };
+  return { apply, change: () => Promise.resolve(undefined), routesTo: () => [] };
 }
 
 function report(more: Partial<ApplyReport> = {}): ApplyReport {
@@ -102,6 +108,7 @@ Deno.test("skipped peers and refused entries are counted, an apply that throws i
 class Recorder implements Applier {
   readonly told: string[] = [];
   takes = true;
+  readonly routes = new Map<string, RouteLookup>();
 
   apply(state: KernelState): Promise<ApplyReport> {
     this.told.push(`all: ${list(state.routes)}`);
@@ -111,6 +118,11 @@ class Recorder implements Applier {
   change({ put, remove }: KernelChange): Promise<ApplyReport | undefined> {
     this.told.push(`put: ${list(put.routes)}, remove: ${list(remove.routes)}`);
     return Promise.resolve(this.takes ? report() : undefined);
+  }
+
+  routesTo(ips: readonly string[]): (RouteLookup | undefined)[] {
+    this.told.push(`look up: ${ips.join(" ")}`);
+    return ips.map((ip) => this.routes.get(ip));
   }
 }
 
@@ -157,5 +169,39 @@ Deno.test("a change that the data plane does not take is applied whole, and so i
   await forwarding.want(wish("a", "b"));
   await forwarding.again();
   assert.deepEqual(recorder.told.slice(3), ["all: a b", "all: a b"]);
+  await forwarding.close();
+});
+
+Deno.test("a backend that follows routes: looked up once a peer, all again when routes change", async () => {
+  const recorder = new Recorder();
+  const forwarding = new Forwarding(recorder, new Status());
+  const backend: Backend = {
+    ...BACKEND,
+    followsRoutes: true,
+    state: (lease, peers, routeTo) =>
+      BACKEND.state(lease, [...peers].filter(({ attrs }) => routeTo(attrs.publicIP!)), routeTo),
+  };
+  const peer = (key: string): [string, Lease] => [
+    key,
+    { ...OURS, key, attrs: { ...OURS.attrs, publicIP: `ip-${key}` } },
+  ];
+  const [a, b] = [peer("a"), peer("b")];
+  const route = { dev: "eth0", resolves: true };
+  recorder.routes.set("ip-a", route).set("ip-b", route);
+  const first = { ...wish(), backend, peers: new Map([a]) };
+  await forwarding.want(first);
+  await forwarding.want({ ...first, peers: new Map([a, b]) });
+  // A change of routes that are no peer's.
+  await forwarding.routesChanged();
+  recorder.routes.delete("ip-a");
+  await forwarding.routesChanged();
+  await forwarding.want({ ...first, peers: new Map([b]) });
+  assert.deepEqual(recorder.told, [
+    ...["look up: ip-a", "all: a"],
+    ...["look up: ip-b", "put: b, remove: "],
+    "look up: ip-a ip-b",
+    ...["look up: ip-a ip-b", "all: b"],
+    "put: , remove: ",
+  ]);
   await forwarding.close();
 });

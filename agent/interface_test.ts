@@ -48,7 +48,9 @@ const NODE: InterfaceSource = {
     ]),
   routeTo: (ip) =>
     Promise.resolve(
-      ip.startsWith("10.9.") ? { dev: "eth1", src: "10.9.0.6" } : { dev: "eth0", via: "x" },
+      ip.startsWith("10.9.")
+        ? { dev: "eth1", src: "10.9.0.6", resolves: true }
+        : { dev: "eth0", via: "x", resolves: true },
     ),
 };
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { create, validate } from "./awsvpc.ts";
-import { input, lease } from "./testing.ts";
+import { input, lease, routeTo } from "./testing.ts";
 
 Deno.test("RouteTableID is a text or an array of texts", () => {
   for (const id of ["rtb-6f23030a", ["rtb-6f23030a", "rtb-0123456789abcdef0"], "", null]) {
@@ -38,7 +38,7 @@ Deno.test("the kernel needs nothing, the MTU is the interface's", () => {
   const backend = create(input({ Type: "aws-vpc", RouteTableID: "rtb-6f23030a" }));
   const flannel = lease("10.1.1.0/24", { publicIP: "192.0.2.11" });
   const other = lease("10.1.2.0/24", { publicIP: "192.0.2.12", backendType: "vxlan" });
-  const { kernel, skipped } = backend.state(flannel, [flannel, other]);
+  const { kernel, skipped } = backend.state(flannel, [flannel, other], routeTo);
   assert.deepEqual(kernel.routes, []);
   assert.deepEqual(skipped, [{
     key: "10.1.2.0-24",

@@ -8,15 +8,14 @@ import type { RouteState } from "../dataplane/state.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
 import { quote } from "../subnet/json.ts";
 import type { Lease } from "../subnet/types.ts";
-import { onLink } from "./onlink.ts";
-import type { Backend, BackendInput, BackendState, Skipped } from "./types.ts";
+import { directTo } from "./direct.ts";
+import type { Backend, BackendInput, BackendState, RouteTo, Skipped } from "./types.ts";
 
 /** There is nothing to check: host-gw has no options. */
 export function validate(_network: NetworkConfig): void {}
 
 /** Makes the host-gw backend. */
 export function create({ network, iface }: BackendInput): Backend {
-  const reachable = onLink(iface.addresses);
   return {
     type: "host-gw",
     summary: `host-gw over ${iface.name}`,
@@ -28,20 +27,21 @@ export function create({ network, iface }: BackendInput): Backend {
     },
     devices: [],
     additive: true,
-    state: (_lease, peers) => state(network, peers, iface.name, reachable),
+    followsRoutes: true,
+    state: (_lease, peers, routeTo) => state(network, peers, iface.name, routeTo),
   };
 }
 
 function state(
   network: NetworkConfig,
   peers: Iterable<Lease>,
-  dev: string,
-  reachable: (ip: string) => boolean,
+  iface: string,
+  routeTo: RouteTo,
 ): BackendState {
   const routes: RouteState[] = [];
   const skipped: Skipped[] = [];
   for (const peer of peers) {
-    const wanted = peerRoutes(network, peer, dev, reachable);
+    const wanted = peerRoutes(network, peer, iface, routeTo);
     if (typeof wanted === "string") skipped.push({ key: peer.key, reason: wanted });
     else routes.push(...wanted);
   }
@@ -52,8 +52,8 @@ function state(
 function peerRoutes(
   network: NetworkConfig,
   { subnet, ipv6Subnet, attrs }: Lease,
-  dev: string,
-  reachable: (ip: string) => boolean,
+  iface: string,
+  routeTo: RouteTo,
 ): RouteState[] | string {
   if (attrs.backendType !== "host-gw") {
     return `its backend is ${quote(attrs.backendType || "udp")}, ours is host-gw`;
@@ -66,8 +66,11 @@ function peerRoutes(
   for (const { dst, via } of halves) {
     if (!dst) continue;
     if (via === null) return `it has the subnet ${dst} and no public address for it`;
-    if (!reachable(via)) return `${via} is not on the L2 segment of ${dev}, which host-gw needs`;
-    routes.push({ dst: `${dst}`, via, dev });
+    const direct = directTo(via, iface, routeTo);
+    if ("reason" in direct) {
+      return `${direct.reason}: host-gw needs all nodes on one L2 segment`;
+    }
+    routes.push({ dst: `${dst}`, via, dev: direct.dev });
   }
   return routes;
 }

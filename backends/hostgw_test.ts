@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { create } from "./hostgw.ts";
-import { DUAL, input, lease } from "./testing.ts";
+import { DUAL, input, lease, routeTo } from "./testing.ts";
 
 Deno.test("peers on the link are routed via their address, in both families", () => {
   const backend = create(input({ Type: "host-gw" }, DUAL));
@@ -9,7 +9,7 @@ Deno.test("peers on the link are routed via their address, in both families", ()
     publicIPv6: "2001:db8::11",
     backendType: "host-gw",
   }, "fd00:1:0:22::/64");
-  const { kernel, skipped } = backend.state(peer, [peer]);
+  const { kernel, skipped } = backend.state(peer, [peer], routeTo);
   assert.deepEqual(skipped, []);
   assert.deepEqual(kernel.routes, [
     { dst: "10.1.34.0/24", via: "192.0.2.11", dev: "eth0" },
@@ -22,12 +22,14 @@ Deno.test("a peer off the link or of another type is left out", () => {
   const backend = create(input({ Type: "host-gw" }));
   const far = lease("10.1.1.0/24", { publicIP: "198.51.100.1", backendType: "host-gw" });
   const other = lease("10.1.2.0/24", { publicIP: "192.0.2.2", backendType: "vxlan" });
-  const { kernel, skipped } = backend.state(far, [far, other]);
+  const { kernel, skipped } = backend.state(far, [far, other], routeTo);
   assert.deepEqual(kernel.routes, []);
   assert.deepEqual(skipped, [
     {
       key: "10.1.1.0-24",
-      reason: "198.51.100.1 is not on the L2 segment of eth0, which host-gw needs",
+      reason:
+        "the route to 198.51.100.1 leads through the gateway 192.0.2.1: host-gw needs all nodes " +
+        "on one L2 segment",
     },
     { key: "10.1.2.0-24", reason: `its backend is "vxlan", ours is host-gw` },
   ]);

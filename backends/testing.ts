@@ -6,7 +6,7 @@
 import { Cidr } from "../subnet/cidr.ts";
 import { parseNetworkConfig } from "../subnet/config.ts";
 import type { Lease, LeaseAttrs } from "../subnet/types.ts";
-import type { BackendInput, PublicInterface } from "./types.ts";
+import type { BackendInput, PublicInterface, RouteTo } from "./types.ts";
 
 /** A node's interface, 192.0.2.10/24 and 2001:db8::10/64, MTU 1500. */
 export const IFACE: PublicInterface = {
@@ -45,6 +45,13 @@ export function input(backend: Record<string, unknown>, more: object = {}): Back
   );
   return { network, iface: dual ? DUAL_IFACE : IFACE, existing: [] };
 }
+
+/** Routes of a node whose link has the addresses of {@linkcode DUAL_IFACE}, with a router on it. */
+export const routeTo: RouteTo = (ip) => {
+  const isOnLink = ip.startsWith("192.0.2.") || ip.startsWith("2001:db8::");
+  const via = isOnLink ? undefined : ip.includes(":") ? "2001:db8::1" : "192.0.2.1";
+  return { dev: "eth0", via, resolves: true };
+};
 
 /** A config for both families. */
 export const DUAL = { EnableIPv6: true, IPv6Network: "fd00:1::/48" };

@@ -7,7 +7,7 @@
  *
  * @module
  */
-import type { Interface, InterfaceAddress, KernelState } from "../dataplane/state.ts";
+import type { Interface, InterfaceAddress, KernelState, RouteLookup } from "../dataplane/state.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
 import type { Lease, LeaseAttrs } from "../subnet/types.ts";
 
@@ -22,7 +22,7 @@ export interface PublicInterface {
   /** What the peers are told; differs from {@link ip} behind NAT. */
   publicIP: string | null;
   publicIPv6: string | null;
-  /** All its addresses: they tell which peers are on the same link. */
+  /** All its addresses. */
   addresses: InterfaceAddress[];
 }
 
@@ -41,6 +41,9 @@ export interface Skipped {
   key: string;
   reason: string;
 }
+
+/** The kernel's route to a peer's public address; undefined where there is none. */
+export type RouteTo = (ip: string) => RouteLookup | undefined;
 
 /** What should be in the kernel. */
 export interface BackendState {
@@ -85,10 +88,14 @@ export interface Backend {
    * alone.
    */
   readonly additive?: true;
+  /** Set where {@link state} depends on the kernel's routes to the peers' public addresses. */
+  readonly followsRoutes?: boolean;
   /**
    * The kernel state for our lease and these peers. Pure: the same input gives an equal value.
+   *
+   * @param routeTo knows the peers' public addresses where {@link followsRoutes} is set
    */
-  state(lease: Lease, peers: Iterable<Lease>): BackendState;
+  state(lease: Lease, peers: Iterable<Lease>, routeTo: RouteTo): BackendState;
   /** What must be right elsewhere for our lease; absent where the kernel's state is all. */
   outside?(lease: Lease): Promise<Outside>;
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { DUAL, input, lease } from "./testing.ts";
+import { DUAL, input, lease, routeTo } from "./testing.ts";
 import { create, validate } from "./udp.ts";
 
 Deno.test("the network is routed to the tunnel, and the tunnel knows the peers", () => {
@@ -8,7 +8,7 @@ Deno.test("the network is routed to the tunnel, and the tunnel knows the peers",
   const { kernel, skipped } = backend.state(ours, [
     lease("10.1.34.0/24", { publicIP: "198.51.100.7" }),
     lease("10.1.35.0/24", { publicIP: "198.51.100.8", backendType: "vxlan" }),
-  ]);
+  ], routeTo);
   assert.deepEqual(kernel, {
     tunnel: {
       name: "flannel0",
@@ -37,7 +37,7 @@ Deno.test("IPv6 inner packets over IPv4 endpoints in a dual-stack network", () =
     publicIP: "192.0.2.11",
     publicIPv6: "2001:db8::11",
   }, "fd00:1:0:22::/64");
-  const { kernel } = create(input({ Type: "udp", Port: 9000 }, DUAL)).state(ours, [peer]);
+  const { kernel } = create(input({ Type: "udp", Port: 9000 }, DUAL)).state(ours, [peer], routeTo);
   assert.deepEqual(kernel.tunnel?.peers, [
     { subnets: ["10.1.34.0/24", "fd00:1:0:22::/64"], endpoint: "192.0.2.11" },
   ]);
@@ -49,7 +49,7 @@ Deno.test("an IPv6 network takes IPv6 endpoints and their larger header", () => 
   const backend = create(input({ Type: "udp" }, { ...DUAL, EnableIPv4: false }));
   const ours = lease(null, {}, "fd00:1:0:28::/64");
   const without = lease(null, { publicIP: "192.0.2.11" }, "fd00:1:0:22::/64");
-  const { kernel, skipped } = backend.state(ours, [without]);
+  const { kernel, skipped } = backend.state(ours, [without], routeTo);
   assert.deepEqual([kernel.tunnel?.mtu, kernel.tunnel?.local], [1452, ["2001:db8::10"]]);
   assert.match(skipped[0].reason, /no public IPv6 address/);
 });

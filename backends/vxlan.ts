@@ -13,12 +13,15 @@ import type { Cidr } from "../subnet/cidr.ts";
 import { ConfigError, type NetworkConfig } from "../subnet/config.ts";
 import { quote } from "../subnet/json.ts";
 import type { Lease, LeaseAttrs } from "../subnet/types.ts";
-import { onLink } from "./onlink.ts";
+import { type Direct, directTo } from "./direct.ts";
 import { LEAST_MTU, Options } from "./options.ts";
 import type { Backend, BackendInput, BackendState, Skipped } from "./types.ts";
 
 /** What VXLAN takes of the lower MTU: outer IP, UDP, VXLAN and inner Ethernet headers. */
 const OVERHEAD = { ipv4: 50, ipv6: 70 } as const;
+
+/** Of each peer without DirectRouting. */
+const TUNNELLED: Direct = { reason: "DirectRouting is off" };
 
 type Family = keyof typeof OVERHEAD;
 
@@ -82,7 +85,6 @@ export function create(input: BackendInput): Backend {
       data: (lease) => lease.attrs.backendV6Data,
     });
   }
-  const reachable = options.directRouting ? onLink(input.iface.addresses) : () => false;
   return {
     type: "vxlan",
     summary: `VXLAN config: VNI=${options.vni} Port=${options.port} GBP=${options.gbp} ` +
@@ -91,7 +93,12 @@ export function create(input: BackendInput): Backend {
     attrs: attrs(input, options, halves),
     devices: halves.map((half) => half.device.name),
     additive: true,
-    state: (lease, peers) => state(halves, lease, peers, input.iface.name, reachable),
+    followsRoutes: options.directRouting,
+    state: (lease, peers, routeTo) => {
+      const direct = (ip: string): Direct =>
+        options.directRouting ? directTo(ip, input.iface.name, routeTo) : TUNNELLED;
+      return state(halves, lease, peers, direct);
+    },
   };
 }
 
@@ -167,8 +174,7 @@ function state(
   halves: Half[],
   lease: Lease,
   peers: Iterable<Lease>,
-  iface: string,
-  reachable: (ip: string) => boolean,
+  directTo: (ip: string) => Direct,
 ): BackendState {
   const kernel: KernelState = { links: [], addresses: [], routes: [], neighbours: [], fdb: [] };
   for (const half of halves) {
@@ -183,7 +189,7 @@ function state(
   const skipped: Skipped[] = [];
   for (const peer of peers) {
     const reason = peer.attrs.backendType === "vxlan"
-      ? addPeer(halves, owners, peer, kernel, iface, reachable)
+      ? addPeer(halves, owners, peer, kernel, directTo)
       : `its backend is ${quote(peer.attrs.backendType || "udp")}, ours is vxlan`;
     if (reason !== undefined) skipped.push({ key: peer.key, reason });
   }
@@ -196,17 +202,17 @@ function addPeer(
   owners: Map<string, string>[],
   peer: Lease,
   kernel: KernelState,
-  iface: string,
-  reachable: (ip: string) => boolean,
+  directTo: (ip: string) => Direct,
 ): string | undefined {
-  const ready: { half: Half; subnet: Cidr; ip: string; mac: string | undefined }[] = [];
+  const ready: { half: Half; subnet: Cidr; ip: string; mac?: string; dev: string }[] = [];
   for (const [index, half] of halves.entries()) {
     const subnet = half.subnet(peer);
     if (subnet === null) continue;
     const ip = half.publicIP(peer);
     if (ip === null) return `it has an ${half.family} subnet and no public address for it`;
-    if (reachable(ip)) {
-      ready.push({ half, subnet, ip, mac: undefined });
+    const direct = directTo(ip);
+    if ("dev" in direct) {
+      ready.push({ half, subnet, ip, dev: direct.dev });
       continue;
     }
     const data = parseData(half.data(peer));
@@ -219,15 +225,14 @@ function addPeer(
       return `its VTEP MAC ${data.mac} is already that of ${owner}`;
     }
     owners[index].set(data.mac, peer.key);
-    ready.push({ half, subnet, ip, mac: data.mac });
+    ready.push({ half, subnet, ip, mac: data.mac, dev: half.device.name });
   }
-  for (const { half, subnet, ip, mac } of ready) {
+  for (const { subnet, ip, mac, dev } of ready) {
     const dst = `${subnet}`;
     if (mac === undefined) {
-      kernel.routes.push({ dst, via: ip, dev: iface });
+      kernel.routes.push({ dst, via: ip, dev });
       continue;
     }
-    const dev = half.device.name;
     const via = subnet.address;
     kernel.fdb.push({ dev, mac, dst: ip });
     kernel.neighbours.push({ dev, ip: via, mac });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { Interface } from "../dataplane/state.ts";
 import { ConfigError } from "../subnet/config.ts";
-import { DUAL, input, lease } from "./testing.ts";
+import { DUAL, input, lease, routeTo } from "./testing.ts";
 import { create, validate } from "./vxlan.ts";
 
 const OURS = lease("10.1.40.0/24", { publicIP: "192.0.2.10" });
@@ -14,7 +14,7 @@ Deno.test("a peer is an fdb entry, a neighbour and an onlink route", () => {
   const backend = create(input({ Type: "vxlan" }));
   const { kernel, skipped } = backend.state(OURS, [
     peer("10.1.34.0/24", "198.51.100.7", { VNI: 1, VtepMAC: "A2:4E:ac:cd:67:20" }),
-  ]);
+  ], routeTo);
   assert.deepEqual(skipped, []);
   assert.equal(kernel.links.length, 1);
   const [link] = kernel.links;
@@ -42,7 +42,7 @@ Deno.test("a peer is an fdb entry, a neighbour and an onlink route", () => {
 
 Deno.test("what the lease announces is what peers need", () => {
   const backend = create(input({ Type: "vxlan", VNI: 7 }, DUAL));
-  const [v4, v6] = backend.state(OURS, []).kernel.links;
+  const [v4, v6] = backend.state(OURS, [], routeTo).kernel.links;
   assert.ok(v4.kind === "vxlan" && v6.kind === "vxlan");
   assert.equal(v4.name, "flannel.7");
   assert.equal(v6.name, "flannel-v6.7");
@@ -68,7 +68,7 @@ Deno.test("both families of a dual-stack peer", () => {
     backendV6Data: { VNI: 1, VtepMAC: "02:00:00:00:00:06" },
   }, "fd00:1:0:22::/64");
   const ours = lease("10.1.40.0/24", {}, "fd00:1:0:28::/64");
-  const { kernel } = backend.state(ours, [dual]);
+  const { kernel } = backend.state(ours, [dual], routeTo);
   assert.deepEqual(kernel.addresses, [
     { dev: "flannel.1", cidr: "10.1.40.0/32" },
     { dev: "flannel-v6.1", cidr: "fd00:1:0:28::/128" },
@@ -92,7 +92,7 @@ Deno.test("DirectRouting takes a plain route for a peer on the link only", () =>
   const { kernel } = backend.state(OURS, [
     peer("10.1.1.0/24", "192.0.2.77", data),
     peer("10.1.2.0/24", "198.51.100.7", { ...data, VtepMAC: "02:00:00:00:00:02" }),
-  ]);
+  ], routeTo);
   assert.deepEqual(kernel.routes, [
     { dst: "10.1.1.0/24", via: "192.0.2.77", dev: "eth0" },
     { dst: "10.1.2.0/24", via: "10.1.2.0", dev: "flannel.1", onlink: true },
@@ -112,7 +112,7 @@ Deno.test("a peer that cannot be reached is left out, the others are not", () =>
     peer("10.1.6.0/24", "192.0.2.6", { VNI: 1, VtepMAC: "02:00:00:00:00:09" }),
     peer("10.1.7.0/24", "192.0.2.7", [1]),
   ];
-  const { kernel, skipped } = backend.state(OURS, [good, ...bad]);
+  const { kernel, skipped } = backend.state(OURS, [good, ...bad], routeTo);
   assert.deepEqual(kernel.routes.map((route) => route.dst), ["10.1.9.0/24"]);
   assert.equal(kernel.fdb.length, 1);
   assert.deepEqual(skipped, [
@@ -141,7 +141,8 @@ Deno.test("the MAC outlives a restart, and the device", () => {
     addresses: [],
   };
   const mac = (more: object) => {
-    const [link] = create({ ...input({ Type: "vxlan" }), ...more }).state(OURS, []).kernel.links;
+    const [link] =
+      create({ ...input({ Type: "vxlan" }), ...more }).state(OURS, [], routeTo).kernel.links;
     return link.kind === "vxlan" && link.mac;
   };
   assert.equal(mac({ former }), "02:00:00:00:00:aa");
@@ -158,8 +159,9 @@ Deno.test("options are checked by name", () => {
   assert.throws(bad({ port: 70000 }), /Backend\.Port: 70000 /);
   assert.throws(bad({ Learning: "yes" }), /Backend\.Learning: "yes" is not true or false/);
   assert.throws(bad({ MTU: 100 }), /Backend\.MTU: 100 leaves no room/);
-  const [link] = create(input({ Type: "vxlan", mtu: 9001, Port: 4789, GBP: true })).state(OURS, [])
-    .kernel.links;
+  const [link] =
+    create(input({ Type: "vxlan", mtu: 9001, Port: 4789, GBP: true })).state(OURS, [], routeTo)
+      .kernel.links;
   assert.ok(link.kind === "vxlan");
   assert.deepEqual([link.mtu, link.port, link.gbp], [8951, 4789, true]);
 });

@@ -196,6 +196,8 @@ export interface RouteLookup {
   via?: string;
   /** Preferred source address. */
   src?: string;
+  /** The device finds its neighbours by ARP or NDP: neither loopback nor a tunnel. */
+  resolves: boolean;
 }
 
 /** What {@linkcode DataPlane.events} yields. */
@@ -206,6 +208,8 @@ export type DataPlaneEvent =
   | { type: "link"; name: string; up: boolean; mtu: number; present: boolean }
   /** An address was added to or removed from an interface that is not ours. */
   | { type: "address"; dev: string; cidr: string; present: boolean }
+  /** Routes or rules that are not ours have changed; several changes are one event. */
+  | { type: "routes" }
   /** The monitor itself failed; the data plane re-opens it. */
   | { type: "error"; message: string }
   /** What the tunnel tells; one that failed carries nothing until the next apply. */

@@ -5,7 +5,7 @@
  */
 
 /** The version of the table that this program understands. */
-const ABI_VERSION = 4;
+const ABI_VERSION = 5;
 
 const SYMBOLS = {
   dp_abi_version: {
@@ -47,10 +47,18 @@ const SYMBOLS = {
     ],
     result: "pointer", // char *
   },
-  dp_route_get: {
+  dp_routes_to: {
     parameters: [
       "u32", // uint32_t handle
-      "buffer", // const uint8_t *ip
+      "buffer", // const uint8_t *json
+      "usize", // size_t length
+    ],
+    result: "pointer", // char *
+  },
+  dp_gateway_to: {
+    parameters: [
+      "u32", // uint32_t handle
+      "buffer", // const uint8_t *subnet
       "usize", // size_t length
     ],
     result: "pointer", // char *

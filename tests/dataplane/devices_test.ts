@@ -103,11 +103,12 @@ Deno.test("interfaces, route look-up, and events of others' interfaces", async (
     dev: "flannel.1",
     via: "10.0.1.0",
     src: "10.0.0.0",
+    resolves: true,
   });
   assert.equal(await n.dataplane.routeTo("203.0.113.1"), null);
-  await assert.rejects(n.dataplane.routeTo("nonsense"), /"nonsense" is no IP address/);
+  await assert.rejects(n.dataplane.routeTo("nonsense"), /nonsense.* are not IP addresses/);
   const gateway = await n.dataplane.gatewayTo("10.0.1.7/24");
-  assert.deepEqual(gateway, { dev: "flannel.1", via: "10.0.1.0" });
+  assert.deepEqual(gateway, { dev: "flannel.1", via: "10.0.1.0", resolves: true });
   assert.equal(await n.dataplane.gatewayTo("10.0.1.7/25"), null);
   assert.equal(await n.dataplane.gatewayTo("192.0.2.0/24"), null, "a direct route");
 

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { validateBackendConfig } from "../../backends/registry.ts";
-import { DUAL, input } from "../../backends/testing.ts";
+import { DUAL, input, routeTo } from "../../backends/testing.ts";
 import { create } from "../../backends/vxlan.ts";
 import { fits, pickSubnets } from "../../subnet/allocate.ts";
 import { type Cidr, isLoopback, isUnicast, parseIp } from "../../subnet/cidr.ts";
@@ -143,7 +143,7 @@ for (const [name, network] of Object.entries({ IPv4: undefined, "both families":
     const given = input({ Type: "vxlan" }, network);
     console.log(`HOSTILE_SEED=${SEED}`);
     const { own, good, peers } = judge(given.network, COUNT, SEED, victims);
-    const { kernel } = create(given).state(own, peers.values());
+    const { kernel } = create(given).state(own, peers.values(), routeTo);
     for (const { lease } of good) {
       const { VtepMAC } = lease!.attrs.backendData as { VtepMAC: string };
       const entry = kernel.fdb.filter(({ mac }) => mac === VtepMAC);

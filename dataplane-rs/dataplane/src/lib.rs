@@ -24,7 +24,7 @@ use crate::carrier::Carrier;
 use crate::wanted::{Wanted, WantedChange};
 
 /// Version of this interface: raised with each change that an older caller would not understand.
-const ABI_VERSION: u32 = 4;
+const ABI_VERSION: u32 = 5;
 
 /// The interface's version, to be compared before any other call.
 #[unsafe(no_mangle)]
@@ -139,25 +139,42 @@ pub extern "C" fn dp_interfaces(handle: u32) -> *mut c_char {
     })
 }
 
-/// Answers with the `RouteLookup` for an address given as text; null where there is no route. For a
-/// subnet, `ADDRESS/LENGTH`: the main table's route to exactly it that goes through a gateway.
+/// Answers with an array: for each address of one in JSON its `RouteLookup`, or null where there is
+/// no route. Takes some 10 µs each.
 ///
 /// # Safety
-/// `ip` points to `length` bytes that stay as they are until the call returns.
+/// `json` points to `length` bytes that stay as they are until the call returns.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn dp_route_get(handle: u32, ip: *const u8, length: usize) -> *mut c_char {
+pub unsafe extern "C" fn dp_routes_to(handle: u32, json: *const u8, length: usize) -> *mut c_char {
     answer::give(|| {
         let plane = &handles::get(handle)?.plane;
         // SAFETY: the caller's promise.
-        let text = String::from_utf8_lossy(unsafe { bytes(ip, length) });
-        let route = if text.contains('/') {
-            plane.gateway_to(text.parse::<Cidr>()?)
-        } else {
-            let ip: IpAddr = text
-                .parse()
-                .map_err(|_| format!("{text:?} is no IP address"))?;
-            plane.route_to(ip)
-        };
+        let json = unsafe { bytes(json, length) };
+        let ips: Vec<IpAddr> = serde_json::from_slice(json).map_err(|e| {
+            let text = String::from_utf8_lossy(json);
+            format!("{text} are not IP addresses: {e}")
+        })?;
+        let routes = plane.routes_to(&ips);
+        Answer::ok(&routes.map_err(|e| format!("cannot look up routes: {e}"))?)
+    })
+}
+
+/// Answers with the main table's `RouteLookup` to exactly a subnet, `ADDRESS/LENGTH`, that goes
+/// through a gateway; null where there is none.
+///
+/// # Safety
+/// `subnet` points to `length` bytes that stay as they are until the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_gateway_to(
+    handle: u32,
+    subnet: *const u8,
+    length: usize,
+) -> *mut c_char {
+    answer::give(|| {
+        let plane = &handles::get(handle)?.plane;
+        // SAFETY: the caller's promise.
+        let text = String::from_utf8_lossy(unsafe { bytes(subnet, length) });
+        let route = plane.gateway_to(text.parse::<Cidr>()?);
         Answer::ok(&route.map_err(|e| format!("cannot look up the route to {text}: {e}"))?)
     })
 }

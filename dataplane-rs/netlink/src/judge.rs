@@ -41,11 +41,11 @@ impl Judge {
                 .is_some_and(|address| self.address(&address, true, desired, &mut emit)),
             Message::DelAddress(message) => ActualAddress::parse(&message)
                 .is_some_and(|address| self.address(&address, false, desired, &mut emit)),
-            Message::NewRoute(message) => {
-                desired.is_some_and(|desired| self.route(&message, true, desired))
-            }
-            Message::DelRoute(message) => {
-                desired.is_some_and(|desired| self.route(&message, false, desired))
+            Message::NewRoute(message) => self.any_route(&message, true, desired, &mut emit),
+            Message::DelRoute(message) => self.any_route(&message, false, desired, &mut emit),
+            Message::NewRule(_) | Message::DelRule(_) => {
+                emit(Event::Routes);
+                false
             }
             Message::NewNeighbour(message) => {
                 desired.is_some_and(|desired| self.neighbour(&message, true, desired))
@@ -176,6 +176,19 @@ impl Judge {
         // Next hops are reachable or not by it, and with its last address a device loses its
         // IPv4 routes.
         desired.is_some_and(|desired| desired.foundations.contains(&link.name))
+    }
+
+    fn any_route(
+        &self,
+        message: &RouteMessage,
+        present: bool,
+        desired: Option<&Desired>,
+        emit: &mut impl FnMut(Event),
+    ) -> bool {
+        if !PROTOCOLS.contains(&message.header.protocol.into()) {
+            emit(Event::Routes);
+        }
+        desired.is_some_and(|desired| self.route(message, present, desired))
     }
 
     fn route(&self, message: &RouteMessage, present: bool, desired: &Desired) -> bool {

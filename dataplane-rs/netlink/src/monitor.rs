@@ -17,8 +17,9 @@ use crate::plane::Shared;
 use crate::report::Event;
 use crate::socket::{Messages, RtSocket, set_option, set_receive_queue};
 
-/// RTNLGRP_LINK, NEIGH (with the fdb), IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE.
-const GROUPS: [u32; 6] = [1, 3, 5, 7, 9, 11];
+/// RTNLGRP_LINK, NEIGH (with the fdb), IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE,
+/// IPV6_RULE.
+const GROUPS: [u32; 8] = [1, 3, 5, 7, 8, 9, 11, 19];
 /// Room for the notifications of some thousands of changes made while a reconcile is running;
 /// beyond it the kernel says ENOBUFS, and everything is compared anew.
 const RECEIVE_QUEUE: usize = 4 << 20;
@@ -32,6 +33,8 @@ const NEW_INCIDENT: Duration = Duration::from_secs(5);
 /// Refused entries are tried again after this time, doubled up to the last.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
+/// Changes of foreign routes within this time are one event: a routing daemon makes thousands.
+const ROUTES_SETTLE: Duration = Duration::from_millis(100);
 /// The thread's own frames are small, and parsing is not recursive.
 const STACK: usize = 256 << 10;
 
@@ -79,6 +82,7 @@ pub fn start(shared: Arc<Shared>, own_port: u32) -> io::Result<(Waker, JoinHandl
         socket,
         judge,
         due: None,
+        routes_due: None,
         streak: 0,
         healed: None,
         retry: FIRST_RETRY,
@@ -148,6 +152,8 @@ struct Monitor {
     judge: Judge,
     /// When to reconcile.
     due: Option<Instant>,
+    /// When to tell that foreign routes have changed.
+    routes_due: Option<Instant>,
     /// Healings of the present incident.
     streak: u32,
     healed: Option<Instant>,
@@ -168,12 +174,16 @@ impl Monitor {
             if self.due.is_some_and(|due| due <= Instant::now()) {
                 self.heal();
             }
+            if self.routes_due.is_some_and(|due| due <= Instant::now()) {
+                self.routes_due = None;
+                self.shared.events.push(Event::Routes);
+            }
         }
     }
 
     /// Sleeps until there is something to read, to heal, or to end.
     fn wait(&self) -> io::Result<()> {
-        let timeout = match self.due {
+        let timeout = match [self.due, self.routes_due].into_iter().flatten().min() {
             Some(due) => {
                 let left = due.saturating_duration_since(Instant::now());
                 // Rounded up, or the last fraction would be spent spinning.
@@ -216,19 +226,26 @@ impl Monitor {
                 }
                 Err(e) => return Err(e),
             }
-            let mut heal = false;
+            let (mut heal, mut routes) = (false, false);
             for raw in Messages(&self.buffer) {
                 if raw.port == self.own_port && raw.kind >= RTM_NEWROUTE {
                     continue;
                 }
                 let Some(message) = raw.parse() else { continue };
-                let wrong = self.judge.take(message, desired.as_deref(), |event| {
-                    self.shared.events.push(event);
-                });
+                let wrong = self
+                    .judge
+                    .take(message, desired.as_deref(), |event| match event {
+                        Event::Routes => routes = true,
+                        other => self.shared.events.push(other),
+                    });
                 heal |= wrong && raw.port != self.own_port;
             }
             if heal {
                 self.schedule(self.pause());
+            }
+            if routes {
+                self.routes_due
+                    .get_or_insert_with(|| Instant::now() + ROUTES_SETTLE);
             }
         }
     }
@@ -241,6 +258,7 @@ impl Monitor {
             self.shared.events.push(event)
         });
         self.schedule(SETTLE);
+        self.routes_due = Some(Instant::now());
         Ok(())
     }
 

@@ -144,9 +144,9 @@ impl Plane {
         query::interfaces()
     }
 
-    /// Which way packets to `ip` go.
-    pub fn route_to(&self, ip: IpAddr) -> io::Result<Option<RouteLookup>> {
-        query::route_to(ip)
+    /// Which way packets to each address go; none where there is no route.
+    pub fn routes_to(&self, ips: &[IpAddr]) -> io::Result<Vec<Option<RouteLookup>>> {
+        query::routes_to(ips)
     }
 
     /// The route to exactly this subnet that goes through a gateway.

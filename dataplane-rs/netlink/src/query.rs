@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::address::{AddressFlags, AddressScope};
 use netlink_packet_route::link::LinkFlags;
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteVia};
 
 use crate::actual::{self, ActualAddress, ActualLink};
 use crate::message;
@@ -64,17 +64,18 @@ fn interface_address(address: &ActualAddress) -> InterfaceAddress {
     }
 }
 
-/// Which way packets to `ip` go; none where there is no route.
-pub fn route_to(ip: IpAddr) -> io::Result<Option<RouteLookup>> {
+/// Which way packets to each of `ips` go; none where there is no route.
+pub fn routes_to(ips: &[IpAddr]) -> io::Result<Vec<Option<RouteLookup>>> {
     let mut socket = RtSocket::open()?;
-    let answer = match socket.query(message::get_route_to(ip)) {
-        Ok(Message::NewRoute(route)) => route,
-        Ok(_) => return Ok(None),
-        Err(e) if no_route(&e) => return Ok(None),
-        Err(e) => return Err(e),
-    };
     let links = socket.dump(&message::get_links(), actual::link)?;
-    Ok(lookup(&answer, &links))
+    ips.iter()
+        .map(|ip| match socket.query(message::get_route_to(*ip)) {
+            Ok(Message::NewRoute(route)) => Ok(lookup(&route, &links)),
+            Ok(_) => Ok(None),
+            Err(e) if no_route(&e) => Ok(None),
+            Err(e) => Err(e),
+        })
+        .collect()
 }
 
 /// The main table's route to exactly this subnet that goes through a gateway; none where there is
@@ -133,23 +134,29 @@ fn no_route(error: &io::Error) -> bool {
 }
 
 fn lookup(answer: &RouteMessage, links: &[ActualLink]) -> Option<RouteLookup> {
-    let mut dev = None;
+    let mut link = None;
     let (mut via, mut src) = (None, None);
     for attribute in &answer.attributes {
         match attribute {
             RouteAttribute::Oif(index) => {
-                let link = links.iter().find(|link| link.index == *index);
-                dev = link.map(|link| link.name.to_string());
+                link = links.iter().find(|link| link.index == *index);
             }
             RouteAttribute::Gateway(address) => via = text(address),
+            // An IPv4 destination by way of an IPv6 router (RFC 9229).
+            RouteAttribute::Via(RouteVia::Inet(ip)) => via = Some(ip.to_string()),
+            RouteAttribute::Via(RouteVia::Inet6(ip)) => via = Some(ip.to_string()),
             RouteAttribute::PrefSource(address) => src = text(address),
             _ => {}
         }
     }
+    let link = link?;
     Some(RouteLookup {
-        dev: dev?,
+        dev: link.name.to_string(),
         via,
         src,
+        resolves: !link
+            .flags
+            .intersects(LinkFlags::Noarp | LinkFlags::Loopback),
     })
 }
 

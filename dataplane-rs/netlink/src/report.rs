@@ -77,6 +77,8 @@ pub struct RouteLookup {
     pub via: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub src: Option<String>,
+    /// The device finds its neighbours by ARP or NDP: neither loopback nor a tunnel (IFF_NOARP).
+    pub resolves: bool,
 }
 
 /// What the monitor tells.
@@ -98,6 +100,8 @@ pub enum Event {
         cidr: String,
         present: bool,
     },
+    /// Routes or rules that are not ours have changed; several changes are one event.
+    Routes,
     /// The monitor failed; it starts anew by itself.
     Error { message: String },
     /// What a tunnel tells; one that failed carries nothing until the state is applied again.

@@ -58,7 +58,24 @@ fn wanted() -> Desired {
 }
 
 fn contradicts(message: Message) -> bool {
-    judge().take(message, Some(&wanted()), |event| panic!("{event:?}"))
+    judge().take(message, Some(&wanted()), |event| {
+        assert_eq!(event, Event::Routes);
+    })
+}
+
+/// Whether a notification is news of a foreign route.
+fn tells_routes(message: Message) -> bool {
+    let mut events = Vec::new();
+    judge().take(message, None, |event| events.push(event));
+    events == [Event::Routes]
+}
+
+#[test]
+fn foreign_routes_are_news() {
+    let some = route("198.51.100.0/24", "192.0.2.3", "eth0");
+    assert!(tells_routes(added(&some, ETH0, STATIC)));
+    assert!(tells_routes(gone(added(&some, ETH0, STATIC))));
+    assert!(!tells_routes(added(&some, ETH0, *PROTOCOLS.end())));
 }
 
 fn added(route: &Route, index: u32, protocol: u8) -> Message {
