@@ -79,6 +79,8 @@ export class VpcRoutes implements Outside {
   #peers: ReadonlyMap<string, Lease> = new Map();
   /** Leases that have ended and whose routes were not looked for since, by subnet. */
   readonly #ended = new Map<string, Lease>();
+  /** One for all attempts: it learns by how much this node's clock is wrong. */
+  #ec2: Ec2 | undefined;
   #place: Place | undefined;
   /** Of {@linkcode keep}. */
   #signal = AbortSignal.any([]);
@@ -226,8 +228,8 @@ export class VpcRoutes implements Outside {
     const where = await untilAborted(this.#around.where(), this.#signal);
     this.#signal.throwIfAborted();
     const { region, instanceId } = where!;
-    const ec2 = this.#around.ec2(region, this.#signal);
-    return await Place.find(ec2, { ip, tableIds, instanceId });
+    this.#ec2 ??= this.#around.ec2(region, this.#signal);
+    return await Place.find(this.#ec2, { ip, tableIds, instanceId });
   }
 
   #wanted(place: Place): Wanted {
