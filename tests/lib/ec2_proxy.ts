@@ -40,6 +40,9 @@ const NAMES = [
 /** Of all that moto has here. */
 const MOTO_REGION = "eu-central-1";
 
+/** Milliseconds by which the clock of who calls may be wrong. */
+const MOST_SKEW = 300_000;
+
 /** A call that came. */
 export interface Ec2Call {
   /** `CreateRoute` */
@@ -294,7 +297,7 @@ export class Ec2Proxy implements AsyncDisposable {
     // STS asks no policy whether a web identity may assume a role.
     const forbidden = this.#allowed?.has(action) === false && !action.startsWith("AssumeRole");
     const error = rule?.error ??
-      (this.expired.has(accessKeyOf(headers)) ? EC2_ERRORS.expired : undefined) ??
+      (this.expired.has(accessKeyOf(headers)) || isOld(headers) ? EC2_ERRORS.expired : undefined) ??
       (forbidden ? EC2_ERRORS.unauthorized : undefined) ??
       (params.get("DryRun") === "true" ? EC2_ERRORS.dryRun : undefined) ??
       await this.#refused(action, params, headers);
@@ -405,6 +408,16 @@ export class Ec2Proxy implements AsyncDisposable {
 /** `AWS4-HMAC-SHA256 Credential=KEY/20260101/eu-central-1/ec2/aws4_request, …` */
 function accessKeyOf(headers: Headers): string {
   return /Credential=([^/]+)/.exec(headers.get("authorization") ?? "")?.[1] ?? "";
+}
+
+/** Whether a request was signed more than 5 minutes ago, or from now. */
+function isOld(headers: Headers): boolean {
+  if (!headers.has("authorization")) return false;
+  const [, ...parts] = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/
+    .exec(headers.get("x-amz-date") ?? "") ?? [];
+  const [year, month, day, hour, minute, second] = parts.map(Number);
+  const signed = Date.UTC(year, month - 1, day, hour, minute, second);
+  return Math.abs(Date.now() - signed) > MOST_SKEW;
 }
 
 function destination(route: string): string | undefined {
