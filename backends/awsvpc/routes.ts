@@ -16,7 +16,7 @@ import type { Lease } from "../../subnet/types.ts";
 import type { Outside } from "../types.ts";
 import { untilAborted } from "./abort.ts";
 import type { Clock } from "./clock.ts";
-import { advice, Ec2Fault } from "./faults.ts";
+import { advice, Ec2Fault, type FaultKind } from "./faults.ts";
 import { vpcSubnets } from "./coverage.ts";
 import { Place } from "./place.ts";
 import type { OverlayNetwork } from "./plan.ts";
@@ -41,6 +41,9 @@ const CONFIRM = 20_000;
 /** Milliseconds before the next attempt after a failure: the first, doubled up to the last. */
 const FIRST_RETRY = 1_000;
 const LAST_RETRY = 60_000;
+
+/** Kinds of faults that are the same whatever the call. */
+const OF_ALL_CALLS: ReadonlySet<FaultKind> = new Set(["credentials", "unreachable", "metadata"]);
 
 /** What the routes are for. */
 export interface VpcRoutesInput {
@@ -191,8 +194,8 @@ export class VpcRoutes implements Outside {
 
   /** Logs each fault once, until another comes or all is well. */
   #report(fault: Ec2Fault): void {
-    const { kind, action, code } = fault;
-    const state = kind === "throttled" ? kind : `${kind} ${action} ${code}`;
+    const { kind } = fault;
+    const state = stateOf(fault);
     if (this.#mayPass(fault) || state === this.#logged) return;
     this.#logged = state;
     const line = "{reason}; trying again until it works";
@@ -220,6 +223,7 @@ export class VpcRoutes implements Outside {
     for (const [subnet, lease] of looked) {
       if (this.#ended.get(subnet) === lease) this.#ended.delete(subnet);
     }
+    if (this.#place.fault) throw this.#place.fault;
     return isUnsure;
   }
 
@@ -254,6 +258,12 @@ export class VpcRoutes implements Outside {
       this.#around.clock.now(),
     );
   }
+}
+
+/** The same for faults that are one to whoever reads of them. */
+function stateOf({ kind, action, code }: Ec2Fault): string {
+  if (kind === "throttled") return kind;
+  return OF_ALL_CALLS.has(kind) ? `${kind} ${code}` : `${kind} ${action} ${code}`;
 }
 
 function subnetsOf({ subnet, ipv6Subnet }: Lease): string[] {
