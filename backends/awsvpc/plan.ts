@@ -27,7 +27,11 @@ export interface OverlayNetwork {
 }
 
 /** Why a route is removed. */
-export type RemovalReason = "black hole" | "former subnet of this node" | "its lease has ended";
+export type RemovalReason =
+  | "black hole"
+  | "former subnet of this node"
+  | "its lease has ended"
+  | "left for another table";
 
 /** One call to make. */
 export type RouteChange =

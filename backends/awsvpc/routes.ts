@@ -16,15 +16,16 @@ import type { Lease } from "../../subnet/types.ts";
 import type { Outside } from "../types.ts";
 import { untilAborted } from "./abort.ts";
 import type { Clock } from "./clock.ts";
-import { advice, Ec2Fault, type FaultKind } from "./faults.ts";
 import { vpcSubnets } from "./coverage.ts";
+import { advice, Ec2Fault, type FaultKind } from "./faults.ts";
+import { FormerTables } from "./former_tables.ts";
 import { Place } from "./place.ts";
 import type { OverlayNetwork } from "./plan.ts";
 import { RecentChanges } from "./recent_changes.ts";
-import { HIDDEN, reconcile, type Wanted } from "./reconcile.ts";
+import { HIDDEN, reconcile, removeRoutes, type Wanted } from "./reconcile.ts";
 import { RoutingWatch } from "./routing_watch.ts";
 import { turnOf } from "./turns.ts";
-import type { Ec2, Where } from "./types.ts";
+import type { Ec2, RouteTable, Where } from "./types.ts";
 
 const log = getLogger(["flanneld", "aws-vpc"]);
 
@@ -94,6 +95,7 @@ export class VpcRoutes implements Outside {
   #delay: Delay | undefined;
   readonly #recent: RecentChanges;
   readonly #watch = new RoutingWatch();
+  readonly #former = new FormerTables();
   #eventCheckAt = -Infinity;
   #dueAt = 0;
   /** Ends the wait for {@link #dueAt}, which was moved. */
@@ -219,12 +221,29 @@ export class VpcRoutes implements Outside {
     const tables = isWaiting ? await this.#place.lookAgain() : await this.#place.look();
     const isUnsure = this.#watchRouting(this.#place);
     const looked = [...this.#ended];
-    await reconcile(this.#place, tables, this.#wanted(this.#place), this.#recent);
+    const wanted = this.#wanted(this.#place);
+    await reconcile(this.#place, tables, wanted, this.#recent);
+    await this.#leaveFormerTables(this.#place, tables, wanted);
     for (const [subnet, lease] of looked) {
       if (this.#ended.get(subnet) === lease) this.#ended.delete(subnet);
     }
     if (this.#place.fault) throw this.#place.fault;
     return isUnsure;
+  }
+
+  /** Once our routes are where packets look for them, those elsewhere go. */
+  async #leaveFormerTables(
+    place: Place,
+    ours: readonly RouteTable[],
+    { subnets, leased }: Wanted,
+  ): Promise<void> {
+    this.#former.fill(ours, place.eniId);
+    const all = place.tables.last?.all;
+    if (all === undefined) return;
+    const removals = this.#former.removals({ ours, all }, subnets, leased);
+    for (const { tableId } of await removeRoutes(place, all, removals, this.#recent)) {
+      this.#former.forget(tableId);
+    }
   }
 
   async #findPlace(): Promise<Place> {
