@@ -261,6 +261,7 @@ export class VpcRoutes implements Outside {
       subnets: this.#subnets,
       networks: this.#networks,
       leased: new Set([...this.#peers.values()].flatMap(subnetsOf)),
+      isLeaseOver: (this.#input.lease.expiration ?? Infinity) < Date.now(),
       ended: this.#ended,
     };
   }

@@ -14,7 +14,7 @@ import {
 } from "@aws-sdk/client-ec2";
 import { EC2_ERRORS, type Instance } from "../lib/aws.ts";
 import { type AwsNode, leaseOf } from "../lib/aws_nodes.ts";
-import { aws, HOUR, MINUTE, World } from "./world.ts";
+import { aws, HOUR, MINUTE, redirectRoute, World } from "./world.ts";
 
 /** Milliseconds within which a node notices another route table, or another network interface. */
 const TABLE_NOTICED = 5.5 * MINUTE;
@@ -161,4 +161,24 @@ Deno.test("many nodes that add their routes at once, into one table", async () =
     instances.map(({ eniId }, index) => `10.1.${index + 1}.0/24 ${eniId} active`).sort(),
   );
   assert.deepEqual(world.log.matching(/^[EW]/), []);
+});
+
+Deno.test("a node whose lease is over leaves its subnet's route to the next node", async () => {
+  await using world = await World.create();
+  // It has not heard of etcd for a day.
+  const node = await world.join(40);
+  node.lease.expiration = Date.now() - 1;
+  const owner = await world.launch("172.31.28.41");
+  await redirectRoute(world.table, "10.1.40.0/24", owner.eniId);
+  await world.clock.pass(HOUR);
+  assert.deepEqual(await world.routes(), [`10.1.40.0/24 ${owner.eniId} active`]);
+  assert.deepEqual(world.log.matching(/^[EW]/), [
+    `E route table ${world.table} leads 10.1.40.0/24 to ${owner.eniId}, and this node's lease of it ` +
+    "has ended without being renewed: another node may have the subnet by now, so the route is left " +
+    "alone until etcd answers; trying again until it works",
+  ]);
+  // The lease was its own all the time.
+  node.lease.expiration = Date.now() + HOUR;
+  await world.clock.pass(2 * MINUTE);
+  assert.deepEqual(await world.routes(), [`10.1.40.0/24 ${node.instance.eniId} active`]);
 });
