@@ -28,6 +28,7 @@ import {
   withBlackHoles,
   withRoutes,
 } from "./ec2_views.ts";
+import { documentedActions } from "./documented.ts";
 import { Gate } from "./gate.ts";
 import type { NetNs } from "./netns.ts";
 
@@ -42,6 +43,9 @@ const MOTO_REGION = "eu-central-1";
 
 /** Milliseconds by which the clock of who calls may be wrong. */
 const MOST_SKEW = 300_000;
+
+/** All that the documentation asks operators to allow: what is called besides is refused. */
+const DOCUMENTED: ReadonlySet<string> = new Set(documentedActions());
 
 /** A call that came. */
 export interface Ec2Call {
@@ -151,7 +155,7 @@ export class Ec2Proxy implements AsyncDisposable {
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #gate: Gate;
   readonly #rules: Rule[] = [];
-  #allowed: ReadonlySet<string> | undefined;
+  #allowed: ReadonlySet<string> = DOCUMENTED;
   /** Shown in place of what the tables have now; undefined: they are shown as they are. */
   #oldRoutes: ReadonlyMap<string, string> | undefined;
   /** One change at a time: what is looked at before holds until it is made. */
@@ -231,7 +235,7 @@ export class Ec2Proxy implements AsyncDisposable {
   /** Refuses all other actions, as where a policy allows only these; disposing ends it. */
   allowOnly(actions: readonly string[]): Disposable {
     this.#allowed = new Set(actions);
-    return { [Symbol.dispose]: () => void (this.#allowed = undefined) };
+    return { [Symbol.dispose]: () => void (this.#allowed = DOCUMENTED) };
   }
 
   /**
@@ -295,7 +299,7 @@ export class Ec2Proxy implements AsyncDisposable {
     );
     if (rule) rule.left--;
     // STS asks no policy whether a web identity may assume a role.
-    const forbidden = this.#allowed?.has(action) === false && !action.startsWith("AssumeRole");
+    const forbidden = !this.#allowed.has(action) && !action.startsWith("AssumeRole");
     const error = rule?.error ??
       (this.expired.has(accessKeyOf(headers)) || isOld(headers) ? EC2_ERRORS.expired : undefined) ??
       (forbidden ? EC2_ERRORS.unauthorized : undefined) ??
