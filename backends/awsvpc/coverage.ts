@@ -258,7 +258,10 @@ function widened({ family, base, length: own }: Cidr, length: number): Cidr | un
 }
 
 /** The command that removes a route. */
-export function deleteCommand(tableId: string, { destination, prefixListId }: VpcRoute): string {
+export function deleteCommand(
+  tableId: string,
+  { destination, prefixListId }: Pick<VpcRoute, "destination" | "prefixListId">,
+): string {
   const option = destination.family === 6 ? "ipv6-cidr-block" : "cidr-block";
   const key = prefixListId === undefined
     ? `--destination-${option} ${destination}`

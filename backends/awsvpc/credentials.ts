@@ -41,8 +41,6 @@ export class Credentials {
   readonly #env: Environment;
   #held: Identity | undefined;
   #fetching: Promise<Identity> | undefined;
-  /** Keeps what it had while the metadata service is away. */
-  #instance: Provider | undefined;
   #source = "";
   #warned = false;
 
@@ -134,7 +132,9 @@ export class Credentials {
           .fromHttp({ logger: LOGGER, ...LOCAL });
       case "instance": {
         const { fromInstanceMetadata } = await import("@smithy/credential-provider-imds");
-        return this.#instance ??= fromInstanceMetadata({ logger: LOGGER, ...LOCAL });
+        // A new one each time: after a refusal the SDK's asks for no token again, and once it has had
+        // credentials it goes on giving them when they have expired.
+        return fromInstanceMetadata({ logger: LOGGER, ...LOCAL });
       }
     }
   }

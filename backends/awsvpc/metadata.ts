@@ -45,12 +45,18 @@ export async function whereWeAre(): Promise<Where> {
       );
       throw fault(
         `the instance metadata service does not answer (${reason}): aws-vpc runs on EC2 instances ` +
-          "whose metadata service is on and takes IMDSv2",
+          `whose metadata service is on and takes IMDSv2${withoutIPv4(reason)}`,
       );
     }
   };
   const instanceId = await ask("instance-id");
   return { region: region || await ask("placement/region"), instanceId };
+}
+
+/** What to do where the node has no way to an IPv4 address. */
+function withoutIPv4(reason: string): string {
+  if (!/ENETUNREACH (?!\[)/.test(reason)) return "";
+  return "; on a node without IPv4 set AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE=IPv6";
 }
 
 /**

@@ -39,6 +39,7 @@ export class Place {
   /** Whether the source/dest check was seen to. */
   #seenTo = false;
   readonly tables: NodeTables;
+  #fault: Ec2Fault | undefined;
 
   private constructor(
     readonly ec2: Ec2,
@@ -65,9 +66,15 @@ export class Place {
     return this.#attached.eni;
   }
 
+  /** What kept the last look from the network interface; the tables were read all the same. */
+  get fault(): Ec2Fault | undefined {
+    return this.#fault;
+  }
+
   /**
    * The tables as they are now. The first time packets are let through, too; later it makes two
-   * calls at most, and one at most times.
+   * calls at most, and one at most times. What a look was due to do and could not is due again at the
+   * next one.
    *
    * @throws {ConfigError} the first time, where the config names tables and none is of the VPC
    */
@@ -76,13 +83,21 @@ export class Place {
       await this.#check.switchOff(this.#attached);
       this.#seenTo = true;
     }
-    const look = this.tables.last === undefined ? 0 : ++this.#looks;
-    if (look % LOOKS === LOOKS / 2) await this.#lookAtEni();
-    // Once it is refused, a look of its own, so that each makes two calls at most.
-    if (look % LOOKS === 1 && this.#check.isRefused(this.eniId)) {
-      await this.#check.ensureOff(this.#attached);
+    const look = this.tables.last === undefined ? 0 : this.#looks + 1;
+    this.#fault = undefined;
+    try {
+      if (look % LOOKS === LOOKS / 2) await this.#lookAtEni();
+      // Once it is refused, a look of its own, so that each makes two calls at most.
+      if (look % LOOKS === 1 && this.#check.isRefused(this.eniId)) {
+        await this.#check.ensureOff(this.#attached);
+      }
+    } catch (error) {
+      if (!(error instanceof Ec2Fault) || error.kind === "throttled") throw error;
+      this.#fault = error;
     }
-    return await this.tables.look(this.eni);
+    const tables = await this.tables.look(this.eni);
+    if (this.#fault === undefined) this.#looks = look;
+    return tables;
   }
 
   /** The routes of the same tables as they are now, by one call. */

@@ -17,6 +17,8 @@ export interface Desired {
   networks: readonly OverlayNetwork[];
   /** Subnets that peers have leased, as text. */
   leased: ReadonlySet<string>;
+  /** Our lease has ended without our knowing what became of it: another node may have its subnet. */
+  isLeaseOver: boolean;
 }
 
 /** One family's half of the overlay network. */
@@ -27,7 +29,11 @@ export interface OverlayNetwork {
 }
 
 /** Why a route is removed. */
-export type RemovalReason = "black hole" | "former subnet of this node" | "its lease has ended";
+export type RemovalReason =
+  | "black hole"
+  | "former subnet of this node"
+  | "its lease has ended"
+  | "left for another table";
 
 /** One call to make. */
 export type RouteChange =
@@ -35,10 +41,12 @@ export type RouteChange =
   | { kind: "replace"; tableId: string; destination: Cidr; was: string }
   | { kind: "delete"; tableId: string; destination: Cidr; was: string; reason: RemovalReason };
 
-/** A route that is in the way and not ours to replace. */
+/** A route of our subnet that is not ours to replace. */
 export interface Conflict {
   tableId: string;
   route: VpcRoute;
+  /** `owner`: it leads to a network interface that may be the subnet's next node's. */
+  kind: "owner" | "no node";
 }
 
 /** What to do about one table. */
@@ -73,8 +81,9 @@ export function planTable(
     const route = table.routes.find((route) => route.destination.equals(destination));
     if (route === undefined) return [{ kind: "create", tableId: table.id, destination }];
     if (route.target === desired.eniId) return [];
-    if (!route.blackHole && !isEni(route.target)) {
-      conflicts.push({ tableId: table.id, route });
+    const kind = isEni(route.target) ? "owner" : "no node";
+    if (!route.blackHole && (kind === "no node" || desired.isLeaseOver)) {
+      conflicts.push({ tableId: table.id, route, kind });
       return [];
     }
     return [{ kind: "replace", tableId: table.id, destination, was: route.target }];

@@ -12,6 +12,7 @@ const DESIRED: Desired = {
   subnets: [SUBNET],
   networks: [{ network: Cidr.parse("10.1.0.0/16"), subnetLength: 24 }],
   leased: new Set(["10.1.50.0/24"]),
+  isLeaseOver: false,
 };
 
 function table(...routes: [destination: string, target: string, blackHole?: "black hole"][]) {
@@ -49,6 +50,17 @@ Deno.test("what no node can have set is not replaced", () => {
   const { changes, conflicts } = planTable(table(["10.1.40.0/24", "nat-1"]), DESIRED);
   assert.deepEqual(changes, []);
   assert.deepEqual(conflicts.map(({ route }) => route.target), ["nat-1"]);
+});
+
+Deno.test("a node whose lease is over takes no route from another's network interface", () => {
+  const over = { ...DESIRED, isLeaseOver: true };
+  const { changes: none, conflicts } = planTable(table(["10.1.40.0/24", "eni-0bb"]), over);
+  assert.deepEqual([none, conflicts.map(({ kind }) => kind)], [[], ["owner"]]);
+  // What nobody's packets follow it may set.
+  assert.deepEqual(changes(table(["10.1.40.0/24", "eni-0bb", "black hole"]), over), [
+    "replace 10.1.40.0/24",
+  ]);
+  assert.deepEqual(changes(table(), over), ["create 10.1.40.0/24"]);
 });
 
 Deno.test("black holes go from the overlay's network, and only from it", () => {

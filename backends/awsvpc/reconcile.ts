@@ -6,7 +6,8 @@
 import { getLogger } from "@logtape/logtape";
 import type { Cidr } from "../../subnet/cidr.ts";
 import type { Lease } from "../../subnet/types.ts";
-import { Ec2Fault } from "./faults.ts";
+import { deleteCommand } from "./coverage.ts";
+import { advice, Ec2Fault } from "./faults.ts";
 import type { Place } from "./place.ts";
 import {
   type Conflict,
@@ -72,6 +73,41 @@ async function planEndedRoutes(
   const routes = endedRoutes(tables, ended);
   if (routes.length === 0) return [];
   return planEnded(routes, await ec2.enis([...new Set(routes.map(({ route }) => route.target))]));
+}
+
+/**
+ * Makes removals in tables that the node does not fill. What EC2 refuses is a warning: nothing depends
+ * on it.
+ *
+ * @returns those that were refused
+ * @throws {Ec2Fault} for what may work the next time
+ */
+export async function removeRoutes(
+  place: Place,
+  tables: readonly RouteTable[],
+  removals: readonly RouteChange[],
+  recent: RecentChanges,
+): Promise<RouteChange[]> {
+  const refused: RouteChange[] = [];
+  for (const change of removals) {
+    const table = tables.find(({ id }) => id === change.tableId);
+    if (table === undefined) continue;
+    try {
+      await makeChange({ place, table, recent }, change);
+    } catch (error) {
+      if (!(error instanceof Ec2Fault)) throw error;
+      if (error.kind !== "unauthorized" && error.kind !== "refused") throw error;
+      const { tableId, destination } = change;
+      log.warn("Route {subnet} stays in table {table}: {reason}, or run: {command}", {
+        subnet: `${destination}`,
+        table: tableId,
+        reason: advice(error),
+        command: deleteCommand(tableId, { destination }),
+      });
+      refused.push(change);
+    }
+  }
+  return refused;
 }
 
 /** What a change is made with. */
@@ -203,7 +239,13 @@ function fullFault({ id, routes }: RouteTable, subnet: string, { code }: Ec2Faul
   return new Ec2Fault("refused", "CreateRoute", code, message);
 }
 
-function conflictFault({ tableId, route: { destination, target } }: Conflict): Ec2Fault {
+function conflictFault({ tableId, route: { destination, target }, kind }: Conflict): Ec2Fault {
+  if (kind === "owner") {
+    const message = `route table ${tableId} leads ${destination} to ${target}, and this node's ` +
+      "lease of it has ended without being renewed: another node may have the subnet by now, so " +
+      "the route is left alone until etcd answers";
+    return new Ec2Fault("refused", "ReplaceRoute", "LeaseOver", message);
+  }
   const message =
     `route table ${tableId} leads ${destination}, this node's subnet, to ${target}, ` +
     "which no node has: remove that route, or keep the subnet out of SubnetMin and SubnetMax";

@@ -16,15 +16,16 @@ import type { Lease } from "../../subnet/types.ts";
 import type { Outside } from "../types.ts";
 import { untilAborted } from "./abort.ts";
 import type { Clock } from "./clock.ts";
-import { advice, Ec2Fault } from "./faults.ts";
 import { vpcSubnets } from "./coverage.ts";
+import { advice, Ec2Fault, type FaultKind } from "./faults.ts";
+import { FormerTables } from "./former_tables.ts";
 import { Place } from "./place.ts";
 import type { OverlayNetwork } from "./plan.ts";
 import { RecentChanges } from "./recent_changes.ts";
-import { HIDDEN, reconcile, type Wanted } from "./reconcile.ts";
+import { HIDDEN, reconcile, removeRoutes, type Wanted } from "./reconcile.ts";
 import { RoutingWatch } from "./routing_watch.ts";
 import { turnOf } from "./turns.ts";
-import type { Ec2, Where } from "./types.ts";
+import type { Ec2, RouteTable, Where } from "./types.ts";
 
 const log = getLogger(["flanneld", "aws-vpc"]);
 
@@ -41,6 +42,9 @@ const CONFIRM = 20_000;
 /** Milliseconds before the next attempt after a failure: the first, doubled up to the last. */
 const FIRST_RETRY = 1_000;
 const LAST_RETRY = 60_000;
+
+/** Kinds of faults that are the same whatever the call. */
+const OF_ALL_CALLS: ReadonlySet<FaultKind> = new Set(["credentials", "unreachable", "metadata"]);
 
 /** What the routes are for. */
 export interface VpcRoutesInput {
@@ -79,6 +83,8 @@ export class VpcRoutes implements Outside {
   #peers: ReadonlyMap<string, Lease> = new Map();
   /** Leases that have ended and whose routes were not looked for since, by subnet. */
   readonly #ended = new Map<string, Lease>();
+  /** One for all attempts: it learns by how much this node's clock is wrong. */
+  #ec2: Ec2 | undefined;
   #place: Place | undefined;
   /** Of {@linkcode keep}. */
   #signal = AbortSignal.any([]);
@@ -89,6 +95,7 @@ export class VpcRoutes implements Outside {
   #delay: Delay | undefined;
   readonly #recent: RecentChanges;
   readonly #watch = new RoutingWatch();
+  readonly #former = new FormerTables();
   #eventCheckAt = -Infinity;
   #dueAt = 0;
   /** Ends the wait for {@link #dueAt}, which was moved. */
@@ -189,8 +196,8 @@ export class VpcRoutes implements Outside {
 
   /** Logs each fault once, until another comes or all is well. */
   #report(fault: Ec2Fault): void {
-    const { kind, action, code } = fault;
-    const state = kind === "throttled" ? kind : `${kind} ${action} ${code}`;
+    const { kind } = fault;
+    const state = stateOf(fault);
     if (this.#isInGrace(fault) || state === this.#logged) return;
     this.#logged = state;
     const line = "{reason}; trying again until it works";
@@ -214,11 +221,29 @@ export class VpcRoutes implements Outside {
     const tables = isWaiting ? await this.#place.lookAgain() : await this.#place.look();
     const isUnsure = this.#watchRouting(this.#place);
     const looked = [...this.#ended];
-    await reconcile(this.#place, tables, this.#wanted(this.#place), this.#recent);
+    const wanted = this.#wanted(this.#place);
+    await reconcile(this.#place, tables, wanted, this.#recent);
+    await this.#leaveFormerTables(this.#place, tables, wanted);
     for (const [subnet, lease] of looked) {
       if (this.#ended.get(subnet) === lease) this.#ended.delete(subnet);
     }
+    if (this.#place.fault) throw this.#place.fault;
     return isUnsure;
+  }
+
+  /** Once our routes are where packets look for them, those elsewhere go. */
+  async #leaveFormerTables(
+    place: Place,
+    ours: readonly RouteTable[],
+    { subnets, leased }: Wanted,
+  ): Promise<void> {
+    this.#former.fill(ours, place.eniId);
+    const all = place.tables.last?.all;
+    if (all === undefined) return;
+    const removals = this.#former.removals({ ours, all }, subnets, leased);
+    for (const { tableId } of await removeRoutes(place, all, removals, this.#recent)) {
+      this.#former.forget(tableId);
+    }
   }
 
   async #findPlace(): Promise<Place> {
@@ -226,8 +251,8 @@ export class VpcRoutes implements Outside {
     const where = await untilAborted(this.#around.where(), this.#signal);
     this.#signal.throwIfAborted();
     const { region, instanceId } = where!;
-    const ec2 = this.#around.ec2(region, this.#signal);
-    return await Place.find(ec2, { ip, tableIds, instanceId });
+    this.#ec2 ??= this.#around.ec2(region, this.#signal);
+    return await Place.find(this.#ec2, { ip, tableIds, instanceId });
   }
 
   #wanted(place: Place): Wanted {
@@ -236,6 +261,7 @@ export class VpcRoutes implements Outside {
       subnets: this.#subnets,
       networks: this.#networks,
       leased: new Set([...this.#peers.values()].flatMap(subnetsOf)),
+      isLeaseOver: (this.#input.lease.expiration ?? Infinity) < Date.now(),
       ended: this.#ended,
     };
   }
@@ -252,6 +278,12 @@ export class VpcRoutes implements Outside {
       this.#around.clock.now(),
     );
   }
+}
+
+/** The same for faults that are one to whoever reads of them. */
+function stateOf({ kind, action, code }: Ec2Fault): string {
+  if (kind === "throttled") return kind;
+  return OF_ALL_CALLS.has(kind) ? `${kind} ${code}` : `${kind} ${action} ${code}`;
 }
 
 function subnetsOf({ subnet, ipv6Subnet }: Lease): string[] {

@@ -4,14 +4,10 @@
  * @module
  */
 import assert from "node:assert/strict";
-import {
-  CreateInternetGatewayCommand,
-  DeleteRouteCommand,
-  ReplaceRouteCommand,
-} from "@aws-sdk/client-ec2";
+import { CreateInternetGatewayCommand, DeleteRouteCommand } from "@aws-sdk/client-ec2";
 import { EC2_ERRORS } from "../lib/aws.ts";
 import { type AwsNode, leaseOf } from "../lib/aws_nodes.ts";
-import { aws, foreignRoute, HOUR, MINUTE, World } from "./world.ts";
+import { aws, foreignRoute, HOUR, MINUTE, redirectRoute, World } from "./world.ts";
 
 Deno.test("black holes go, and nothing else that is not its own", async () => {
   await using world = await World.create();
@@ -72,13 +68,7 @@ Deno.test("an ended lease's route that leads to a new owner stays", async () => 
   const other = await world.join(2);
   await world.stop(other);
   const owner = await world.launch("172.31.28.99");
-  await aws.client.send(
-    new ReplaceRouteCommand({
-      RouteTableId: world.table,
-      DestinationCidrBlock: "10.1.2.0/24",
-      NetworkInterfaceId: owner.eniId,
-    }),
-  );
+  await redirectRoute(world.table, "10.1.2.0/24", owner.eniId);
   world.setLeases(world.leases.slice(0, 1));
   await world.clock.pass(HOUR);
   assert.equal((await world.routes())[1], `10.1.2.0/24 ${owner.eniId} active`);

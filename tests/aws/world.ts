@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { CreateRouteCommand } from "@aws-sdk/client-ec2";
+import { CreateRouteCommand, ReplaceRouteCommand } from "@aws-sdk/client-ec2";
 import type { Lease } from "../../subnet/types.ts";
 import { Aws, type Instance, type Subnet, type Vpc } from "../lib/aws.ts";
 import { AwsNode, type AwsNodeOptions, leaseOf, TestClock } from "../lib/aws_nodes.ts";
@@ -98,6 +98,21 @@ export async function foreignRoute(
 ): Promise<void> {
   await aws.client.send(
     new CreateRouteCommand({ RouteTableId: tableId, DestinationCidrBlock: destination, ...target }),
+  );
+}
+
+/** Somebody else makes a route lead to another network interface. */
+export async function redirectRoute(
+  tableId: string,
+  destination: string,
+  eniId: string,
+): Promise<void> {
+  await aws.client.send(
+    new ReplaceRouteCommand({
+      RouteTableId: tableId,
+      DestinationCidrBlock: destination,
+      NetworkInterfaceId: eniId,
+    }),
   );
 }
 

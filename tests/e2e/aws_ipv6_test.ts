@@ -13,6 +13,13 @@ Deno.test("IPv6 alone: the metadata service, EC2 and the route table by IPv6", a
   for (const { ns } of cluster.nodes) {
     assert.equal((await ns.run("ip", "-4", "address", "show", "scope", "global")).trim(), "");
   }
+  // Without the setting it is asked over IPv4, as by all of AWS's SDKs.
+  const [node] = cluster.nodes;
+  const unset = node.startAgent({ env });
+  await unset.waitForLine(/ENETUNREACH .* set AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE=IPv6; trying/);
+  unset.kill("SIGTERM");
+  await unset.status;
+
   await cluster.startAgents({ env: { ...env, AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE: "IPv6" } });
   const expected: { destination: string; target: string; state: string }[] = [];
   for (const [index, node] of cluster.nodes.entries()) {

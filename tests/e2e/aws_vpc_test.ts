@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { CreateRouteCommand } from "@aws-sdk/client-ec2";
 import { EC2_ERRORS, POLICIES, REGION } from "../lib/aws.ts";
 import { Cluster, networkConfig } from "../lib/cluster.ts";
+import { actionsOf, documentedPolicies } from "../lib/documented.ts";
 import { waitFor } from "../lib/netns.ts";
 import { cloud, told } from "./aws_cloud.ts";
 import { eventually, runFlanneld } from "./support.ts";
@@ -69,6 +70,30 @@ Deno.test("two nodes: the lab's lines in the lab's order, a route each, gone wit
   const { DescribeNetworkInterfaces, DescribeInstances } = aws.proxy.count();
   assert.equal(DescribeNetworkInterfaces, undefined, "all was found by what the policy allows");
   assert.ok(DescribeInstances <= 4, `${DescribeInstances}`);
+});
+
+Deno.test("the documentation's least policy is enough: nothing is refused, and nothing complained of", async () => {
+  await using world = await cloud({ label: "awsleast", nodes: 2 });
+  const { aws, cluster, vpc, instances, env } = world;
+  using _policy = aws.proxy.allowOnly(actionsOf(documentedPolicies().least));
+  await cluster.startAgents({ env });
+  const [one, two] = cluster.nodes;
+  // A black hole goes, too.
+  one.agent!.kill("SIGKILL");
+  await one.agent!.status;
+  await aws.terminate(instances[0]);
+  const args = ["--lease", ...cluster.etcdArgs(), `--subnet-file=${one.subnetFile}`];
+  const { code, stderr } = await runFlanneld(one, "cleanup", ...args);
+  assert.equal(code, 0, stderr);
+  await eventually(async () => {
+    const routes = await aws.routes(vpc.mainTableId);
+    assert.deepEqual(routes.map(({ target }) => target), [instances[1].eniId]);
+  }, { limitMs: 60_000 });
+  assert.equal(await aws.sourceDestCheck(instances[1]), false);
+  for (const { agent } of [one, two]) {
+    assert.deepEqual(agent!.lines.filter((line) => /^[EW]/.test(line)), []);
+  }
+  assert.deepEqual(aws.proxy.calls.filter(({ status }) => status !== 200), []);
 });
 
 Deno.test("a policy without DescribeInstances, and a source/dest check that nobody may switch off", async () => {

@@ -3,11 +3,11 @@
  *
  * @module
  */
+import { FAKETIME } from "../lib/faketime.ts";
 import { ALL, type Fault, NONE, pairsOf, pause } from "./fault.ts";
 import type { BackendName, Lab } from "./lab.ts";
 import type { Pair } from "./ledger.ts";
 
-const FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 /** Seconds that a clock jumps. */
 const JUMP = 7200;
 

@@ -5,7 +5,8 @@
  * @module
  */
 import { type Instance, REGION } from "./aws.ts";
-import { type NetNs, randomSuffix, waitFor } from "./netns.ts";
+import { Gate } from "./gate.ts";
+import { type NetNs, randomSuffix } from "./netns.ts";
 
 /** The service's addresses on every instance. */
 export const METADATA_ADDRESSES = { ipv4: "169.254.169.254", ipv6: "fd00:ec2::254" } as const;
@@ -21,9 +22,11 @@ export interface RoleCredentials {
 export class ChangingMetadata implements AsyncDisposable {
   /** How often credentials were read. */
   reads = 0;
+  #hanging = Promise.resolve();
+  #isOff = false;
   readonly #tokens = new Set<string>();
-  readonly #folder = Deno.makeTempDirSync({ prefix: "metadata-" });
-  readonly #server: Deno.HttpServer<Deno.UnixAddr>;
+  readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #gate: Gate;
 
   private constructor(
     /** The instance that the host is now. */
@@ -32,9 +35,10 @@ export class ChangingMetadata implements AsyncDisposable {
     public credentials: RoleCredentials | undefined,
   ) {
     this.#server = Deno.serve(
-      { path: `${this.#folder}/socket`, onListen: () => {} },
+      { hostname: "127.0.0.1", port: 0, onListen: () => {} },
       (request) => this.#answer(request),
     );
+    this.#gate = new Gate(this.#server.addr.port);
   }
 
   /** Serves at the address of `family` of an instance's namespace, until that is removed. */
@@ -56,17 +60,27 @@ export class ChangingMetadata implements AsyncDisposable {
 
   async #serveIn(ns: NetNs, family: keyof typeof METADATA_ADDRESSES): Promise<void> {
     const address = METADATA_ADDRESSES[family];
-    const [length, nodad, bind] = family === "ipv6"
-      ? [128, ["nodad"], `TCP6-LISTEN:80,bind=[${address}]`]
-      : [32, [], `TCP-LISTEN:80,bind=${address}`];
+    const [length, nodad] = family === "ipv6" ? [128, ["nodad"]] : [32, []];
     await ns.run("ip", "address", "replace", `${address}/${length}`, "dev", "lo", ...nodad);
-    ns.spawn("socat", [`${bind},reuseaddr,fork`, `UNIX-CONNECT:${this.#folder}/socket`]);
-    await waitFor(() => ns.run("bash", "-c", `exec 3<>/dev/tcp/${address}/80`), {
-      what: `the metadata service at ${address} of ${ns.name}`,
-    });
+    await this.#gate.listenIn(ns, address, 80);
   }
 
-  #answer(request: Request): Response {
+  /** Answers nothing until it is disposed of. */
+  hang(): Disposable {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#hanging = promise;
+    return { [Symbol.dispose]: resolve };
+  }
+
+  /** Refuses all requests until it is disposed of, as where an operator has switched it off. */
+  switchOff(): Disposable {
+    this.#isOff = true;
+    return { [Symbol.dispose]: () => void (this.#isOff = false) };
+  }
+
+  async #answer(request: Request): Promise<Response> {
+    await this.#hanging;
+    if (this.#isOff) return new Response(null, { status: 403 });
     const { pathname } = new URL(request.url);
     if (request.method === "PUT") {
       if (pathname !== "/latest/api/token") return new Response(null, { status: 404 });
@@ -111,7 +125,7 @@ export class ChangingMetadata implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#gate[Symbol.asyncDispose]();
     await this.#server.shutdown();
-    await Deno.remove(this.#folder, { recursive: true });
   }
 }

@@ -28,6 +28,7 @@ import {
   withBlackHoles,
   withRoutes,
 } from "./ec2_views.ts";
+import { documentedActions } from "./documented.ts";
 import { Gate } from "./gate.ts";
 import type { NetNs } from "./netns.ts";
 
@@ -39,6 +40,12 @@ const NAMES = [
 
 /** Of all that moto has here. */
 const MOTO_REGION = "eu-central-1";
+
+/** Milliseconds by which the clock of who calls may be wrong. */
+const MOST_SKEW = 300_000;
+
+/** All that the documentation asks operators to allow: what is called besides is refused. */
+const DOCUMENTED: ReadonlySet<string> = new Set(documentedActions());
 
 /** A call that came. */
 export interface Ec2Call {
@@ -148,7 +155,7 @@ export class Ec2Proxy implements AsyncDisposable {
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #gate: Gate;
   readonly #rules: Rule[] = [];
-  #allowed: ReadonlySet<string> | undefined;
+  #allowed: ReadonlySet<string> = DOCUMENTED;
   /** Shown in place of what the tables have now; undefined: they are shown as they are. */
   #oldRoutes: ReadonlyMap<string, string> | undefined;
   /** One change at a time: what is looked at before holds until it is made. */
@@ -228,7 +235,7 @@ export class Ec2Proxy implements AsyncDisposable {
   /** Refuses all other actions, as where a policy allows only these; disposing ends it. */
   allowOnly(actions: readonly string[]): Disposable {
     this.#allowed = new Set(actions);
-    return { [Symbol.dispose]: () => void (this.#allowed = undefined) };
+    return { [Symbol.dispose]: () => void (this.#allowed = DOCUMENTED) };
   }
 
   /**
@@ -292,9 +299,9 @@ export class Ec2Proxy implements AsyncDisposable {
     );
     if (rule) rule.left--;
     // STS asks no policy whether a web identity may assume a role.
-    const forbidden = this.#allowed?.has(action) === false && !action.startsWith("AssumeRole");
+    const forbidden = !this.#allowed.has(action) && !action.startsWith("AssumeRole");
     const error = rule?.error ??
-      (this.expired.has(accessKeyOf(headers)) ? EC2_ERRORS.expired : undefined) ??
+      (this.expired.has(accessKeyOf(headers)) || isOld(headers) ? EC2_ERRORS.expired : undefined) ??
       (forbidden ? EC2_ERRORS.unauthorized : undefined) ??
       (params.get("DryRun") === "true" ? EC2_ERRORS.dryRun : undefined) ??
       await this.#refused(action, params, headers);
@@ -405,6 +412,16 @@ export class Ec2Proxy implements AsyncDisposable {
 /** `AWS4-HMAC-SHA256 Credential=KEY/20260101/eu-central-1/ec2/aws4_request, …` */
 function accessKeyOf(headers: Headers): string {
   return /Credential=([^/]+)/.exec(headers.get("authorization") ?? "")?.[1] ?? "";
+}
+
+/** Whether a request was signed more than 5 minutes ago, or from now. */
+function isOld(headers: Headers): boolean {
+  if (!headers.has("authorization")) return false;
+  const [, ...parts] = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/
+    .exec(headers.get("x-amz-date") ?? "") ?? [];
+  const [year, month, day, hour, minute, second] = parts.map(Number);
+  const signed = Date.UTC(year, month - 1, day, hour, minute, second);
+  return Math.abs(Date.now() - signed) > MOST_SKEW;
 }
 
 function destination(route: string): string | undefined {
