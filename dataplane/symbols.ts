@@ -5,7 +5,7 @@
  */
 
 /** The version of the table that this program understands. */
-const ABI_VERSION = 4;
+const ABI_VERSION = 5;
 
 const SYMBOLS = {
   dp_abi_version: {
@@ -42,6 +42,12 @@ const SYMBOLS = {
     nonblocking: true,
   },
   dp_interfaces: {
+    parameters: [
+      "u32", // uint32_t handle
+    ],
+    result: "pointer", // char *
+  },
+  dp_default_routes: {
     parameters: [
       "u32", // uint32_t handle
     ],

@@ -24,7 +24,7 @@ use crate::carrier::Carrier;
 use crate::wanted::{Wanted, WantedChange};
 
 /// Version of this interface: raised with each change that an older caller would not understand.
-const ABI_VERSION: u32 = 4;
+const ABI_VERSION: u32 = 5;
 
 /// The interface's version, to be compared before any other call.
 #[unsafe(no_mangle)]
@@ -136,6 +136,15 @@ pub extern "C" fn dp_interfaces(handle: u32) -> *mut c_char {
     answer::give(|| {
         let interfaces = handles::get(handle)?.plane.interfaces();
         Answer::ok(&interfaces.map_err(|e| format!("cannot list the interfaces: {e}"))?)
+    })
+}
+
+/// Answers with the main table's default routes, best first, as an array of `DefaultRoute`.
+#[unsafe(no_mangle)]
+pub extern "C" fn dp_default_routes(handle: u32) -> *mut c_char {
+    answer::give(|| {
+        let routes = handles::get(handle)?.plane.default_routes();
+        Answer::ok(&routes.map_err(|e| format!("cannot list the default routes: {e}"))?)
     })
 }
 

@@ -227,6 +227,36 @@ impl RtSocket {
         }
     }
 
+    /// Sends one request that the parser does not know; gives the answer's type and payload.
+    pub fn query_raw(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        payload: &[u8],
+    ) -> io::Result<(u16, Vec<u8>)> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::with_capacity(HEADER + payload.len());
+        bytes.extend(((HEADER + payload.len()) as u32).to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend(self.sequence.to_ne_bytes());
+        bytes.extend(0u32.to_ne_bytes());
+        bytes.extend(payload);
+        self.socket.send(&bytes, 0)?;
+        loop {
+            self.receive()?;
+            for message in Messages(&self.buffer) {
+                if message.sequence != self.sequence {
+                    continue;
+                }
+                if message.kind == NLMSG_ERROR {
+                    return Err(io::Error::from_raw_os_error(-message.code()));
+                }
+                return Ok((message.kind, message.payload.to_vec()));
+            }
+        }
+    }
+
     fn receive(&mut self) -> io::Result<()> {
         self.buffer.clear();
         loop {
