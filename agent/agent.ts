@@ -22,7 +22,7 @@ import type { Lease, SubnetManager } from "../subnet/types.ts";
 import { createTrafficRules, type TrafficRules, trafficRules } from "../traffic/mod.ts";
 import { UsageError } from "./errors.ts";
 import { Forwarding } from "./forwarding.ts";
-import { isSameInterface } from "./interface.ts";
+import { changeOf, isSameInterface } from "./interface.ts";
 import { INTERFACE_RETRY, InterfaceKeeper } from "./interface_keeper.ts";
 import { acquireLock } from "./lock.ts";
 import { notify } from "./notify.ts";
@@ -337,7 +337,7 @@ class Agent {
     try {
       const now = await keeper.next();
       if (isSameInterface(now, this.#iface)) return;
-      this.#endSession(`the interface ${now.name} has changed`);
+      this.#endSession(changeOf(this.#iface, now));
       if (now.ip !== this.#iface.ip || now.ipv6 !== this.#iface.ipv6) this.#manager.reconnect();
     } catch (error) {
       if (!this.#signal.aborted) log.error("{error}", { error: String(error) });

@@ -300,6 +300,20 @@ export function isSameInterface(one: PublicInterface, other: PublicInterface): b
   return essence(one) === essence(other);
 }
 
+/** What is different about the interface, for the log. */
+export function changeOf(before: PublicInterface, after: PublicInterface): string {
+  const { name } = after;
+  const address = (view: PublicInterface) => [view.ip, view.ipv6].filter(Boolean).join(" and ");
+  if (name !== before.name) return `the public interface is ${name} now, and was ${before.name}`;
+  if (address(before) !== address(after)) {
+    return `the address of ${name} has changed from ${address(before)} to ${address(after)}`;
+  }
+  if (before.mtu !== after.mtu) {
+    return `the MTU of ${name} has changed from ${before.mtu} to ${after.mtu}`;
+  }
+  return `the subnets on ${name} have changed`;
+}
+
 function essence({ addresses, ...rest }: PublicInterface): string {
   const prefixes = addresses
     .filter(({ scope }) => scope === "global" || scope === "site")

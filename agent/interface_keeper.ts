@@ -48,8 +48,9 @@ export class InterfaceKeeper {
   readonly #signal: AbortSignal;
   readonly #now: () => number;
   #choice: Choice | undefined;
-  /** When each kind of problem began, while there is one. */
+  /** When each kind of problem began, while there is one and another interface to go to. */
   readonly #since = new Map<Kind, number>();
+  #isUnsettled = false;
   #logged = "";
 
   constructor(
@@ -68,7 +69,7 @@ export class InterfaceKeeper {
 
   /** Whether time alone may bring another answer: look again after {@linkcode INTERFACE_RETRY}. */
   get isUnsettled(): boolean {
-    return this.#since.size > 0;
+    return this.#isUnsettled;
   }
 
   /** Whether a change of the device `dev` may change the answer. */
@@ -133,7 +134,10 @@ export class InterfaceKeeper {
       return choice!.view;
     }
     const other = await this.#other(before);
-    const waited = this.#waited(problem.kind);
+    // Where all uplinks were lost, the first to come back is not at once the better one.
+    if (other === undefined) this.#since.clear();
+    const waited = other === undefined ? 0 : this.#waited(problem.kind);
+    this.#isUnsettled = choice === undefined || other !== undefined;
     if (other && (isSameNode(before, other) || waited >= patience(problem.kind))) {
       this.#replace(before, other, problem, waited);
       return other.view;
@@ -143,8 +147,7 @@ export class InterfaceKeeper {
       return undefined;
     }
     this.#choice = choice;
-    if (problem.kind === "moved") this.#since.delete("moved");
-    else this.#warn(routeWarning(choice, other));
+    if (problem.kind !== "moved") this.#warn(routeWarning(choice, other));
     return choice.view;
   }
 
@@ -212,7 +215,7 @@ export class InterfaceKeeper {
   }
 
   #replace(before: Choice, other: Choice, { kind, reason }: Problem, waited: number): void {
-    this.#since.clear();
+    this.#settle();
     this.#logged = "";
     this.#choice = other;
     const since = kind === "address" || kind === "route" ? sinceText(waited) : "";
@@ -224,8 +227,13 @@ export class InterfaceKeeper {
     });
   }
 
-  #recovered(name: string): void {
+  #settle(): void {
     this.#since.clear();
+    this.#isUnsettled = false;
+  }
+
+  #recovered(name: string): void {
+    this.#settle();
     if (this.#logged !== "") log.info("Recovered: interface {name} is usable again", { name });
     this.#logged = "";
   }

@@ -92,6 +92,23 @@ Deno.test("without another interface the one chosen stays for good", async () =>
   assert.equal(await node.after(PATIENCE * 100), WB);
 });
 
+Deno.test("where all uplinks were lost, the first to come back is not taken at once", async () => {
+  const node = new Node();
+  assert.equal(await node.after(0), WB);
+  node.routes = [];
+  assert.equal(await node.after(1_000), WB);
+  assert.equal(await node.after(PATIENCE * 10), WB);
+  assert.ok(!node.keeper.isUnsettled, "nothing to look out for");
+  node.routes = ["eth9"];
+  assert.equal(await node.after(1_000), WB);
+  assert.equal(await node.after(PATIENCE - 1), WB);
+  node.routes = [];
+  assert.equal(await node.after(1_000), WB);
+  node.routes = ["eth9"];
+  assert.equal(await node.after(1_000), WB, "waited for from then on");
+  assert.equal(await node.after(PATIENCE), ETH9);
+});
+
 Deno.test("better routes, other interfaces and addresses change nothing", async () => {
   const node = new Node();
   assert.equal(await node.after(0), WB);
