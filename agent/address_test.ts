@@ -1,19 +1,11 @@
 import assert from "node:assert/strict";
 import type { InterfaceAddress } from "../dataplane/state.ts";
 import { selectAddress, usableAddresses } from "./address.ts";
+import { address as addressWith } from "./testing.ts";
 
 function address(ip: string, more: Partial<InterfaceAddress> = {}): InterfaceAddress {
-  return {
-    ip,
-    prefixLength: ip.includes(":") ? 64 : 24,
-    scope: ip.startsWith("fe80:") ? "link" : "global",
-    dynamic: false,
-    temporary: false,
-    deprecated: false,
-    tentative: false,
-    duplicate: false,
-    ...more,
-  };
+  const scope = ip.startsWith("fe80:") ? "link" : "global";
+  return addressWith(ip, ip.includes(":") ? 64 : 24, { scope, ...more });
 }
 
 const DYNAMIC = { dynamic: true };

@@ -1,22 +1,15 @@
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
-import type { Interface, InterfaceAddress } from "../dataplane/state.ts";
+import type { Interface } from "../dataplane/state.ts";
 import { DELETED_PATIENCE, InterfaceKeeper, PATIENCE } from "./interface_keeper.ts";
 import type { InterfaceOptions } from "./options.ts";
-
-function address(ip: string, more: Partial<InterfaceAddress> = {}): InterfaceAddress {
-  return {
-    ...{ ip, prefixLength: 20, scope: "global", dynamic: false, temporary: false },
-    ...{ deprecated: false, tentative: false, duplicate: false },
-    ...more,
-  };
-}
+import { address } from "./testing.ts";
 
 function iface(name: string, index: number, ...ips: string[]): Interface {
   return {
     ...{ index, name, kind: "", mac: "02:00:00:00:00:01", mtu: 1500, up: true },
     ...{ loopback: false, pointToPoint: false, owned: false },
-    addresses: ips.map((ip) => address(ip)),
+    addresses: ips.map((ip) => address(ip, 20)),
   };
 }
 

@@ -3,20 +3,7 @@ import type { DefaultRoute, Interface, InterfaceAddress } from "../dataplane/sta
 import { UsageError } from "./errors.ts";
 import { choosePublicInterface, type InterfaceSource, isSameInterface } from "./interface.ts";
 import type { InterfaceOptions } from "./options.ts";
-
-function address(ip: string, prefixLength: number, more: Partial<InterfaceAddress> = {}) {
-  return {
-    ip,
-    prefixLength,
-    scope: "global" as const,
-    dynamic: false,
-    temporary: false,
-    deprecated: false,
-    tentative: false,
-    duplicate: false,
-    ...more,
-  };
-}
+import { address } from "./testing.ts";
 
 function iface(name: string, addresses: InterfaceAddress[], more: Partial<Interface> = {}) {
   return {

@@ -112,6 +112,18 @@ Deno.test("a static address before a dynamic one, a real one before 169.254/16",
   assert.equal(await chosen(node), "eth0 169.254.7.7");
 });
 
+Deno.test("of a point-to-point address the near end, and an IPv6 address of any spelling", async () => {
+  await using cluster = await Cluster.create({ label: "peer", nodes: 1, families: "dual" });
+  const [node] = cluster.nodes;
+  await addTun(node);
+  await ip(node, "address add 10.50.0.1 peer 10.50.0.2/32 dev tun0");
+  await ip(node, "address add fd50::1 peer fd50::2/128 dev tun0 nodad");
+  assert.equal(await chosen(node, ["--iface=tun0"]), "tun0 10.50.0.1");
+  const [{ value }] = await storedLeases(cluster);
+  assert.deepEqual([value.PublicIP, value.PublicIPv6], ["10.50.0.1", "fd50::1"]);
+  assert.equal(await chosen(node, ["--iface=FD50:0::1"]), "tun0 10.50.0.1");
+});
+
 Deno.test("a node on 169.254/16 moves once DHCP is back, and keeps its subnet", async () => {
   await using cluster = await Cluster.create({ label: "zeroconf" });
   const [node] = cluster.nodes;

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use netlink_packet_core::{NLM_F_REQUEST, NlasIterator};
+use netlink_packet_core::NlasIterator;
 
 use crate::socket::RtSocket;
 
@@ -45,7 +45,7 @@ fn get(socket: &mut RtSocket, id: u32) -> io::Result<Object> {
     payload.extend(8u16.to_ne_bytes());
     payload.extend(NHA_ID.to_ne_bytes());
     payload.extend(id.to_ne_bytes());
-    match socket.query_raw(RTM_GETNEXTHOP, NLM_F_REQUEST, &payload) {
+    match socket.query_raw(RTM_GETNEXTHOP, &payload) {
         Ok((RTM_NEWNEXTHOP, answer)) => Ok(parse(&answer)),
         Ok(_) => Ok(Object::default()),
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(Object::default()),
