@@ -22,7 +22,8 @@ import type { Lease, SubnetManager } from "../subnet/types.ts";
 import { createTrafficRules, type TrafficRules, trafficRules } from "../traffic/mod.ts";
 import { UsageError } from "./errors.ts";
 import { Forwarding } from "./forwarding.ts";
-import { choosePublicInterface, isSameInterface } from "./interface.ts";
+import { changeOf, isSameInterface } from "./interface.ts";
+import { INTERFACE_RETRY, InterfaceKeeper } from "./interface_keeper.ts";
 import { acquireLock } from "./lock.ts";
 import { notify } from "./notify.ts";
 import type { AgentOptions } from "./options.ts";
@@ -34,8 +35,6 @@ const log = getLogger(["flanneld", "agent"]);
 
 /** Milliseconds in which several changes of the interface are taken as one. */
 const SETTLE = 200;
-/** Milliseconds after which a public interface that was lost is looked for again. */
-const INTERFACE_RETRY = 1_000;
 /** Milliseconds after which writing the subnet file is tried again. */
 const FILE_RETRY = 2_000;
 
@@ -104,7 +103,6 @@ class Agent {
   #rawConfig: string | undefined;
   /** For lines about the config: ten, then one in ten seconds. */
   readonly #configLines = new Budget(10, 0.1);
-  #rechecking = false;
   #servesStatus = false;
 
   constructor(
@@ -134,10 +132,17 @@ class Agent {
     const module = await loadBackend(network);
     this.#options.backendKnown?.(network.backend.type);
     this.#status.backend = network.backend.type;
-    const events = this.#followEvents(network);
+    const families = { ipv4: network.ipv4 !== null, ipv6: network.ipv6 !== null };
+    const keeper = new InterfaceKeeper(
+      this.#options.interface,
+      families,
+      this.#dataplane,
+      this.#signal,
+    );
+    const events = this.#followEvents(keeper);
     let lease: Lease | undefined;
     while (!this.#signal.aborted) {
-      this.#iface = await this.#nextInterface(network);
+      this.#iface = await keeper.next();
       const former = lease ?? await this.#manager.formerLease(
         this.#iface.publicIP,
         this.#iface.publicIPv6,
@@ -151,34 +156,14 @@ class Agent {
       });
       log.info("{summary}", { summary: backend.summary });
       lease = await this.#manager.acquire(network, backend.attrs, this.#signal, lease);
+      // It may have changed while the store did not answer.
+      if (!isSameInterface(await keeper.next(), this.#iface)) continue;
       await this.#session(network, backend, lease);
     }
     await this.#forwarding.close();
     await notify("STOPPING=1");
     this.#dataplane.close();
     await events;
-  }
-
-  /** The public interface; once there was one, waits where there is none for now. */
-  async #nextInterface(network: NetworkConfig): Promise<PublicInterface> {
-    const first = this.#iface === undefined;
-    const tell = first ? undefined : (line: string) => log.debug("{line}", { line });
-    const families = { ipv4: network.ipv4 !== null, ipv6: network.ipv6 !== null };
-    for (let told = "";;) {
-      try {
-        return await choosePublicInterface(
-          this.#options.interface,
-          families,
-          this.#dataplane,
-          tell,
-        );
-      } catch (error) {
-        if (first || !(error instanceof UsageError)) throw error;
-        if (error.message !== told) log.warn("{reason}; waiting for it", { reason: error.message });
-        told = error.message;
-      }
-      await delay(INTERFACE_RETRY, undefined, { signal: this.#signal });
-    }
   }
 
   /** Lives with a lease until it is lost, the interface changes or the agent stops. */
@@ -302,11 +287,14 @@ class Agent {
   }
 
   /** Logs what the data plane put right, and follows the public interface. */
-  async #followEvents(network: NetworkConfig): Promise<void> {
+  async #followEvents(keeper: InterfaceKeeper): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined;
-    const recheck = () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => this.#recheckInterface(network), SETTLE);
+    const recheck = (afterMs = SETTLE) => {
+      timer ??= setTimeout(async () => {
+        await this.#recheckInterface(keeper);
+        timer = undefined;
+        if (keeper.isUnsettled && !this.#signal.aborted) recheck(INTERFACE_RETRY);
+      }, afterMs);
     };
     for await (const event of this.#dataplane.events()) {
       switch (event.type) {
@@ -323,12 +311,15 @@ class Agent {
           break;
         }
         case "link":
-          if (event.name === this.#iface?.name) recheck();
+          if (keeper.concerns(event.name)) recheck();
           // With a device the kernel drops its routes without a word.
           this.#forwarding.routesChanged();
           break;
         case "address":
-          if (event.dev === this.#iface?.name) recheck();
+          if (keeper.concerns(event.dev)) recheck();
+          break;
+        case "defaultRoute":
+          recheck();
           break;
         case "routes":
           this.#forwarding.routesChanged();
@@ -346,21 +337,15 @@ class Agent {
   }
 
   /** Begins a new session if the interface is another now; waits while there is none. */
-  async #recheckInterface(network: NetworkConfig): Promise<void> {
-    if (this.#signal.aborted || this.#rechecking) return;
-    this.#rechecking = true;
+  async #recheckInterface(keeper: InterfaceKeeper): Promise<void> {
+    if (this.#signal.aborted || this.#iface === undefined) return;
     try {
-      const now = await this.#nextInterface(network);
-      if (this.#iface === undefined || !isSameInterface(now, this.#iface)) {
-        this.#endSession(`the interface ${now.name} has changed`);
-        if (now.ip !== this.#iface?.ip || now.ipv6 !== this.#iface?.ipv6) {
-          this.#manager.reconnect();
-        }
-      }
+      const now = await keeper.next();
+      if (isSameInterface(now, this.#iface)) return;
+      this.#endSession(changeOf(this.#iface, now));
+      if (now.ip !== this.#iface.ip || now.ipv6 !== this.#iface.ipv6) this.#manager.reconnect();
     } catch (error) {
       if (!this.#signal.aborted) log.error("{error}", { error: String(error) });
-    } finally {
-      this.#rechecking = false;
     }
   }
 }

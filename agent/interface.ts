@@ -1,14 +1,15 @@
 /**
  * Which of the node's interfaces carries the traffic between hosts, by flannel's rules: `--iface`
  * entries in order, then `--iface-regex`, then `--iface-can-reach`, else the one with the default
- * route.
+ * route. This is the choice at the start; `interface_keeper.ts` stays with it.
  *
  * @module
  */
 import { getLogger } from "@logtape/logtape";
 import type { PublicInterface } from "../backends/types.ts";
-import type { Interface, InterfaceAddress, RouteLookup } from "../dataplane/state.ts";
-import { Cidr } from "../subnet/cidr.ts";
+import type { DefaultRoute, Interface, RouteLookup } from "../dataplane/state.ts";
+import { Cidr, formatIp, tryParseIp } from "../subnet/cidr.ts";
+import { selectAddress, unusableReason, usableAddresses } from "./address.ts";
 import { UsageError } from "./errors.ts";
 import type { InterfaceOptions } from "./options.ts";
 
@@ -17,6 +18,8 @@ const log = getLogger(["flanneld", "interface"]);
 /** What the choice needs to ask of the kernel. */
 export interface InterfaceSource {
   interfaces(): Promise<Interface[]>;
+  /** The main table's default routes, best first. */
+  defaultRoutes(): Promise<DefaultRoute[]>;
   routeTo(ip: string): Promise<RouteLookup | undefined>;
 }
 
@@ -26,14 +29,34 @@ export interface Families {
   ipv6: boolean;
 }
 
-/** An interface and, where the option named one, the very address to use. */
-interface Match {
+/** An interface and why it was chosen. */
+export interface Match {
   iface: Interface;
+  /** The very address to use, where the option named one. */
   address?: string;
+  /** The address to begin with, where the kernel named one. */
+  preferred?: string;
+  /** The family of the default route that led to it; absent where an option did. */
+  byRoute?: "ipv4" | "ipv6";
+}
+
+/** A choice: what the backends see of it, and what it was made by. */
+export interface Choice extends Pick<Match, "address" | "byRoute"> {
+  index: number;
+  /** See {@linkcode isAddressOnly}. */
+  isAddressOnly: boolean;
+  view: PublicInterface;
 }
 
 /** Takes a line about the choice: for the log, where it is the first. */
 export type Tell = (line: string) => void;
+
+/** What the kernel has, as one look at it. */
+export interface Surroundings {
+  /** All interfaces but the agent's own. */
+  interfaces: Interface[];
+  routes: DefaultRoute[];
+}
 
 /**
  * Finds the public interface.
@@ -44,86 +67,189 @@ export async function choosePublicInterface(
   options: InterfaceOptions,
   families: Families,
   source: InterfaceSource,
-  tell: Tell = (line) => log.info("{line}", { line }),
+  tell?: Tell,
 ): Promise<PublicInterface> {
+  return (await choose(options, families, source, tell)).view;
+}
+
+/** As {@linkcode choosePublicInterface}, with what the choice was made by. */
+export async function choose(
+  options: InterfaceOptions,
+  families: Families,
+  source: InterfaceSource,
+  tell: Tell = (line) => log.info("{line}", { line }),
+): Promise<Choice> {
+  const around = await look(source);
+  const match = await find(options, families, around, source, tell);
+  const view = describe(match, families, options, around);
+  tell(`Using interface with name ${view.name} and address ${view.ip ?? view.ipv6}`);
+  for (const [on, given, own] of publicAddresses(families, options, view)) {
+    if (!on) continue;
+    tell(
+      given === undefined
+        ? `Defaulting external address to interface address (${own})`
+        : `Using ${given} as external address`,
+    );
+  }
+  const { iface, address, byRoute } = match;
+  return { index: iface.index, isAddressOnly: isAddressOnly(iface), view, address, byRoute };
+}
+
+/** Reads the interfaces and default routes. */
+export async function look(source: InterfaceSource): Promise<Surroundings> {
   const interfaces = (await source.interfaces()).filter((iface) => !iface.owned);
-  const match = await find(options, families, interfaces, source, tell);
-  return describe(match, options, families, tell);
+  return { interfaces, routes: await source.defaultRoutes() };
 }
 
 /**
- * Whether two views of the public interface are the same to the peers and to the kernel state. An
- * address that comes into or out of use by IPv6's own clockwork is no change.
+ * What the backends see of an interface. Addresses in use stay in use where they can.
+ *
+ * @throws {UsageError} where it has no usable address of a family
  */
-export function isSameInterface(one: PublicInterface, other: PublicInterface): boolean {
-  return essence(one) === essence(other);
+export function describe(
+  { iface, address, preferred }: Match,
+  families: Families,
+  options: InterfaceOptions,
+  around: Surroundings,
+  inUse?: Pick<PublicInterface, "ip" | "ipv6">,
+): PublicInterface {
+  const own = (v6: boolean): string | null => {
+    if (address !== undefined && address.includes(":") === v6) return address;
+    return selectAddress(iface.addresses, v6, (v6 ? inUse?.ipv6 : inUse?.ip) ?? preferred);
+  };
+  const ip = families.ipv4 ? own(false) : null;
+  const ipv6 = families.ipv6 ? own(true) : null;
+  for (const [missing, v6] of [[families.ipv4 && !ip, false], [families.ipv6 && !ipv6, true]]) {
+    if (!missing) continue;
+    const kind = v6 ? "global IPv6" : "IPv4";
+    const why = unusableReason(iface.addresses, v6);
+    throw new UsageError(
+      `interface ${iface.name} has no ${kind} address${why}: add one, or name another`,
+    );
+  }
+  return {
+    name: iface.name,
+    mtu: pathMtu(iface, families, around),
+    ip,
+    ipv6,
+    publicIP: families.ipv4 ? options.publicIP ?? ip : null,
+    publicIPv6: families.ipv6 ? options.publicIPv6 ?? ipv6 : null,
+    addresses: iface.addresses,
+  };
 }
 
-function essence({ addresses, ...rest }: PublicInterface): string {
-  const prefixes = addresses
-    .filter(({ scope }) => scope === "global" || scope === "site")
-    .map(({ ip, prefixLength }) => `${Cidr.containing(ip, prefixLength)}`);
-  return JSON.stringify([rest, [...new Set(prefixes)].sort()]);
+/** Whether packets to other hosts leave by other devices than this one, which only has the address. */
+export function isAddressOnly({ loopback, kind }: Pick<Interface, "loopback" | "kind">): boolean {
+  return loopback || kind === "dummy";
+}
+
+/**
+ * The interface's MTU; where it only has the address, as on hosts that announce theirs by BGP, that of the devices
+ * that packets leave by: those with a default route, else all.
+ */
+function pathMtu(
+  iface: Interface,
+  { ipv4 }: Families,
+  { interfaces, routes }: Surroundings,
+): number {
+  if (!isAddressOnly(iface)) return iface.mtu;
+  const others = interfaces.filter((other) => other.up && !isAddressOnly(other));
+  const isUplink = ({ name }: Interface) =>
+    routes.some(({ dev, ipv6 }) => dev === name && ipv6 !== ipv4);
+  const uplinks = others.some(isUplink) ? others.filter(isUplink) : others;
+  return Math.min(iface.mtu, ...uplinks.map(({ mtu }) => mtu));
 }
 
 async function find(
   options: InterfaceOptions,
   families: Families,
-  interfaces: Interface[],
+  around: Surroundings,
   source: InterfaceSource,
   tell: Tell,
 ): Promise<Match> {
   const { iface, ifaceRegex, ifaceCanReach } = options;
   if (iface.length === 0 && ifaceRegex.length === 0 && ifaceCanReach === undefined) {
-    return await byDefaultRoute(options, families, interfaces, source, tell);
+    return byDefaultRoute(options, families, around, tell);
   }
+  const { interfaces } = around;
+  let problem: string | undefined;
+  const fits = (match: Match | undefined, wanted: string): match is Match => {
+    const reason = match && unfit(match, families, options, around);
+    problem ??= reason;
+    if (match && reason === undefined) return true;
+    tell(`Could not find valid interface matching ${wanted}${reason ? `: ${reason}` : ""}`);
+    return false;
+  };
   for (const wanted of iface) {
     const match = byNameOrAddress(wanted, interfaces);
-    if (match) return match;
-    tell(`Could not find valid interface matching ${wanted}`);
+    if (fits(match, wanted)) return match;
   }
   for (const regex of ifaceRegex) {
     const match = byRegex(regex, families, interfaces);
-    if (match) return match;
-    tell(`Could not find valid interface matching ${regex.source}`);
+    if (fits(match, regex.source)) return match;
   }
   if (ifaceCanReach !== undefined) {
     const route = await source.routeTo(ifaceCanReach);
     const found = interfaces.find((candidate) => candidate.name === route?.dev);
-    if (found) return { iface: found, address: route?.src };
+    if (found) return { iface: found, preferred: route?.src };
   }
-  throw new UsageError(noMatch(options, interfaces));
+  throw new UsageError(problem ?? noMatch(options, interfaces));
 }
 
-async function byDefaultRoute(
+/** Why an interface cannot be used; undefined where it can. */
+function unfit(
+  match: Match,
+  families: Families,
+  options: InterfaceOptions,
+  around: Surroundings,
+): string | undefined {
+  try {
+    describe(match, families, options, around);
+    return undefined;
+  } catch (error) {
+    if (error instanceof UsageError) return error.message;
+    throw error;
+  }
+}
+
+function byDefaultRoute(
   options: InterfaceOptions,
   families: Families,
-  interfaces: Interface[],
-  source: InterfaceSource,
+  around: Surroundings,
   tell: Tell,
-): Promise<Match> {
-  const given = options.publicIP ?? options.publicIPv6;
-  if (given !== undefined) {
+): Match {
+  const { interfaces, routes } = around;
+  for (const given of [options.publicIP, options.publicIPv6]) {
     // flannel looks for the interface that holds the public address first.
-    const match = byNameOrAddress(given, interfaces);
+    const match = given === undefined ? undefined : byNameOrAddress(given, interfaces);
     if (match) return match;
   }
   tell("Determining IP address of default interface");
-  // Any address outside the host's own networks is routed as the default route says; these are
-  // never sent to (RFC 5737, RFC 3849).
-  const probe = families.ipv4 ? "192.0.2.1" : "2001:db8::1";
-  const route = await source.routeTo(probe);
-  const found = interfaces.find((candidate) => candidate.name === route?.dev);
-  if (found && !found.loopback) return { iface: found };
-  throw new UsageError(
-    "no interface has a default route: name one with --iface, or one of its addresses",
-  );
+  let problem: string | undefined;
+  for (const { dev, ipv6 } of routes) {
+    if (!(ipv6 ? families.ipv6 : families.ipv4)) continue;
+    const iface = interfaces.find(({ name, loopback }) => name === dev && !loopback);
+    if (iface === undefined) continue;
+    const match: Match = { iface, byRoute: ipv6 ? "ipv6" : "ipv4" };
+    const reason = unfit(match, families, options, around);
+    if (reason === undefined) return match;
+    problem ??= reason;
+  }
+  throw new UsageError(problem ?? NO_DEFAULT_ROUTE);
 }
 
-function byNameOrAddress(wanted: string, interfaces: Interface[]): Match | undefined {
+const NO_DEFAULT_ROUTE = "no interface has a default route in the main routing table: " +
+  "name one with --iface, or one of its addresses";
+
+/** The interface with this name or address; addresses in whatever spelling. */
+export function byNameOrAddress(wanted: string, interfaces: Interface[]): Match | undefined {
+  const parsed = tryParseIp(wanted);
+  const address = parsed && formatIp(parsed.family, parsed.value);
   for (const iface of interfaces) {
     if (iface.name === wanted) return { iface };
-    if (iface.addresses.some((address) => address.ip === wanted)) return { iface, address: wanted };
+    if (address !== undefined && iface.addresses.some(({ ip }) => ip === address)) {
+      return { iface, address };
+    }
   }
   return undefined;
 }
@@ -134,9 +260,11 @@ function byRegex(
   interfaces: Interface[],
 ): Match | undefined {
   for (const iface of interfaces) {
-    const address = iface.addresses.find((candidate) =>
-      (candidate.ip.includes(":") ? families.ipv6 : families.ipv4) && regex.test(candidate.ip)
-    );
+    const addresses = [
+      ...(families.ipv4 ? usableAddresses(iface.addresses, false) : []),
+      ...(families.ipv6 ? usableAddresses(iface.addresses, true) : []),
+    ];
+    const address = addresses.find(({ ip }) => regex.test(ip));
     if (address) return { iface, address: address.ip };
   }
   const iface = interfaces.find((candidate) => regex.test(candidate.name));
@@ -155,59 +283,44 @@ function noMatch(options: InterfaceOptions, interfaces: Interface[]): string {
   return `no interface matches ${asked}; this node has ${there}`;
 }
 
-function describe(
-  match: Match,
+function publicAddresses(
+  { ipv4, ipv6 }: Families,
   options: InterfaceOptions,
-  families: Families,
-  tell: Tell,
-): PublicInterface {
-  const { iface, address } = match;
-  const own = (v6: boolean): string | null => {
-    if (address !== undefined && address.includes(":") === v6) return address;
-    return usable(iface.addresses, v6)?.ip ?? null;
-  };
-  const ip = families.ipv4 ? own(false) : null;
-  const ipv6 = families.ipv6 ? own(true) : null;
-  if (families.ipv4 && ip === null) {
-    throw new UsageError(`interface ${iface.name} has no IPv4 address: add one, or name another`);
-  }
-  if (families.ipv6 && ipv6 === null) {
-    throw new UsageError(
-      `interface ${iface.name} has no global IPv6 address: add one, or name another`,
-    );
-  }
-  tell(`Using interface with name ${iface.name} and address ${ip ?? ipv6}`);
-  const publicIP = families.ipv4 ? external(options.publicIP, ip, tell) : null;
-  const publicIPv6 = families.ipv6 ? external(options.publicIPv6, ipv6, tell) : null;
-  return {
-    name: iface.name,
-    mtu: iface.mtu,
-    ip,
-    ipv6,
-    publicIP,
-    publicIPv6,
-    addresses: iface.addresses,
-  };
+  view: PublicInterface,
+): [on: boolean, given: string | undefined, own: string | null][] {
+  return [[ipv4, options.publicIP, view.ip], [ipv6, options.publicIPv6, view.ipv6]];
 }
 
-/** The first address that peers can reach: global, not temporary, not on its way out or in. */
-function usable(addresses: InterfaceAddress[], v6: boolean): InterfaceAddress | undefined {
-  const family = addresses.filter((address) => address.ip.includes(":") === v6);
-  return family.find((address) =>
-    address.scope === "global" && !address.temporary && !address.deprecated && !address.tentative
-  ) ?? family.find((address) => address.scope !== "link" && address.scope !== "host") ??
-    (v6 ? undefined : family.find((address) => address.scope === "link"));
+/**
+ * Whether two views of the public interface are the same to the peers and to the kernel state. An
+ * address that comes into or out of use by IPv6's own clockwork is no change, nor is one that brings no
+ * other hosts onto the link, such as a virtual address that moves between hosts.
+ */
+export function isSameInterface(one: PublicInterface, other: PublicInterface): boolean {
+  return essence(one) === essence(other);
 }
 
-function external(
-  given: string | undefined,
-  own: string | null,
-  tell: Tell,
-): string | null {
-  if (given !== undefined) {
-    tell(`Using ${given} as external address`);
-    return given;
+/** What is different about the interface, for the log. */
+export function changeOf(before: PublicInterface, after: PublicInterface): string {
+  const { name } = after;
+  const address = (view: PublicInterface) => [view.ip, view.ipv6].filter(Boolean).join(" and ");
+  if (name !== before.name) return `the public interface is ${name} now, and was ${before.name}`;
+  if (address(before) !== address(after)) {
+    return `the address of ${name} has changed from ${address(before)} to ${address(after)}`;
   }
-  tell(`Defaulting external address to interface address (${own})`);
-  return own;
+  if (before.mtu !== after.mtu) {
+    return `the MTU of ${name} has changed from ${before.mtu} to ${after.mtu}`;
+  }
+  return `the subnets on ${name} have changed`;
+}
+
+function essence({ addresses, ...rest }: PublicInterface): string {
+  const prefixes = addresses
+    .filter(({ scope }) => scope === "global" || scope === "site")
+    .filter(({ ip, prefixLength }) => prefixLength < (ip.includes(":") ? 128 : 32))
+    .map(({ ip, prefixLength }) => Cidr.containing(ip, prefixLength));
+  const widest = prefixes.filter((prefix) =>
+    !prefixes.some((wider) => wider.contains(prefix) && !wider.equals(prefix))
+  );
+  return JSON.stringify([rest, [...new Set(widest.map(String))].sort()]);
 }

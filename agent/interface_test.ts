@@ -1,20 +1,9 @@
 import assert from "node:assert/strict";
-import type { Interface, InterfaceAddress } from "../dataplane/state.ts";
+import type { DefaultRoute, Interface, InterfaceAddress } from "../dataplane/state.ts";
 import { UsageError } from "./errors.ts";
 import { choosePublicInterface, type InterfaceSource, isSameInterface } from "./interface.ts";
 import type { InterfaceOptions } from "./options.ts";
-
-function address(ip: string, prefixLength: number, more: Partial<InterfaceAddress> = {}) {
-  return {
-    ip,
-    prefixLength,
-    scope: "global" as const,
-    temporary: false,
-    deprecated: false,
-    tentative: false,
-    ...more,
-  };
-}
+import { address } from "./testing.ts";
 
 function iface(name: string, addresses: InterfaceAddress[], more: Partial<Interface> = {}) {
   return {
@@ -46,11 +35,14 @@ const NODE: InterfaceSource = {
       ]),
       iface("eth1", [address("10.9.0.5", 16), address("10.9.0.6", 16)], { mtu: 1500 }),
     ]),
+  defaultRoutes: () =>
+    Promise.resolve([
+      { ipv6: false, dev: "eth0", metric: 0, linkDown: false },
+      { ipv6: true, dev: "eth0", metric: 1024, linkDown: false },
+    ]),
   routeTo: (ip) =>
     Promise.resolve(
-      ip.startsWith("10.9.")
-        ? { dev: "eth1", src: "10.9.0.6", resolves: true }
-        : { dev: "eth0", via: "x", resolves: true },
+      ip.startsWith("10.9.") ? { dev: "eth1", src: "10.9.0.6", resolves: true } : undefined,
     ),
 };
 
@@ -131,4 +123,94 @@ Deno.test("what IPv6 does to addresses by itself is no change of the interface",
   assert.ok(isSameInterface(before, settled));
   assert.ok(!isSameInterface(before, view(before.addresses, 1400)));
   assert.ok(!isSameInterface(before, view([...before.addresses, address("10.9.0.5", 16)])));
+});
+
+Deno.test("virtual addresses that come and go are no change of the interface", () => {
+  const view = (...addresses: InterfaceAddress[]) => ({
+    ...{ name: "eth0", mtu: 1500, ip: "172.31.28.198", ipv6: null },
+    ...{ publicIP: "172.31.28.198", publicIPv6: null, addresses },
+  });
+  const own = address("172.31.28.198", 20);
+  for (const vip of [address("172.31.16.100", 32), address("172.31.16.100", 24)]) {
+    assert.ok(isSameInterface(view(own), view(own, vip)));
+  }
+  assert.ok(isSameInterface(view(own), view(own, address("203.0.113.9", 32))));
+});
+
+/** A node with these interfaces and default routes, best first. */
+function nodeWith(interfaces: Interface[], routes: Partial<DefaultRoute>[]): InterfaceSource {
+  return {
+    interfaces: () => Promise.resolve(interfaces),
+    defaultRoutes: () =>
+      Promise.resolve(
+        routes.map((route) => ({ ipv6: false, dev: "", metric: 0, linkDown: false, ...route })),
+      ),
+    routeTo: () => Promise.resolve(undefined),
+  };
+}
+
+const WA = iface("wa", [address("172.31.28.198", 20), address("2001:db8:a::1", 64)]);
+const WB = iface("wb", [address("172.31.16.86", 20), address("2001:db8:b::1", 64)]);
+
+async function chosen(source: InterfaceSource, families = V4, options = {}) {
+  return (await choosePublicInterface({ ...NONE, ...options }, families, source)).name;
+}
+
+Deno.test("the default route of the network's family decides, IPv4's where it has both", async () => {
+  const node = nodeWith([WA, WB], [{ dev: "wa" }, { dev: "wb" }, { dev: "wb", ipv6: true }]);
+  assert.equal(await chosen(node), "wa");
+  assert.equal(await chosen(node, { ipv4: false, ipv6: true }), "wb");
+  assert.equal(await chosen(node, { ipv4: true, ipv6: true }), "wa");
+  const ipv6Only = nodeWith([WA, WB], [{ dev: "wb", ipv6: true }]);
+  assert.equal(await chosen(ipv6Only, { ipv4: true, ipv6: true }), "wb");
+  await assert.rejects(
+    chosen(ipv6Only),
+    /^UsageError: no interface has a default route in the main/,
+  );
+});
+
+Deno.test("default routes by loopback, by devices of ours or without an address are no choice", async () => {
+  const interfaces = [
+    iface("lo", [address("10.0.0.1", 32)]),
+    iface("flannel.1", [address("10.1.40.0", 32)], { owned: true }),
+    iface("ppp0", []),
+    WB,
+  ];
+  const routes = ["lo", "flannel.1", "ppp0", "gone", "wb"].map((dev) => ({ dev }));
+  assert.equal(await chosen(nodeWith(interfaces, routes)), "wb");
+  await assert.rejects(
+    chosen(nodeWith(interfaces, routes.slice(0, 4))),
+    /interface ppp0 has no IPv4 address: add one, or name another/,
+  );
+});
+
+Deno.test("an unusable entry of --iface gives way to the next", async () => {
+  const bare = iface("eth9", [address("10.9.0.5", 24, { deprecated: true })]);
+  const node = nodeWith([bare, WB], []);
+  assert.equal(await chosen(node, V4, { iface: ["eth9", "wb"] }), "wb");
+  await assert.rejects(
+    chosen(node, V4, { iface: ["eth9"] }),
+    /eth9 has no IPv4 address that can be used \(10.9.0.5 is deprecated\): add one, or name/,
+  );
+  assert.equal(await chosen(node, V4, { iface: ["10.9.0.5"] }), "eth9", "the very address");
+});
+
+Deno.test("--iface takes an IPv6 address in any spelling", async () => {
+  const ipv6 = { ipv4: false, ipv6: true };
+  assert.equal(await chosen(nodeWith([WA, WB], []), ipv6, { iface: ["2001:DB8:b:0::1"] }), "wb");
+});
+
+Deno.test("an address on lo has the MTU of the uplinks", async () => {
+  const lo = iface("lo", [address("10.0.0.1", 32)], { mtu: 65536 });
+  const slow = { ...WB, mtu: 1400 };
+  const tiny = iface("tun0", [address("10.8.0.2", 24)], { mtu: 1280 });
+  const mtu = async (routes: Partial<DefaultRoute>[], name = "lo") => {
+    const options = { ...NONE, iface: [name] };
+    const source = nodeWith([lo, { ...WA, mtu: 9001 }, slow, tiny], routes);
+    return (await choosePublicInterface(options, V4, source)).mtu;
+  };
+  assert.equal(await mtu([{ dev: "wa" }]), 9001);
+  assert.equal(await mtu([{ dev: "wa" }, { dev: "wb" }]), 1400, "several next hops");
+  assert.equal(await mtu([]), 1280, "the smallest");
+  assert.equal(await mtu([{ dev: "wb" }], "wa"), 9001, "a real interface has its own");
 });

@@ -31,9 +31,11 @@ function address(ip: string, prefixLength: number) {
     ip,
     prefixLength,
     scope: "global" as const,
+    dynamic: false,
     temporary: false,
     deprecated: false,
     tentative: false,
+    duplicate: false,
   };
 }
 

@@ -10,6 +10,7 @@ import type {
   ApplyReport,
   CleanupReport,
   DataPlaneEvent,
+  DefaultRoute,
   Interface,
   KernelChange,
   KernelState,
@@ -61,6 +62,17 @@ export class DataPlane implements Disposable {
   async interfaces(): Promise<Interface[]> {
     this.#requireOpen();
     return take(this.#library, this.#library.symbols.dp_interfaces(this.#handle));
+  }
+
+  /**
+   * The main table's default routes: IPv4's before IPv6's, each family's best first, those whose
+   * device has no carrier last. Done on this thread: it takes under 1 ms, 5 ms with thousands of
+   * routes.
+   */
+  // deno-lint-ignore require-await -- as above
+  async defaultRoutes(): Promise<DefaultRoute[]> {
+    this.#requireOpen();
+    return take(this.#library, this.#library.symbols.dp_default_routes(this.#handle));
   }
 
   /** Which way packets to `ip` go; undefined where there is no route. */

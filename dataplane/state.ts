@@ -184,10 +184,26 @@ export interface InterfaceAddress {
   ip: string;
   prefixLength: number;
   scope: "global" | "site" | "link" | "host";
-  /** IPv6 temporary (RFC 8981), deprecated or tentative addresses are no public address. */
+  /** It has a lifetime, as those from DHCP and router advertisements do. */
+  dynamic: boolean;
+  /** An IPv6 temporary address (RFC 8981). */
   temporary: boolean;
+  /** No longer preferred (`preferred_lft 0`). */
   deprecated: boolean;
+  /** IPv6 still checks whether another host has it, or found so: {@link duplicate}. */
   tentative: boolean;
+  /** Another host has it (`dadfailed`). */
+  duplicate: boolean;
+}
+
+/** One next hop of a default route (length 0) of the main table; blackholes have none. */
+export interface DefaultRoute {
+  ipv6: boolean;
+  dev: string;
+  /** The lowest wins. */
+  metric: number;
+  /** Its device has no carrier. */
+  linkDown: boolean;
 }
 
 /** What `ip route get` says. */
@@ -210,6 +226,8 @@ export type DataPlaneEvent =
   | { type: "address"; dev: string; cidr: string; present: boolean }
   /** Routes or rules that are not ours have changed; several changes are one event. */
   | { type: "routes" }
+  /** A default route of the main table came, changed or went. */
+  | { type: "defaultRoute" }
   /** The monitor itself failed; the data plane re-opens it. */
   | { type: "error"; message: string }
   /** What the tunnel tells; one that failed carries nothing until the next apply. */

@@ -47,6 +47,12 @@ const SYMBOLS = {
     ],
     result: "pointer", // char *
   },
+  dp_default_routes: {
+    parameters: [
+      "u32", // uint32_t handle
+    ],
+    result: "pointer", // char *
+  },
   dp_routes_to: {
     parameters: [
       "u32", // uint32_t handle

@@ -8,6 +8,7 @@ import type {
   ApplyReport,
   CleanupReport,
   DataPlaneEvent,
+  DefaultRoute,
   Interface,
   KernelChange,
   KernelState,
@@ -64,6 +65,11 @@ export class RemoteDataPlane implements AsyncDisposable {
   /** {@linkcode DataPlane.interfaces} */
   interfaces(): Promise<Interface[]> {
     return this.#call("interfaces");
+  }
+
+  /** {@linkcode DataPlane.defaultRoutes} */
+  defaultRoutes(): Promise<DefaultRoute[]> {
+    return this.#call("defaultRoutes");
   }
 
   /** {@linkcode DataPlane.routeTo}, null for undefined */

@@ -11,7 +11,7 @@ import { DataPlane, type KernelChange, type KernelState } from "../../dataplane/
 
 /** A line of the input. */
 interface Call {
-  call: "apply" | "change" | "interfaces" | "routeTo" | "gatewayTo" | "cleanup";
+  call: "apply" | "change" | "interfaces" | "defaultRoutes" | "routeTo" | "gatewayTo" | "cleanup";
   argument?: unknown;
 }
 
@@ -38,6 +38,8 @@ function answer({ call, argument }: Call): Promise<unknown> {
       return dataplane.change(argument as KernelChange);
     case "interfaces":
       return dataplane.interfaces();
+    case "defaultRoutes":
+      return dataplane.defaultRoutes();
     case "routeTo":
       return dataplane.routeTo(argument as string);
     case "gatewayTo":

@@ -139,6 +139,15 @@ pub extern "C" fn dp_interfaces(handle: u32) -> *mut c_char {
     })
 }
 
+/// Answers with the main table's default routes, best first, as an array of `DefaultRoute`.
+#[unsafe(no_mangle)]
+pub extern "C" fn dp_default_routes(handle: u32) -> *mut c_char {
+    answer::give(|| {
+        let routes = handles::get(handle)?.plane.default_routes();
+        Answer::ok(&routes.map_err(|e| format!("cannot list the default routes: {e}"))?)
+    })
+}
+
 /// Answers with an array: for each address of one in JSON its `RouteLookup`, or null where there is
 /// no route. Takes some 10 µs each.
 ///

@@ -150,6 +150,8 @@ pub struct ActualAddress {
     pub cidr: Cidr,
     pub scope: AddressScope,
     pub flags: AddressFlags,
+    /// Seconds for which it is still preferred to others; `u32::MAX` without an end.
+    pub preferred: u32,
 }
 
 impl ActualAddress {
@@ -157,11 +159,13 @@ impl ActualAddress {
         let header = &message.header;
         let mut flags = AddressFlags::from_bits_retain(header.flags.bits().into());
         let (mut local, mut address) = (None, None);
+        let mut preferred = u32::MAX;
         for attribute in &message.attributes {
             match attribute {
                 AddressAttribute::Local(ip) => local = Some(*ip),
                 AddressAttribute::Address(ip) => address = Some(*ip),
                 AddressAttribute::Flags(all) => flags = *all,
+                AddressAttribute::CacheInfo(info) => preferred = info.ifa_preferred,
                 _ => {}
             }
         }
@@ -174,6 +178,7 @@ impl ActualAddress {
             },
             scope: header.scope,
             flags,
+            preferred,
         })
     }
 

@@ -10,6 +10,7 @@ use crate::PROTOCOLS;
 use crate::actual::{
     ActualAddress, ActualFdb, ActualLink, ActualNeighbour, ActualRoute, NeighbourEntry,
 };
+use crate::default_routes::is_default;
 use crate::desired::{Desired, satisfies};
 use crate::links::is_right;
 use crate::report::Event;
@@ -32,6 +33,11 @@ impl Judge {
         desired: Option<&Desired>,
         mut emit: impl FnMut(Event),
     ) -> bool {
+        if let Message::NewRoute(route) | Message::DelRoute(route) = &message
+            && is_default(route)
+        {
+            emit(Event::DefaultRoute);
+        }
         match message {
             Message::NewLink(message) => ActualLink::parse(&message)
                 .is_some_and(|link| self.link_seen(link, desired, &mut emit)),

@@ -8,12 +8,14 @@
 mod actual;
 pub mod attach;
 mod change;
+mod default_routes;
 mod desired;
 mod events;
 mod judge;
 mod links;
 mod message;
 mod monitor;
+mod nexthop;
 mod plan;
 mod plane;
 mod query;
@@ -27,7 +29,9 @@ mod values;
 
 pub use change::{Change, Entries};
 pub use plane::Plane;
-pub use report::{ApplyReport, CleanupReport, EntryError, Event, Interface, RouteLookup};
+pub use report::{
+    ApplyReport, CleanupReport, DefaultRoute, EntryError, Event, Interface, RouteLookup,
+};
 pub use state::{Address, Fdb, KernelState, Link, Neighbour, Route, TunLink};
 pub use values::{Cidr, DevName};
 

@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::change::Change;
+use crate::default_routes;
 use crate::desired::Desired;
 use crate::events::Events;
 use crate::monitor::{self, Waker};
 use crate::plan::Devices;
 use crate::query;
 use crate::reconcile;
-use crate::report::{ApplyReport, CleanupReport, EntryError, Event, Interface, RouteLookup};
+use crate::report::{
+    ApplyReport, CleanupReport, DefaultRoute, EntryError, Event, Interface, RouteLookup,
+};
 use crate::socket::RtSocket;
 use crate::state::KernelState;
 use crate::values::Cidr;
@@ -142,6 +145,11 @@ impl Plane {
     /// All interfaces.
     pub fn interfaces(&self) -> io::Result<Vec<Interface>> {
         query::interfaces()
+    }
+
+    /// The main table's default routes, best first.
+    pub fn default_routes(&self) -> io::Result<Vec<DefaultRoute>> {
+        default_routes::default_routes()
     }
 
     /// Which way packets to each address go; none where there is no route.

@@ -58,9 +58,12 @@ fn interface_address(address: &ActualAddress) -> InterfaceAddress {
             AddressScope::Host => "host",
             _ => "global",
         },
+        dynamic: !address.flags.contains(AddressFlags::Permanent),
         temporary: secondary && address.cidr.ip.is_ipv6(),
-        deprecated: address.flags.contains(AddressFlags::Deprecated),
+        // IPv4's flag lags behind: the kernel sets it some time after the preference has ended.
+        deprecated: address.flags.contains(AddressFlags::Deprecated) || address.preferred == 0,
         tentative: address.flags.contains(AddressFlags::Tentative),
+        duplicate: address.flags.contains(AddressFlags::Dadfailed),
     }
 }
 

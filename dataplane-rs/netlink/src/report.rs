@@ -64,9 +64,22 @@ pub struct InterfaceAddress {
     pub ip: String,
     pub prefix_length: u8,
     pub scope: &'static str,
+    pub dynamic: bool,
     pub temporary: bool,
     pub deprecated: bool,
     pub tentative: bool,
+    pub duplicate: bool,
+}
+
+/// One next hop of a default route of the main table.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+#[serde(rename_all = "camelCase")]
+pub struct DefaultRoute {
+    pub ipv6: bool,
+    pub dev: String,
+    pub metric: u32,
+    /// Its device has no carrier.
+    pub link_down: bool,
 }
 
 /// What `ip route get` says.
@@ -102,6 +115,9 @@ pub enum Event {
     },
     /// Routes or rules that are not ours have changed; several changes are one event.
     Routes,
+    /// A default route of the main table came, changed or went.
+    #[serde(rename = "defaultRoute")]
+    DefaultRoute,
     /// The monitor failed; it starts anew by itself.
     Error { message: String },
     /// What a tunnel tells; one that failed carries nothing until the state is applied again.

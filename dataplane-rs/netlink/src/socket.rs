@@ -208,6 +208,30 @@ impl RtSocket {
         let mut bytes = Vec::new();
         append(&mut bytes, request, NLM_F_REQUEST, self.sequence);
         self.socket.send(&bytes, 0)?;
+        self.answer(|message| message.parse())?.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "an answer that is not understood",
+            )
+        })
+    }
+
+    /// Sends one request that the parser does not know; gives the answer's type and payload.
+    pub fn query_raw(&mut self, kind: u16, payload: &[u8]) -> io::Result<(u16, Vec<u8>)> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::with_capacity(HEADER + payload.len());
+        bytes.extend(((HEADER + payload.len()) as u32).to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(NLM_F_REQUEST.to_ne_bytes());
+        bytes.extend(self.sequence.to_ne_bytes());
+        bytes.extend(0u32.to_ne_bytes());
+        bytes.extend(payload);
+        self.socket.send(&bytes, 0)?;
+        self.answer(|message| (message.kind, message.payload.to_vec()))
+    }
+
+    /// Reads the message that answers the request sent last.
+    fn answer<T>(&mut self, read: impl Fn(&Raw<'_>) -> T) -> io::Result<T> {
         loop {
             self.receive()?;
             for message in Messages(&self.buffer) {
@@ -217,12 +241,7 @@ impl RtSocket {
                 if message.kind == NLMSG_ERROR {
                     return Err(io::Error::from_raw_os_error(-message.code()));
                 }
-                return message.parse().ok_or_else(|| {
-                    io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "an answer that is not understood",
-                    )
-                });
+                return Ok(read(&message));
             }
         }
     }

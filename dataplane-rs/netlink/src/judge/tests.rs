@@ -154,3 +154,33 @@ fn a_rename_is_a_going_and_a_coming() {
 fn our_own_device_is_right_as_it_is_made() {
     assert!(is_right(&Link::Vxlan(vxlan()), &judge().links));
 }
+
+#[test]
+fn default_routes_of_the_main_table_are_told() {
+    let mut judge = judge();
+    let told = |judge: &mut Judge, table: u8, len: u8| {
+        let mut message = RouteMessage::default();
+        message.header.address_family = netlink_packet_route::AddressFamily::Inet;
+        message.header.table = table;
+        message.header.destination_prefix_length = len;
+        let mut events = Vec::new();
+        for message in [
+            Message::NewRoute(message.clone()),
+            Message::DelRoute(message),
+        ] {
+            judge.take(message, None, |event| {
+                // Any route's news, see `foreign_routes_are_news`.
+                if event != Event::Routes {
+                    events.push(event);
+                }
+            });
+        }
+        events
+    };
+    assert_eq!(
+        told(&mut judge, 254, 0),
+        [Event::DefaultRoute, Event::DefaultRoute]
+    );
+    assert_eq!(told(&mut judge, 254, 24), []);
+    assert_eq!(told(&mut judge, 51, 0), []);
+}
