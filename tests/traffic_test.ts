@@ -37,10 +37,10 @@ async function host(variant: typeof VARIANTS[number]) {
   return {
     ns,
     folder,
-    rules: createTrafficRules("iptables", commands),
+    rules: createTrafficRules("iptables", { commands }),
     /** A later run of the agent on the same host. */
-    again: () => createTrafficRules("iptables", commands),
-    nftables: () => createTrafficRules("nftables", commands),
+    again: () => createTrafficRules("iptables", { commands }),
+    nftables: () => createTrafficRules("nftables", { commands }),
     ipt: (...args: string[]) => ns.run(`${folder}/iptables`, "-w", ...args),
     save: async (base = "iptables") => uncounted(await ns.run(`${folder}/${base}-save`)),
     [Symbol.asyncDispose]: async () => {
@@ -234,7 +234,7 @@ Deno.test("a host without iptables or nft is told so in one line, once", async (
     });
     const only4 = trafficRules({ ...INPUT, ipv6: null });
     for (const [kind, tool] of [["iptables", "iptables-save"], ["nftables", "nft"]] as const) {
-      const rules = createTrafficRules(kind, commands);
+      const rules = createTrafficRules(kind, { commands });
       for (let round = 0; round < 2; round++) {
         const { errors } = await rules.ensure(only4);
         assert.equal(errors.length, 1);
@@ -286,7 +286,7 @@ Deno.test("an iptables that hangs or fails is an error, and is tried again", asy
     prefix: ["ip", "netns", "exec", h.ns.name],
     limitMs: 500,
   });
-  const rules = createTrafficRules("iptables", commands);
+  const rules = createTrafficRules("iptables", { commands });
   const wanted = trafficRules({ ...INPUT, ipv6: null, randomFully: false });
   await replace(path, ["sleep 5"]);
   assert.deepEqual((await rules.ensure(wanted)).errors, [

@@ -49,7 +49,7 @@ Deno.test("nothing is written where all is right, whatever stands before and aft
 Deno.test("an empty table gets chain, rules and jump", () => {
   assert.deepEqual(plan([]), [...CHAIN, ...RULES, JUMP]);
   assert.equal(
-    restoreInput([{ table: "nat", lines: ["-X A"], added: [], deleted: [], policy: false }]),
+    restoreInput([{ table: "nat", lines: ["-X A"], added: [], deleted: [], moved: false }]),
     "*nat\n-X A\nCOMMIT\n",
   );
 });
