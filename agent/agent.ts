@@ -215,6 +215,15 @@ class Agent {
     await ready;
   }
 
+  #trafficRules(network: NetworkConfig): TrafficRules {
+    const { traffic, subnetFile } = this.#options;
+    this.#rules ??= createTrafficRules(network.enableNFTables ? "nftables" : "iptables", {
+      policy: traffic.forwardPolicy,
+      subnetFile,
+    });
+    return this.#rules;
+  }
+
   async #keepTrafficRules(
     network: NetworkConfig,
     lease: Lease,
@@ -230,8 +239,7 @@ class Agent {
       randomFully,
       forwardRules,
     });
-    this.#rules ??= createTrafficRules(network.enableNFTables ? "nftables" : "iptables");
-    await this.#rules.keep(wanted, resyncSeconds, signal);
+    await this.#trafficRules(network).keep(wanted, resyncSeconds, signal);
   }
 
   /** The kernel matches the first snapshot: tell container runtimes and the service manager. */
