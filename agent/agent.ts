@@ -134,6 +134,7 @@ class Agent {
     const module = await loadBackend(network);
     this.#options.backendKnown?.(network.backend.type);
     this.#status.backend = network.backend.type;
+    this.#status.trafficProblem = () => this.#trafficRules(network).problem();
     const events = this.#followEvents(network);
     let lease: Lease | undefined;
     while (!this.#signal.aborted) {
