@@ -12,11 +12,19 @@ import { judge, overlayPackets } from "./verdict.ts";
 /** Milliseconds between two looks at chains that let everything through. */
 const RECHECK = 30_000;
 
+/** A chain that drops the overlay's packets. */
+export interface Barrier {
+  /** What it is, and the remedy. */
+  line: string;
+  /** It is iptables' own FORWARD, of which iptables' tools tell more. */
+  isIptables: boolean;
+}
+
 /** See the module. */
 export class Barriers {
   readonly #commands: Commands;
   readonly #bridge: (subnet: string) => string | undefined;
-  #found: string[] = [];
+  #found: Barrier[] = [];
   #wanted: RuleSet | undefined;
   #next = 0;
 
@@ -25,8 +33,8 @@ export class Barriers {
     this.#bridge = bridge;
   }
 
-  /** What was found by the last {@linkcode look}, a line each, with the remedy. */
-  get found(): readonly string[] {
+  /** What was found by the last {@linkcode look}. */
+  get found(): readonly Barrier[] {
     return this.#found;
   }
 
@@ -41,8 +49,8 @@ export class Barriers {
     this.#found = nft ? await this.#search(nft, wanted) : [];
   }
 
-  async #search(nft: string, wanted: RuleSet): Promise<string[]> {
-    const found: string[] = [];
+  async #search(nft: string, wanted: RuleSet): Promise<Barrier[]> {
+    const found: Barrier[] = [];
     const listed = await this.#list(nft, "chains");
     for (const base of forwardChains(listed)) {
       if (isOurs(base)) continue;
@@ -53,7 +61,8 @@ export class Barriers {
         for (const packet of overlayPackets(rules.subnets, this.#bridge(rules.subnets.subnet))) {
           const { lost, culprit } = judge(chains, base, packet);
           if (!lost) continue;
-          found.push(words(base, family, rules, culprit));
+          const isIptables = base.table === "filter" && base.name === "FORWARD";
+          found.push({ line: words(base, family, rules, culprit), isIptables });
           break;
         }
       }

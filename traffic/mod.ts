@@ -158,7 +158,11 @@ class Keeper implements TrafficRules {
   }
 
   #lost(): string[] {
-    return [...this.#filters.flatMap(({ lost }) => lost), ...this.#barriers.found];
+    const lost = this.#filters.flatMap((filter) => filter.lost);
+    const barriers = this.#barriers.found.filter(({ isIptables }) =>
+      !isIptables || lost.length === 0
+    );
+    return [...lost, ...barriers.map(({ line }) => line)];
   }
 
   #logErrors(errors: string[]): void {
