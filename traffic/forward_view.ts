@@ -4,7 +4,7 @@
  * @module
  */
 import { iptablesChainRule } from "./iptables_match.ts";
-import { type ActualTable, jumpsTo, PLACES } from "./save.ts";
+import { type ActualTable, PLACES } from "./save.ts";
 import { type ChainRule, judge, type Packet } from "./verdict.ts";
 
 /** See the module. */
@@ -25,16 +25,18 @@ const [{ base: BASE, chain: OURS }] = PLACES;
 export function viewForward(actual: ActualTable, packets: readonly Packet[]): ForwardView {
   const policy = actual.policy === undefined || actual.policy === "ACCEPT" ? "accept" : "drop";
   const view: ForwardView = { needed: policy === "drop" };
+  if (packets.length === 0) return view;
   const all = new ChainMap(actual.chains);
-  const rules = actual.chains.get(BASE) ?? [];
-  const others = rules.filter((rule) => !jumpsTo(rule, OURS));
-  const theirs = new ChainMap(new Map([...actual.chains, [BASE, others]]));
+  const others = (all.get(BASE) ?? []).filter(({ target }) =>
+    !("chain" in target && target.chain === OURS)
+  );
+  const theirs = { get: (name: string) => name === BASE ? others : all.get(name) };
   const base = { name: BASE, policy } as const;
   for (const packet of packets) {
     const { end } = judge(theirs, base, packet);
     if (end !== undefined && end < (view.end ?? Infinity)) {
       view.end = end;
-      view.endRule = others[end];
+      view.endRule = others[end].text;
       view.needed = true;
     }
     const { lost, culprit } = judge(all, base, packet);
@@ -43,6 +45,23 @@ export function viewForward(actual: ActualTable, packets: readonly Packet[]): Fo
     }
   }
   return view;
+}
+
+/** Looks again only at what has changed: a host may have thousands of rules. */
+export class ForwardViews {
+  #seen = "";
+  #view: ForwardView | undefined;
+
+  view(actual: ActualTable, packets: readonly Packet[]): ForwardView {
+    const chains = [...actual.chains].map(([name, rules]) => [name, ...rules].join("\n"));
+    const asked = packets.map(({ src, dst, from }) => `${src} ${dst} ${from?.bridge}`);
+    const seen = [actual.policy, ...asked, ...chains].join("\n");
+    if (this.#view === undefined || seen !== this.#seen) {
+      this.#view = viewForward(actual, packets);
+      this.#seen = seen;
+    }
+    return this.#view;
+  }
 }
 
 /** Chains whose rules are read once a packet comes to them: most of a host's are never. */

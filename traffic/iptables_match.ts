@@ -6,7 +6,6 @@
 import { Cidr } from "../subnet/cidr.ts";
 import { optionsOf, type RuleOption } from "./save.ts";
 import {
-  any,
   both,
   type ChainRule,
   type Match,
@@ -37,8 +36,9 @@ export function iptablesChainRule(rule: string, isChain: (name: string) => boole
   const options = optionsOf(rule);
   const jump = options.find(({ name }) => name === "-j" || name === "-g");
   const matches = options.filter(({ name }) => !NEUTRAL.has(name));
+  const matchers = matches.map(matcher);
   return {
-    matches: (packet) => both(matches.map((option) => matchOption(option, packet))),
+    matches: (packet) => both(matchers.map((matches) => matches(packet))),
     target: targetOf(jump, isChain),
     addressed: matches.some(({ name }) => name === "-s" || name === "-d"),
     text: rule,
@@ -63,37 +63,46 @@ function targetOf(jump: RuleOption | undefined, isChain: (name: string) => boole
   }
 }
 
-function matchOption({ name, negated, values }: RuleOption, packet: Packet): Match {
-  const match = matchPositive(name, values[0] ?? "", packet);
-  return negated ? not(match) : match;
+/** What says of a packet whether it has what an option asks for. */
+type Matcher = (packet: Packet) => Match;
+
+function matcher({ name, negated, values }: RuleOption): Matcher {
+  const positive = positiveMatcher(name, values[0] ?? "");
+  return negated ? (packet) => not(positive(packet)) : positive;
 }
 
-function matchPositive(name: string, value: string, packet: Packet): Match {
+function positiveMatcher(name: string, value: string): Matcher {
   switch (name) {
     case "-s":
-      return matchCidr(packet.src, value);
-    case "-d":
-      return matchCidr(packet.dst, value);
+    case "-d": {
+      const subnet = parseSubnet(value);
+      if (subnet === undefined) return () => "maybe";
+      return ({ src, dst }) => matchAddress(name === "-s" ? src : dst, subnet);
+    }
     case "-i":
-      return matchDevice(packet.from, value, "+");
+      return ({ from }) => matchDevice(from, value, "+");
     case "-o":
-      return matchDevice(packet.to, value, "+");
-    case "-p":
-      return value === "tcp" || value === "6" || value === "all" ? "yes" : "no";
+      return ({ to }) => matchDevice(to, value, "+");
+    case "-p": {
+      const match = value === "tcp" || value === "6" || value === "all" ? "yes" : "no";
+      return () => match;
+    }
     case "--ctstate":
-    case "--state":
-      return any(value.split(",").map((state) => state === "NEW" ? "yes" : "no"));
+    case "--state": {
+      const match = value.split(",").includes("NEW") ? "yes" : "no";
+      return () => match;
+    }
     default:
-      return "maybe";
+      return () => "maybe";
   }
 }
 
-function matchCidr(addresses: Cidr, value: string): Match {
+/** Undefined for a mask that is no prefix. */
+function parseSubnet(value: string): Cidr | undefined {
   try {
-    const length = addresses.family === 4 ? 32 : 128;
-    return matchAddress(addresses, Cidr.parse(value.includes("/") ? value : `${value}/${length}`));
+    const length = value.includes(":") ? 128 : 32;
+    return Cidr.parse(value.includes("/") ? value : `${value}/${length}`);
   } catch {
-    // A mask that is no prefix.
-    return "maybe";
+    return undefined;
   }
 }

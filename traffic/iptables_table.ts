@@ -8,7 +8,7 @@ import { getLogger } from "@logtape/logtape";
 import { Budget } from "../subnet/reports.ts";
 import { type CommandResult, type Commands, unsupported } from "./commands.ts";
 import { ToolError } from "./filter.ts";
-import { type ForwardView, viewForward } from "./forward_view.ts";
+import { type ForwardView, ForwardViews } from "./forward_view.ts";
 import { type IptablesTools, NAMES, type Tools } from "./iptables_tools.ts";
 import type { PolicyMemory } from "./policy_memory.ts";
 import type { Family } from "./rules.ts";
@@ -65,6 +65,8 @@ export class FamilyTables {
   readonly #tools: IptablesTools;
   readonly #family: Family;
   readonly #memory: PolicyMemory;
+  /** By tool. */
+  readonly #seen = new Map<string, ForwardViews>();
   /** Moves of the jump: another program may put its rule first again and again, too. */
   readonly #moves = new Budget(5, 1 / 300);
   /** Lines about the policy, which others may change again and again. */
@@ -127,7 +129,7 @@ export class FamilyTables {
     }
     check(`${tools.name}-save`, result);
     const actual = parseSave(result.stdout);
-    const view = viewForward(actual.filter, packets);
+    const view = this.#views(tools).view(actual.filter, packets);
     const policy = await this.#policy(tools, options, actual);
     const changes = tables.flatMap((table) => {
       const rules = ifNeeded && !view.needed ? null : table.rules;
@@ -138,6 +140,12 @@ export class FamilyTables {
       }) ?? [];
     });
     return { changes, view, inUse: actual.filter.policy !== undefined };
+  }
+
+  #views({ save }: Tools): ForwardViews {
+    let views = this.#seen.get(save);
+    if (views === undefined) this.#seen.set(save, views = new ForwardViews());
+    return views;
   }
 
   /** What FORWARD's policy should be; undefined: as it is. */

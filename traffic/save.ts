@@ -141,12 +141,13 @@ function readLine(line: string, { table: name, base, chain }: Place, table: Actu
 }
 
 function readRule(line: string, chains: Map<string, string[]>): void {
-  const [, declared, name, rule] = /^(?::(\S+) |-A (\S+) ?(.*)$)/s.exec(line) ?? [];
-  const chain = declared ?? name;
-  if (chain === undefined) return;
-  const rules = chains.get(chain) ?? [];
-  chains.set(chain, rules);
-  if (rule !== undefined) rules.push(rule);
+  const start = line.startsWith(":") ? 1 : line.startsWith("-A ") ? 3 : 0;
+  if (start === 0) return;
+  const space = line.indexOf(" ", start);
+  const name = line.slice(start, space < 0 ? undefined : space);
+  let rules = chains.get(name);
+  if (rules === undefined) chains.set(name, rules = []);
+  if (start === 3) rules.push(space < 0 ? "" : line.slice(space + 1));
 }
 
 /** Whether a rule jumps to `chain`, or goes there. */
