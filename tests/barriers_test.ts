@@ -1,6 +1,8 @@
 /** The overlay's packets on hosts where an nftables chain that is not ours would drop them. */
 import assert from "node:assert/strict";
-import { ensured, logged, node } from "./lib/overlay_node.ts";
+import { Commands, createTrafficRules, inspectForwarding } from "../traffic/mod.ts";
+import { run } from "./lib/netns.ts";
+import { ensured, logged, node, WANTED } from "./lib/overlay_node.ts";
 
 /** Rulesets of other programs, with the table, the chain and what drops. */
 const FOREIGN: Record<string, { ruleset: string; named: RegExp }> = {
@@ -72,6 +74,48 @@ for (const [name, { ruleset, named }] of Object.entries(FOREIGN)) {
     });
   }
 }
+
+Deno.test("nftables on a host with nft alone: iptables' FORWARD is named when it drops", async () => {
+  await using h = await node();
+  await h.ns.run("iptables-nft", "-P", "FORWARD", "DROP");
+  const folder = await Deno.makeTempDir();
+  try {
+    for (const name of ["ip", "nft"]) {
+      const path = (await run("which", [name])).trim();
+      await Deno.symlink(await Deno.realPath(path), `${folder}/${name}`);
+    }
+    const commands = new Commands({
+      folders: [folder],
+      prefix: [`${folder}/ip`, "netns", "exec", h.ns.name],
+    });
+    const rules = createTrafficRules("nftables", { commands, bridge: () => "cni0" });
+    await ensured(rules);
+    assert.equal(await h.passing(), "0011");
+    assert.match(rules.problem() ?? "", /chain FORWARD of table ip filter drops .* by its policy/);
+    for (const [command] of (rules.problem() ?? "").matchAll(/nft insert rule .*? accept/g)) {
+      await h.nft(command.slice("nft ".length));
+    }
+    await ensured(rules);
+    assert.equal(await h.passing(), "1111");
+    assert.equal(rules.problem(), undefined);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("inspecting tells what drops packets, by iptables and by nftables, and changes nothing", async () => {
+  await using h = await node();
+  const options = { commands: h.commands, bridge: () => "cni0" };
+  assert.deepEqual(await inspectForwarding(WANTED, options), []);
+  await h.ns.run("ip6tables-legacy", "-P", "FORWARD", "DROP");
+  await h.nft(FOREIGN["a policy"].ruleset);
+  const before = await h.nft("list ruleset");
+  const lines = await inspectForwarding(WANTED, options);
+  assert.equal(lines.length, 3, lines.join("\n"));
+  assert.match(lines[0], /^ip6tables-legacy drops .* fd00:1::\/48: .* the policy DROP: /);
+  assert.match(lines[1], FOREIGN["a policy"].named);
+  assert.equal(await h.nft("list ruleset"), before);
+});
 
 Deno.test("nftables chains that may let packets through are no cause to be not ready", async () => {
   await using h = await node();

@@ -10,12 +10,13 @@
  */
 import { getLogger } from "@logtape/logtape";
 import type { Commands } from "./commands.ts";
+import { viewForward } from "./forward_view.ts";
 import { collect, type EnsureReport, type PacketFilter, ToolError } from "./filter.ts";
 import { FamilyTables, type SettleOptions } from "./iptables_table.ts";
 import { IptablesTools, NAMES, type Tools } from "./iptables_tools.ts";
 import type { PolicyMemory } from "./policy_memory.ts";
 import { FAMILIES, type Family, type FamilyRules, type RuleSet } from "./rules.ts";
-import { iptablesTables, type WantedTable } from "./save.ts";
+import { iptablesTables, parseSave, type WantedTable } from "./save.ts";
 import { overlayPackets } from "./verdict.ts";
 
 const log = getLogger(["flanneld", "traffic"]);
@@ -57,6 +58,28 @@ function lostLine(tools: Tools, family: Family, rules: FamilyRules, culprit: str
   return `${tools.name} drops forwarded packets of ${rules.subnets.network}: chain FORWARD of ` +
     `table filter, ${culprit}: remove that, or accept them before by ` +
     `${NAMES[family]} -I FORWARD -s ${rules.subnets.network} -j ACCEPT and the same with -d`;
+}
+
+/** What of iptables, in all its variants, drops the overlay's packets; a line each. */
+export async function inspectIptables(
+  commands: Commands,
+  wanted: RuleSet,
+  bridge: IptablesOptions["bridge"],
+): Promise<string[]> {
+  const tools = new IptablesTools(commands);
+  const lines: string[] = [];
+  for (const family of FAMILIES) {
+    const rules = wanted[family];
+    if (!rules?.forward) continue;
+    const packets = overlayPackets(rules.subnets, bridge(rules.subnets.subnet));
+    for (const variant of await tools.all(family)) {
+      const { code, stdout } = await commands.run(variant.save, []);
+      if (code !== 0) continue;
+      const { lost } = viewForward(parseSave(stdout).filter, packets);
+      if (lost) lines.push(lostLine(variant, family, rules, lost));
+    }
+  }
+  return lines;
 }
 
 /** {@linkcode PacketFilter} by way of the host's `iptables`. */

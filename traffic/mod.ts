@@ -7,7 +7,7 @@
 import { getLogger } from "@logtape/logtape";
 import { Commands } from "./commands.ts";
 import { Barriers } from "./barriers.ts";
-import { Guests, Iptables, type IptablesOptions } from "./iptables.ts";
+import { Guests, inspectIptables, Iptables, type IptablesOptions } from "./iptables.ts";
 import { Nftables } from "./nftables.ts";
 import { PolicyMemory } from "./policy_memory.ts";
 import type { RuleSet } from "./rules.ts";
@@ -77,6 +77,28 @@ export function createTrafficRules(
   return kind === "iptables"
     ? new Keeper([iptables, guests("others")], barriers, [iptables, nftables], [nftables])
     : new Keeper([nftables, guests("all")], barriers, [nftables, iptables], []);
+}
+
+/**
+ * What would drop the overlay's packets although the agent's rules are in place, or because they are
+ * not; changes nothing.
+ *
+ * @returns a line each, with the remedy
+ */
+export async function inspectForwarding(
+  wanted: RuleSet,
+  { commands = new Commands(), bridge = bridgeOf }: TrafficRulesOptions = {},
+): Promise<string[]> {
+  const barriers = new Barriers(commands, bridge);
+  await barriers.look(wanted);
+  const lost = await inspectIptables(commands, wanted, bridge);
+  return withBarriers(lost, barriers);
+}
+
+/** Of iptables' own FORWARD its tools tell more than nft does. */
+function withBarriers(lost: string[], { found }: Barriers): string[] {
+  const others = found.filter(({ isIptables }) => !isIptables || lost.length === 0);
+  return [...lost, ...others.map(({ line }) => line)];
 }
 
 class Keeper implements TrafficRules {
@@ -158,11 +180,7 @@ class Keeper implements TrafficRules {
   }
 
   #lost(): string[] {
-    const lost = this.#filters.flatMap((filter) => filter.lost);
-    const barriers = this.#barriers.found.filter(({ isIptables }) =>
-      !isIptables || lost.length === 0
-    );
-    return [...lost, ...barriers.map(({ line }) => line)];
+    return withBarriers(this.#filters.flatMap((filter) => filter.lost), this.#barriers);
   }
 
   #logErrors(errors: string[]): void {

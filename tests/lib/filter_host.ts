@@ -28,6 +28,7 @@ export async function filterHost(
   const all = { commands, ...options };
   return {
     ns,
+    commands,
     folder,
     rules: createTrafficRules("iptables", all),
     /** A later run of the agent on the same host. */
