@@ -10,7 +10,7 @@ const FOREIGN: Record<string, { ruleset: string; named: RegExp }> = {
     ruleset: `table inet filter {
       chain input { type filter hook input priority 0; policy drop; accept; }
       chain forward { type filter hook forward priority 0; policy drop;
-        ct state vmap { established : accept, related : accept, invalid : drop }
+        ct state vmap { established : accept, related : accept, invalid : drop } counter
         iifname "wlan0" udp dport 53 accept
         icmp type echo-reply accept
       }

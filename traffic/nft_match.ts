@@ -65,6 +65,7 @@ export function nftChains(entries: Json[]): Map<string, ChainRule[]> {
 
 /** One rule, or several for one with a verdict map, whose entries exclude each other. */
 function chainRules(expressions: Json[]): ChainRule[] {
+  const rules: ChainRule[] = [];
   const conditions: ((packet: Packet) => Match)[] = [];
   let addressed = false;
   const rule = (target: Target, text: string, ...more: typeof conditions): ChainRule => {
@@ -73,17 +74,19 @@ function chainRules(expressions: Json[]): ChainRule[] {
   };
   for (const expression of expressions) {
     const target = targetOf(expression);
-    if (target) return [rule(target, words(expression))];
+    if (target) return [...rules, rule(target, words(expression))];
     const { match, vmap } = expression;
-    if (isObject(vmap)) return mapRules(vmap, rule);
-    if (isObject(match)) {
+    if (isObject(vmap)) {
+      // What is not in the map goes on in this rule.
+      rules.push(...mapRules(vmap, rule));
+    } else if (isObject(match)) {
       addressed ||= isAddress(match.left);
       conditions.push((packet) => matchOf(match, packet));
     } else if (!PASSING.some((name) => name in expression)) {
       conditions.push(() => "maybe");
     }
   }
-  return [];
+  return rules;
 }
 
 /** Expressions that neither match nor decide. */
