@@ -38,6 +38,8 @@ const SETTLE = 200;
 const INTERFACE_RETRY = 1_000;
 /** Milliseconds after which writing the subnet file is tried again. */
 const FILE_RETRY = 2_000;
+/** Milliseconds that the first check of the traffic rules may hold up READY. */
+const RULES_LIMIT = 5_000;
 
 /**
  * Runs the agent until SIGTERM or SIGINT.
@@ -203,8 +205,9 @@ class Agent {
         outside?.want(peers);
         const applied = this.#forwarding.want({ backend, lease, peers, node });
         ready ??= Promise.all([applied, outside && Promise.race([outside.ready, began.promise])])
-          .then(() => signal.aborted ? undefined : this.#ready(network, backend, lease, signal))
-          .then(began.resolve);
+          .then(() =>
+            signal.aborted ? undefined : this.#ready(network, backend, lease, signal, began.resolve)
+          );
       },
       lost: (reason) => this.#endSession(reason),
       config: (raw) => this.#configChanged(raw),
@@ -249,6 +252,7 @@ class Agent {
     backend: Backend,
     lease: Lease,
     signal: AbortSignal,
+    began: () => void,
   ): Promise<void> {
     const { subnetFile, traffic } = this.#options;
     const text = subnetFileText(network, lease, backend.mtu, traffic.ipMasq);
@@ -262,6 +266,11 @@ class Agent {
       this.#keepWriting(text, signal).catch(() => {});
     }
     log.info("Running backend.");
+    began();
+    // So that who is told finds /readyz to agree; not for ever, as iptables may hang.
+    const late = delay(RULES_LIMIT, undefined, { signal }).catch(() => {});
+    await Promise.race([this.#trafficRules(network).looked, late]);
+    if (signal.aborted) return;
     await notify("READY=1");
     await this.#serveStatus();
   }

@@ -36,6 +36,8 @@ export interface TrafficRules {
    * resolves then. The rules stay in place.
    */
   keep(wanted: RuleSet, everySeconds: number, signal: AbortSignal): Promise<void>;
+  /** Settles after the first {@linkcode ensure}, whatever came of it. */
+  readonly looked: Promise<void>;
   /**
    * Why the overlay's packets do not get through all the same: what of another program drops them,
    * and the remedy; or that this was not looked at yet. Undefined where nothing is known to.
@@ -107,6 +109,7 @@ class Keeper implements TrafficRules {
   readonly #all: readonly PacketFilter[];
   readonly #others: readonly PacketFilter[];
   #othersEmptied = false;
+  readonly #look = Promise.withResolvers<void>();
   #looked = false;
   /** Errors and problems that were logged last. */
   #errors = "";
@@ -140,9 +143,14 @@ class Keeper implements TrafficRules {
     if (!this.#othersEmptied && report.errors.length === 0) await this.#emptyOthers(report);
     await this.#barriers.look(wanted);
     this.#looked = true;
+    this.#look.resolve();
     this.#logErrors(report.errors);
     this.#logProblem();
     return report;
+  }
+
+  get looked(): Promise<void> {
+    return this.#look.promise;
   }
 
   async #emptyOthers(report: EnsureReport): Promise<void> {
