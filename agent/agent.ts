@@ -37,6 +37,8 @@ const log = getLogger(["flanneld", "agent"]);
 const SETTLE = 200;
 /** Milliseconds after which writing the subnet file is tried again. */
 const FILE_RETRY = 2_000;
+/** Milliseconds that the first check of the traffic rules may hold up READY. */
+const RULES_LIMIT = 5_000;
 
 /**
  * Runs the agent until SIGTERM or SIGINT.
@@ -132,6 +134,7 @@ class Agent {
     const module = await loadBackend(network);
     this.#options.backendKnown?.(network.backend.type);
     this.#status.backend = network.backend.type;
+    this.#status.trafficProblem = () => this.#trafficRules(network).problem();
     const families = { ipv4: network.ipv4 !== null, ipv6: network.ipv6 !== null };
     const keeper = new InterfaceKeeper(
       this.#options.interface,
@@ -187,8 +190,9 @@ class Agent {
         outside?.want(peers);
         const applied = this.#forwarding.want({ backend, lease, peers, node });
         ready ??= Promise.all([applied, outside && Promise.race([outside.ready, began.promise])])
-          .then(() => signal.aborted ? undefined : this.#ready(network, backend, lease, signal))
-          .then(began.resolve);
+          .then(() =>
+            signal.aborted ? undefined : this.#ready(network, backend, lease, signal, began.resolve)
+          );
       },
       lost: (reason) => this.#endSession(reason),
       config: (raw) => this.#configChanged(raw),
@@ -198,6 +202,15 @@ class Agent {
     const rules = began.promise.then(() => this.#keepTrafficRules(network, lease, signal));
     await Promise.all([watching, keeping, rules, outside?.keep(signal)]);
     await ready;
+  }
+
+  #trafficRules(network: NetworkConfig): TrafficRules {
+    const { traffic, subnetFile } = this.#options;
+    this.#rules ??= createTrafficRules(network.enableNFTables ? "nftables" : "iptables", {
+      policy: traffic.forwardPolicy,
+      subnetFile,
+    });
+    return this.#rules;
   }
 
   async #keepTrafficRules(
@@ -215,8 +228,7 @@ class Agent {
       randomFully,
       forwardRules,
     });
-    this.#rules ??= createTrafficRules(network.enableNFTables ? "nftables" : "iptables");
-    await this.#rules.keep(wanted, resyncSeconds, signal);
+    await this.#trafficRules(network).keep(wanted, resyncSeconds, signal);
   }
 
   /** The kernel matches the first snapshot: tell container runtimes and the service manager. */
@@ -225,6 +237,7 @@ class Agent {
     backend: Backend,
     lease: Lease,
     signal: AbortSignal,
+    began: () => void,
   ): Promise<void> {
     const { subnetFile, traffic } = this.#options;
     const text = subnetFileText(network, lease, backend.mtu, traffic.ipMasq);
@@ -238,6 +251,11 @@ class Agent {
       this.#keepWriting(text, signal).catch(() => {});
     }
     log.info("Running backend.");
+    began();
+    // So that who is told finds /readyz to agree; not for ever, as iptables may hang.
+    const late = delay(RULES_LIMIT, undefined, { signal }).catch(() => {});
+    await Promise.race([this.#trafficRules(network).looked, late]);
+    if (signal.aborted) return;
     await notify("READY=1");
     await this.#serveStatus();
   }

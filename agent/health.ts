@@ -45,9 +45,7 @@ export async function answer(
     case "/healthz":
       return new Response("flanneld is running\n");
     case "/readyz":
-      return status.ready
-        ? new Response("flanneld is ready\n")
-        : new Response("flanneld is not ready yet\n", { status: 503 });
+      return readiness(status);
     case "/metrics":
       if (!metrics) {
         return new Response(
@@ -61,6 +59,14 @@ export async function answer(
     default:
       return new Response("flanneld serves /healthz, /readyz and /metrics\n", { status: 404 });
   }
+}
+
+function readiness(status: Status): Response {
+  if (!status.ready) return new Response("flanneld is not ready yet\n", { status: 503 });
+  const problem = status.trafficProblem();
+  return problem === undefined
+    ? new Response("flanneld is ready\n")
+    : new Response(`flanneld is not ready: ${problem}\n`, { status: 503 });
 }
 
 /** Texts as a body that is made as fast as it is taken. */

@@ -8,6 +8,10 @@ Deno.test("readyz follows the state, healthz does not", async () => {
   assert.equal((await answer("/readyz", status, "v1")).status, 503);
   status.ready = true;
   assert.equal((await answer("/readyz", status, "v1")).status, 200);
+  status.trafficProblem = () => "a chain drops packets";
+  const lost = await answer("/readyz", status, "v1");
+  assert.equal(lost.status, 503);
+  assert.equal(await lost.text(), "flanneld is not ready: a chain drops packets\n");
   assert.match(await (await answer("/nothing", status, "v1")).text(), /serves \/healthz/);
 });
 

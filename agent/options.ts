@@ -37,6 +37,8 @@ export interface TrafficOptions {
   /** MASQUERADE with `--random-fully` where iptables knows it. */
   randomFully: boolean;
   forwardRules: boolean;
+  /** Whether iptables' FORWARD policy is changed to ACCEPT or left alone. */
+  forwardPolicy: "accept" | "keep";
   /** Seconds between checks. */
   resyncSeconds: number;
 }

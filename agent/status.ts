@@ -12,6 +12,8 @@ export class Status {
   readonly started = Date.now();
   /** The subnet file is written and the first peers are programmed. */
   ready = false;
+  /** Read at each check: why packets are lost although {@link ready}; undefined where none are. */
+  trafficProblem: () => string | undefined = () => undefined;
   backend = "";
   /** Leases in the store that concern us: ours and the valid peers'. */
   leases = 0;

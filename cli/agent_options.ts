@@ -116,6 +116,7 @@ export function agentOptions(settings: Settings): AgentOptions {
       ipMasq: values["ip-masq"],
       randomFully: !values["ip-masq-fully-random-disable"],
       forwardRules: values["iptables-forward-rules"],
+      forwardPolicy: values["iptables-forward-policy"] === "keep" ? "keep" : "accept",
       resyncSeconds: values["iptables-resync"],
     },
     subnetFile: values["subnet-file"],

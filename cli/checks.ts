@@ -28,6 +28,11 @@ function checkPublic(value: string, family: Family): string | undefined {
   return isUnicast(ip) ? undefined : "not a unicast address";
 }
 
+/** What becomes of FORWARD's policy. */
+export function checkForwardPolicy(value: string): string | undefined {
+  return value === "accept" || value === "keep" ? undefined : "neither accept nor keep";
+}
+
 /** A whole number within bounds, both included. */
 export function checkRange(min: number, max: number): (value: number) => string | undefined {
   return (value) => value < min || value > max ? `not in the range ${min} to ${max}` : undefined;

@@ -53,7 +53,10 @@ const STEPS: Step[] = [
     throw new Error(`cannot remove ${errors.join("; ")}`);
   },
   // Takes the rules of both packet filters, whichever is asked.
-  async (removed) => (await createTrafficRules("iptables").remove()).forEach(removed),
+  async (removed, { values }) => {
+    const rules = createTrafficRules("iptables", { subnetFile: values["subnet-file"] });
+    (await rules.remove()).forEach(removed);
+  },
 ];
 
 /** Removes this node's lease and, once it is gone, the subnet file, which would ask for it again. */

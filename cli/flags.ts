@@ -9,6 +9,7 @@
 import {
   checkEndpoints,
   checkFile,
+  checkForwardPolicy,
   checkInterfaceName,
   checkIP,
   checkPublicIPv4,
@@ -190,7 +191,19 @@ export const FLAGS = {
   "iptables-forward-rules": bool({
     default: true,
     group: "Traffic rules",
-    help: "Accept traffic of the overlay network in the FORWARD chain.",
+    help: "Accept traffic of the overlay network in the FORWARD chain. With iptables this also " +
+      "changes the chain's policy to ACCEPT, for all of the host's traffic; see " +
+      "--iptables-forward-policy.",
+  }),
+  "iptables-forward-policy": string({
+    default: "accept",
+    group: "Traffic rules",
+    value: "accept|keep",
+    help:
+      "What becomes of the policy of iptables' FORWARD chain: accept changes it to ACCEPT, as " +
+      "flannel does, until cleanup restores it; keep leaves it alone, so that only traffic of the " +
+      "overlay network is let through.",
+    check: checkForwardPolicy,
   }),
   "iptables-resync": int({
     default: 5,

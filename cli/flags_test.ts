@@ -33,7 +33,7 @@ const FLANNEL: Record<string, string | number | boolean | string[]> = {
   "v": 0,
   "version": false,
 };
-const OURS = ["bridge", "etcd-password-file", "subnet-lease-ttl"];
+const OURS = ["bridge", "etcd-password-file", "iptables-forward-policy", "subnet-lease-ttl"];
 
 Deno.test("every flag of flannel's is there with its default, and no others but ours", () => {
   const defaults = FLAG_NAMES.filter((name) => !OURS.includes(name))

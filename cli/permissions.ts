@@ -118,8 +118,9 @@ export const ENTRIES: Record<string, Permissions> = {
     net: "all",
     ffi: ["library"],
     run: FILTERS,
-    read: [...ETCD_FILES, `flag:${SUBNET_FILE}`, ...FILTERS],
-    write: [`flag:${SUBNET_FILE}`],
+    // The file with FORWARD's former policy is beside the subnet file.
+    read: [...ETCD_FILES, `folder:${SUBNET_FILE}`, ...FILTERS],
+    write: [`folder:${SUBNET_FILE}`],
     env: VARIABLES,
     sys: ["networkInterfaces"],
   },

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { configure, type LogRecord, reset } from "@logtape/logtape";
 import { Commands, createTrafficRules, type RuleInput, trafficRules } from "../traffic/mod.ts";
-import { NetNs, run, veth, waitFor } from "./lib/netns.ts";
+import { filterHost as host, topology } from "./lib/filter_host.ts";
+import { NetNs, waitFor } from "./lib/netns.ts";
 
 const INPUT: RuleInput = {
   ipv4: { network: "10.1.0.0/16", subnet: "10.1.5.0/24" },
@@ -13,47 +14,6 @@ const INPUT: RuleInput = {
 const WANTED = trafficRules(INPUT);
 const NOTHING = { changed: [], errors: [] };
 const VARIANTS = ["nft", "legacy"] as const;
-
-/** A folder in which `iptables` and its kin are those of one variant, and nothing else is. */
-async function variantFolder(variant: string): Promise<string> {
-  const folder = await Deno.makeTempDir({ prefix: "fl-iptables-" });
-  for (const base of ["iptables", "ip6tables"]) {
-    for (const suffix of ["", "-save", "-restore"]) {
-      const real = (await run("which", [`${base}-${variant}${suffix}`])).trim();
-      await Deno.symlink(await Deno.realPath(real), `${folder}/${base}${suffix}`);
-    }
-  }
-  return folder;
-}
-
-/** A namespace and the commands of one variant in it. */
-async function host(variant: typeof VARIANTS[number]) {
-  const ns = await NetNs.create("tr");
-  const folder = await variantFolder(variant);
-  const commands = new Commands({
-    folders: [folder, "/usr/sbin", "/usr/bin", "/bin"],
-    prefix: ["ip", "netns", "exec", ns.name],
-  });
-  return {
-    ns,
-    folder,
-    rules: createTrafficRules("iptables", commands),
-    /** A later run of the agent on the same host. */
-    again: () => createTrafficRules("iptables", commands),
-    nftables: () => createTrafficRules("nftables", commands),
-    ipt: (...args: string[]) => ns.run(`${folder}/iptables`, "-w", ...args),
-    save: async (base = "iptables") => uncounted(await ns.run(`${folder}/${base}-save`)),
-    [Symbol.asyncDispose]: async () => {
-      await ns[Symbol.asyncDispose]();
-      await Deno.remove(folder, { recursive: true });
-    },
-  };
-}
-
-/** Output of iptables-save without counters and dates. */
-function uncounted(text: string): string {
-  return text.replaceAll(/^#.*\n/gm, "").replaceAll(/\[\d+:\d+\]/g, "");
-}
 
 /** How often `part` is in `text`. */
 function count(text: string, part: string): number {
@@ -234,7 +194,7 @@ Deno.test("a host without iptables or nft is told so in one line, once", async (
     });
     const only4 = trafficRules({ ...INPUT, ipv6: null });
     for (const [kind, tool] of [["iptables", "iptables-save"], ["nftables", "nft"]] as const) {
-      const rules = createTrafficRules(kind, commands);
+      const rules = createTrafficRules(kind, { commands });
       for (let round = 0; round < 2; round++) {
         const { errors } = await rules.ensure(only4);
         assert.equal(errors.length, 1);
@@ -286,7 +246,7 @@ Deno.test("an iptables that hangs or fails is an error, and is tried again", asy
     prefix: ["ip", "netns", "exec", h.ns.name],
     limitMs: 500,
   });
-  const rules = createTrafficRules("iptables", commands);
+  const rules = createTrafficRules("iptables", { commands });
   const wanted = trafficRules({ ...INPUT, ipv6: null, randomFully: false });
   await replace(path, ["sleep 5"]);
   assert.deepEqual((await rules.ensure(wanted)).errors, [
@@ -302,26 +262,6 @@ Deno.test("an iptables that hangs or fails is an error, and is tried again", asy
   assert.deepEqual((await rules.ensure(wanted)).errors, []);
   assert.match(await h.save(), /FLANNEL-FWD/);
 });
-
-/**
- * A container behind a node and a host outside, which has no route back to the container: only
- * what the node masquerades gets an answer.
- */
-async function topology(h: Awaited<ReturnType<typeof host>>, pod: NetNs, outside: NetNs) {
-  await veth({ ns: h.ns, dev: "cni0", addresses: ["10.1.5.1/24", "fd00:1:0:5::1/64"] }, {
-    ns: pod,
-    dev: "eth0",
-    addresses: ["10.1.5.2/24", "fd00:1:0:5::2/64"],
-    via: ["10.1.5.1", "fd00:1:0:5::1"],
-  });
-  await veth({ ns: h.ns, dev: "eth0", addresses: ["192.0.2.1/24", "2001:db8::1/64"] }, {
-    ns: outside,
-    dev: "eth0",
-    addresses: ["192.0.2.2/24", "2001:db8::2/64"],
-  });
-  await h.ns.sysctl("net.ipv4.ip_forward", 1);
-  await h.ns.sysctl("net.ipv6.conf.all.forwarding", 1);
-}
 
 /** The source address that `outside` sees when `pod` connects to it. */
 async function seenSource(pod: NetNs, outside: NetNs, target: string): Promise<string> {

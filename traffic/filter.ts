@@ -15,6 +15,11 @@ export interface EnsureReport {
 
 /** A packet filter in which rules are kept. */
 export interface PacketFilter {
+  /**
+   * Others' rules that, after the last {@linkcode ensure}, drop for certain what ours accept; a line
+   * each, with the remedy.
+   */
+  readonly lost: readonly string[];
   /** Makes the rules what is wanted; writes nothing where they are. Never throws. */
   ensure(wanted: RuleSet): Promise<EnsureReport>;
   /** Removes what is ours, and nothing else; where it is not installed there is nothing. */

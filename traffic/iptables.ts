@@ -1,59 +1,113 @@
 /**
- * Keeps the rules by `iptables-restore --noflush`, one call a family; works with the nft and the
- * legacy variant, whichever `iptables` is on this host.
+ * Keeps the rules in iptables; works with the nft and the legacy variant, whichever `iptables` is on
+ * this host.
+ *
+ * A packet has to get past the FORWARD chains of all packet filters. Where another program filters
+ * by the variant that is not the host's `iptables`, or by iptables while the agent's rules are in
+ * nftables, accepting rules are kept there, too, as long as they are needed: {@linkcode Guests}.
  *
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { type CommandResult, type Commands, unsupported } from "./commands.ts";
-import type { Family, FamilyRules, RuleSet } from "./rules.ts";
-import {
-  iptablesTables,
-  parseSave,
-  planTable,
-  restoreInput,
-  type TableChange,
-  type WantedTable,
-  withoutComment,
-} from "./save.ts";
+import type { Commands } from "./commands.ts";
+import { viewForward } from "./forward_view.ts";
 import { collect, type EnsureReport, type PacketFilter, ToolError } from "./filter.ts";
+import { FamilyTables, type SettleOptions } from "./iptables_table.ts";
+import { IptablesTools, NAMES, type Tools } from "./iptables_tools.ts";
+import type { PolicyMemory } from "./policy_memory.ts";
+import { FAMILIES, type Family, type FamilyRules, type RuleSet } from "./rules.ts";
+import { iptablesTables, parseSave, type WantedTable } from "./save.ts";
+import { overlayPackets } from "./verdict.ts";
 
 const log = getLogger(["flanneld", "traffic"]);
-
-const FAMILIES: readonly Family[] = ["ipv4", "ipv6"];
-const NAMES: Record<Family, string> = { ipv4: "iptables", ipv6: "ip6tables" };
-
-/** Seconds that iptables waits for the lock when another process changes rules. */
-const LOCK_WAIT_S = 5;
 
 /** Failures that say nothing about an option: the lock is held, no answer, no right. */
 const TRANSIENT = /lock|temporarily|busy|no end after|permission|not permitted/i;
 
-/** One program's pair of tools. */
-interface Tools {
-  /** Name for messages: `iptables`, `ip6tables-legacy`. */
-  name: string;
-  save: string;
-  restore: string;
+/** Milliseconds after which a variant that nobody uses is looked at again. */
+const UNUSED_RECHECK = 60_000;
+
+/** What the filters of iptables are told. */
+export interface IptablesOptions {
+  /** Whether FORWARD's policy is set to ACCEPT or left alone. */
+  policy: "accept" | "keep";
+  memory: PolicyMemory;
+  /** The containers' bridge, the device that has an address of the subnet. */
+  bridge(subnet: string): string | undefined;
 }
 
-/** {@linkcode PacketFilter} by way of iptables. */
+type Families = Record<Family, FamilyTables>;
+
+function familyTables(
+  commands: Commands,
+  tools: IptablesTools,
+  memory: PolicyMemory,
+): Families {
+  const of = (family: Family) => new FamilyTables(commands, tools, family, memory);
+  return { ipv4: of("ipv4"), ipv6: of("ipv6") };
+}
+
+/** Packets that should get through, where forward rules are on. */
+function packetsOf(rules: FamilyRules | null, options: IptablesOptions) {
+  if (!rules?.forward) return [];
+  return overlayPackets(rules.subnets, options.bridge(rules.subnets.subnet));
+}
+
+/** Words about what drops packets, with the remedy. */
+function lostLine(tools: Tools, family: Family, rules: FamilyRules, culprit: string): string {
+  return `${tools.name} drops forwarded packets of ${rules.subnets.network}: chain FORWARD of ` +
+    `table filter, ${culprit}: remove that, or accept them before by ` +
+    `${NAMES[family]} -I FORWARD -s ${rules.subnets.network} -j ACCEPT and the same with -d`;
+}
+
+/** What of iptables, in all its variants, drops the overlay's packets; a line each. */
+export async function inspectIptables(
+  commands: Commands,
+  wanted: RuleSet,
+  bridge: IptablesOptions["bridge"],
+): Promise<string[]> {
+  const tools = new IptablesTools(commands);
+  const lines: string[] = [];
+  for (const family of FAMILIES) {
+    const rules = wanted[family];
+    if (!rules?.forward) continue;
+    const packets = overlayPackets(rules.subnets, bridge(rules.subnets.subnet));
+    for (const variant of await tools.all(family)) {
+      const { code, stdout } = await commands.run(variant.save, []);
+      if (code !== 0) continue;
+      const { lost } = viewForward(parseSave(stdout).filter, packets);
+      if (lost) lines.push(lostLine(variant, family, rules, lost));
+    }
+  }
+  return lines;
+}
+
+/** {@linkcode PacketFilter} by way of the host's `iptables`. */
 export class Iptables implements PacketFilter {
-  #commands: Commands;
+  readonly #commands: Commands;
+  readonly #options: IptablesOptions;
+  readonly #tools: IptablesTools;
+  readonly #families: Families;
+  readonly #lost = new Map<Family, string>();
   /** Families in which rules that {@link #wanted} does not have were looked for. */
   #looked = new Set<Family>();
   #wanted: RuleSet | undefined;
   /** Families whose iptables does not know `--random-fully` (before 1.6.2, or an old kernel). */
   #plain = new Set<Family>();
-  #announced = false;
 
-  constructor(commands: Commands) {
+  constructor(commands: Commands, options: IptablesOptions) {
     this.#commands = commands;
+    this.#options = options;
+    this.#tools = new IptablesTools(commands);
+    this.#families = familyTables(commands, this.#tools, options.memory);
+  }
+
+  get lost(): string[] {
+    return [...this.#lost.values()];
   }
 
   async ensure(wanted: RuleSet): Promise<EnsureReport> {
     const report: EnsureReport = { changed: [], errors: [] };
-    this.#announce(wanted);
     if (wanted !== this.#wanted) this.#looked.clear();
     this.#wanted = wanted;
     // One after the other: both take the same lock.
@@ -66,22 +120,12 @@ export class Iptables implements PacketFilter {
   async remove(): Promise<EnsureReport> {
     const report: EnsureReport = { changed: [], errors: [] };
     for (const family of FAMILIES) {
-      const base = NAMES[family];
-      let variants = await this.#installed([`${base}-nft`, `${base}-legacy`]);
-      if (variants.length < 2) variants = [...variants, ...await this.#installed([base])];
-      for (const tools of variants) {
-        await collect(report, () => this.#settle(tools, iptablesTables(null, false), false));
+      for (const tools of await this.#tools.all(family)) {
+        const nothing = iptablesTables(null, false);
+        await collect(report, () => this.#families[family].remove(tools, nothing));
       }
     }
     return report;
-  }
-
-  /** The line that people look for, whether or not the policy was another before. */
-  #announce(wanted: RuleSet): void {
-    if (this.#announced) return;
-    this.#announced = true;
-    if (wanted.ipv4?.forward) log.info("Changing default FORWARD chain policy to ACCEPT");
-    if (wanted.ipv6?.forward) log.info("IPv6: Changing default FORWARD chain policy to ACCEPT");
   }
 
   async #ensureFamily(family: Family, wanted: RuleSet): Promise<string[]> {
@@ -90,7 +134,7 @@ export class Iptables implements PacketFilter {
     // The first look is at all tables, for rules that are not wanted any more.
     const first = !this.#looked.has(family);
     if (!needed && !first) return [];
-    const [tools] = await this.#installed([NAMES[family]]);
+    const tools = await this.#tools.main(family);
     if (!tools) {
       if (!needed) return [];
       throw new ToolError(this.#missing(NAMES[family]));
@@ -111,12 +155,13 @@ export class Iptables implements PacketFilter {
   ): Promise<string[]> {
     const random = randomFully && !this.#plain.has(family);
     try {
-      return await this.#settle(tools, iptablesTables(rules, random), narrow);
+      return await this.#settle(family, tools, rules, iptablesTables(rules, random), narrow);
     } catch (error) {
       if (!random || !rules?.masquerade || !(error instanceof ToolError)) throw error;
       if (TRANSIENT.test(error.message)) throw error;
       // Told apart by trying: versions, variants and kernels differ in what they say.
-      const done = await this.#settle(tools, iptablesTables(rules, false), narrow);
+      const plain = iptablesTables(rules, false);
+      const done = await this.#settle(family, tools, rules, plain, narrow);
       this.#plain.add(family);
       log.info("{name} does not know --random-fully, masquerading without it: {error}", {
         name: tools.name,
@@ -126,44 +171,23 @@ export class Iptables implements PacketFilter {
     }
   }
 
-  /** Reads, compares, and writes what differs. `narrow`: only tables in which rules are wanted. */
-  async #settle(tools: Tools, wanted: WantedTable[], narrow: boolean): Promise<string[]> {
-    const changes = await this.#difference(tools, wanted, narrow);
-    if (changes.length === 0) return [];
-    announceChanges(changes);
-    const input = restoreInput(changes);
-    const args = ["--noflush", `--wait=${LOCK_WAIT_S}`];
-    check(`${tools.name}-restore`, await this.#commands.run(tools.restore, args, input));
-    const left = await this.#difference(tools, wanted, narrow);
-    if (left.length > 0) {
-      const lines = left.flatMap((change) => change.lines).join(", ");
-      throw new ToolError(`${tools.name}: rules were written but are not there after: ${lines}`);
-    }
-    return changes.flatMap((change) => describe(tools.name, change));
-  }
-
-  async #difference(
+  async #settle(
+    family: Family,
     tools: Tools,
+    rules: FamilyRules | null,
     wanted: WantedTable[],
     narrow: boolean,
-  ): Promise<TableChange[]> {
-    const tables = narrow ? wanted.filter(({ rules }) => rules !== null) : wanted;
-    const args = tables.length === 1 ? ["-t", tables[0].table] : [];
-    const result = await this.#commands.run(tools.save, args);
-    if (unsupported(result) && tables.every(({ rules }) => rules === null)) return [];
-    check(`${tools.name}-save`, result);
-    const actual = parseSave(result.stdout);
-    return tables.flatMap((table) => planTable(table, actual[table.table]) ?? []);
-  }
-
-  async #installed(names: string[]): Promise<Tools[]> {
-    const tools: Tools[] = [];
-    for (const name of names) {
-      const save = await this.#commands.find(`${name}-save`);
-      const restore = await this.#commands.find(`${name}-restore`);
-      if (save && restore) tools.push({ name, save, restore });
-    }
-    return tools;
+  ): Promise<string[]> {
+    const options: SettleOptions = {
+      wanted,
+      narrow,
+      policy: this.#options.policy,
+      packets: packetsOf(rules, this.#options),
+    };
+    const { changed, lost } = await this.#families[family].settle(tools, options);
+    this.#lost.delete(family);
+    if (rules && lost) this.#lost.set(family, lostLine(tools, family, rules, lost));
+    return changed;
   }
 
   #missing(name: string): string {
@@ -174,32 +198,63 @@ export class Iptables implements PacketFilter {
   }
 }
 
-function check(name: string, { code, stderr }: CommandResult): void {
-  if (code === 0) return;
-  throw new ToolError(`${name}: status ${code}: ${stderr.replaceAll(/\s*\n\s*/g, "; ")}`);
-}
+/**
+ * Accepting rules in the FORWARD chains of variants of iptables that are not the agent's own packet
+ * filter; only where packets may be dropped there, and with no change to the policy.
+ */
+export class Guests implements PacketFilter {
+  readonly #options: IptablesOptions;
+  readonly #which: "all" | "others";
+  readonly #tools: IptablesTools;
+  readonly #families: Families;
+  readonly #lost = new Map<string, string>();
+  /** When a variant is looked at again, on the clock of `performance.now()`. */
+  readonly #next = new Map<string, number>();
+  #wanted: RuleSet | undefined;
 
-function announceChanges(changes: TableChange[]): void {
-  if (changes.some(({ added }) => added.length > 0)) {
-    log.info("Some iptables rules are missing; deleting and recreating rules");
+  /** @param which all variants, or those that the host's `iptables` is not */
+  constructor(commands: Commands, options: IptablesOptions, which: "all" | "others") {
+    this.#options = options;
+    this.#which = which;
+    this.#tools = new IptablesTools(commands);
+    this.#families = familyTables(commands, this.#tools, options.memory);
   }
-  for (const { added, deleted } of changes) {
-    for (const rule of deleted) {
-      log.info("Deleting iptables rule: {rule}", { rule: withoutComment(rule) });
-    }
-    for (const rule of added) {
-      log.info("Adding iptables rule: {rule}", { rule: withoutComment(rule) });
-    }
-  }
-}
 
-function describe(name: string, { table, added, deleted, lines, policy }: TableChange): string[] {
-  const words: string[] = [];
-  if (policy) words.push(`${name} ${table}: policy of FORWARD set to ACCEPT`);
-  for (const rule of added) words.push(`${name} ${table}: added ${withoutComment(rule)}`);
-  for (const rule of deleted) words.push(`${name} ${table}: deleted ${withoutComment(rule)}`);
-  for (const line of lines) {
-    if (line.startsWith("-X ")) words.push(`${name} ${table}: removed chain ${line.slice(3)}`);
+  get lost(): string[] {
+    return [...this.#lost.values()];
   }
-  return words;
+
+  async ensure(wanted: RuleSet): Promise<EnsureReport> {
+    const report: EnsureReport = { changed: [], errors: [] };
+    if (wanted !== this.#wanted) this.#next.clear();
+    this.#wanted = wanted;
+    for (const family of FAMILIES) {
+      for (const tools of await this.#tools[this.#which](family)) {
+        await collect(report, () => this.#ensure(family, tools, wanted[family]));
+      }
+    }
+    return report;
+  }
+
+  async remove(): Promise<EnsureReport> {
+    return await this.ensure({ ipv4: null, ipv6: null, randomFully: false });
+  }
+
+  async #ensure(family: Family, tools: Tools, rules: FamilyRules | null): Promise<string[]> {
+    const now = performance.now();
+    if (now < (this.#next.get(tools.name) ?? 0)) return [];
+    const forward = rules && { ...rules, masquerade: null };
+    const { changed, lost, inUse } = await this.#families[family].settle(tools, {
+      wanted: iptablesTables(forward, false),
+      policy: "keep",
+      packets: packetsOf(rules, this.#options),
+      ifNeeded: true,
+    });
+    this.#lost.delete(tools.name);
+    if (rules && lost) this.#lost.set(tools.name, lostLine(tools, family, rules, lost));
+    // To look at it has a price, at each check.
+    if (!rules?.forward) this.#next.set(tools.name, Infinity);
+    else if (!inUse) this.#next.set(tools.name, now + UNUSED_RECHECK);
+    return changed;
+  }
 }

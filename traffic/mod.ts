@@ -6,9 +6,12 @@
  */
 import { getLogger } from "@logtape/logtape";
 import { Commands } from "./commands.ts";
-import { Iptables } from "./iptables.ts";
+import { Barriers } from "./barriers.ts";
+import { Guests, inspectIptables, Iptables, type IptablesOptions } from "./iptables.ts";
 import { Nftables } from "./nftables.ts";
+import { PolicyMemory } from "./policy_memory.ts";
 import type { RuleSet } from "./rules.ts";
+import { bridgeOf } from "./bridge.ts";
 import type { EnsureReport, PacketFilter } from "./filter.ts";
 
 export { Commands, type CommandsOptions } from "./commands.ts";
@@ -33,8 +36,16 @@ export interface TrafficRules {
    * resolves then. The rules stay in place.
    */
   keep(wanted: RuleSet, everySeconds: number, signal: AbortSignal): Promise<void>;
+  /** Settles after the first {@linkcode ensure}, whatever came of it. */
+  readonly looked: Promise<void>;
   /**
-   * Removes our chains, jumps and tables from nftables and both variants of iptables.
+   * Why the overlay's packets do not get through all the same: what of another program drops them,
+   * and the remedy; or that this was not looked at yet. Undefined where nothing is known to.
+   */
+  problem(): string | undefined;
+  /**
+   * Removes our chains, jumps and tables from nftables and both variants of iptables, and restores
+   * FORWARD's policy where it was changed and nobody has changed it since.
    *
    * @returns what was removed, a line each
    * @throws Error that says what could not be removed, after trying all
@@ -42,39 +53,121 @@ export interface TrafficRules {
   remove(): Promise<string[]>;
 }
 
-/** Makes {@linkcode TrafficRules}; `commands` says where the tools are. */
-export function createTrafficRules(kind: TrafficKind, commands = new Commands()): TrafficRules {
-  const iptables = new Iptables(commands);
+/** What {@linkcode createTrafficRules} may be told. */
+export interface TrafficRulesOptions {
+  /** Whether iptables' FORWARD policy is set to ACCEPT or left alone; `accept` where absent. */
+  policy?: IptablesOptions["policy"];
+  /** Path of the subnet file, beside which FORWARD's former policy is kept. */
+  subnetFile?: string;
+  /** Where the tools are. */
+  commands?: Commands;
+  /** The device that has an address of the subnet; asked of the system where absent. */
+  bridge?: IptablesOptions["bridge"];
+}
+
+/** Makes {@linkcode TrafficRules}. */
+export function createTrafficRules(
+  kind: TrafficKind,
+  options: TrafficRulesOptions = {},
+): TrafficRules {
+  const { policy = "accept", subnetFile, commands = new Commands(), bridge = bridgeOf } = options;
+  const ofIptables = { policy, bridge, memory: new PolicyMemory(subnetFile) };
+  const iptables = new Iptables(commands, ofIptables);
   const nftables = new Nftables(commands);
-  return kind === "iptables" ? new Keeper(iptables, nftables) : new Keeper(nftables, iptables);
+  const barriers = new Barriers(commands, bridge);
+  const guests = (which: "all" | "others") => new Guests(commands, ofIptables, which);
+  return kind === "iptables"
+    ? new Keeper([iptables, guests("others")], barriers, [iptables, nftables], [nftables])
+    : new Keeper([nftables, guests("all")], barriers, [nftables, iptables], []);
+}
+
+/**
+ * What would drop the overlay's packets although the agent's rules are in place, or because they are
+ * not; changes nothing.
+ *
+ * @returns a line each, with the remedy
+ */
+export async function inspectForwarding(
+  wanted: RuleSet,
+  { commands = new Commands(), bridge = bridgeOf }: TrafficRulesOptions = {},
+): Promise<string[]> {
+  const barriers = new Barriers(commands, bridge);
+  await barriers.look(wanted);
+  const lost = await inspectIptables(commands, wanted, bridge);
+  return withBarriers(lost, barriers);
+}
+
+/** Of iptables' own FORWARD its tools tell more than nft does. */
+function withBarriers(lost: string[], { found }: Barriers): string[] {
+  const others = found.filter(({ isIptables }) => !isIptables || lost.length === 0);
+  return [...lost, ...others.map(({ line }) => line)];
 }
 
 class Keeper implements TrafficRules {
-  #own: PacketFilter;
-  #other: PacketFilter;
-  #otherEmptied = false;
-  /** Errors that were logged last. */
-  #state = "";
+  readonly #filters: readonly PacketFilter[];
+  readonly #barriers: Barriers;
+  readonly #all: readonly PacketFilter[];
+  readonly #others: readonly PacketFilter[];
+  #othersEmptied = false;
+  readonly #look = Promise.withResolvers<void>();
+  #looked = false;
+  /** Errors and problems that were logged last. */
+  #errors = "";
+  #problem = "";
 
-  constructor(own: PacketFilter, other: PacketFilter) {
-    this.#own = own;
-    this.#other = other;
+  /**
+   * @param filters those in which rules are kept, the agent's own first
+   * @param all those from which rules are removed
+   * @param others those from which rules of an earlier run are removed
+   */
+  constructor(
+    filters: readonly PacketFilter[],
+    barriers: Barriers,
+    all: readonly PacketFilter[],
+    others: readonly PacketFilter[],
+  ) {
+    this.#filters = filters;
+    this.#barriers = barriers;
+    this.#all = all;
+    this.#others = others;
   }
 
   async ensure(wanted: RuleSet): Promise<EnsureReport> {
-    const report = await this.#own.ensure(wanted);
-    // Not before ours are in: forwarding is never without rules.
-    if (!this.#otherEmptied && report.errors.length === 0) {
-      const { changed, errors } = await this.#other.remove();
+    const report: EnsureReport = { changed: [], errors: [] };
+    for (const filter of this.#filters) {
+      const { changed, errors } = await filter.ensure(wanted);
       report.changed.push(...changed);
-      // Leftovers do no harm that would be worth another try every few seconds.
-      this.#otherEmptied = true;
+      report.errors.push(...errors);
+    }
+    // Not before ours are in: forwarding is never without rules.
+    if (!this.#othersEmptied && report.errors.length === 0) await this.#emptyOthers(report);
+    await this.#barriers.look(wanted);
+    this.#looked = true;
+    this.#look.resolve();
+    this.#logErrors(report.errors);
+    this.#logProblem();
+    return report;
+  }
+
+  get looked(): Promise<void> {
+    return this.#look.promise;
+  }
+
+  async #emptyOthers(report: EnsureReport): Promise<void> {
+    // Leftovers do no harm that would be worth another try every few seconds.
+    this.#othersEmptied = true;
+    for (const other of this.#others) {
+      const { changed, errors } = await other.remove();
+      report.changed.push(...changed);
       for (const error of errors) {
         log.debug("Looking for rules of an earlier run: {error}", { error });
       }
     }
-    this.#logState(report.errors);
-    return report;
+  }
+
+  problem(): string | undefined {
+    if (!this.#looked) return "the traffic rules are not in place yet";
+    return this.#lost().join("; ") || undefined;
   }
 
   async keep(wanted: RuleSet, everySeconds: number, signal: AbortSignal): Promise<void> {
@@ -85,7 +178,8 @@ class Keeper implements TrafficRules {
   }
 
   async remove(): Promise<string[]> {
-    const reports = [await this.#own.remove(), await this.#other.remove()];
+    const reports: EnsureReport[] = [];
+    for (const filter of this.#all) reports.push(await filter.remove());
     const errors = reports.flatMap((report) => report.errors);
     if (errors.length > 0) {
       throw new Error(`traffic rules could not be removed: ${errors.join("; ")}`);
@@ -93,14 +187,31 @@ class Keeper implements TrafficRules {
     return reports.flatMap((report) => report.changed);
   }
 
-  #logState(errors: string[]): void {
+  #lost(): string[] {
+    return withBarriers(this.#filters.flatMap((filter) => filter.lost), this.#barriers);
+  }
+
+  #logErrors(errors: string[]): void {
     const state = errors.join("\n");
-    if (state === this.#state) return;
-    this.#state = state;
+    if (state === this.#errors) return;
+    this.#errors = state;
     for (const error of errors) {
       log.error("Traffic rules, tried again at each resync: {error}", { error });
     }
     if (errors.length === 0) log.info("Traffic rules are in place again");
+  }
+
+  #logProblem(): void {
+    const lost = this.#lost();
+    const state = lost.join("\n");
+    if (state === this.#problem) return;
+    this.#problem = state;
+    for (const problem of lost) {
+      log.warn("Not ready: {problem}", { problem });
+    }
+    if (lost.length === 0) {
+      log.info("Recovered: no other program's rules drop the overlay's packets");
+    }
   }
 }
 

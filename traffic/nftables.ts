@@ -6,14 +6,18 @@
  */
 import { getLogger } from "@logtape/logtape";
 import { type CommandResult, type Commands, unsupported } from "./commands.ts";
-import type { Family, FamilyRules, Net, Rule, RuleSet } from "./rules.ts";
+import {
+  FAMILIES,
+  type Family,
+  type FamilyRules,
+  type Net,
+  NFT_FAMILY,
+  type Rule,
+  type RuleSet,
+} from "./rules.ts";
 import { collect, type EnsureReport, type PacketFilter, ToolError } from "./filter.ts";
 
 const log = getLogger(["flanneld", "traffic"]);
-
-const FAMILIES: readonly Family[] = ["ipv4", "ipv6"];
-/** nft's name of a family, also that of its header in expressions. */
-const NFT_FAMILY: Record<Family, string> = { ipv4: "ip", ipv6: "ip6" };
 
 /** The table of a family, as nft names it: `ip flannel-ipv4`. */
 function tableOf(family: Family): string {
@@ -100,6 +104,9 @@ export class Nftables implements PacketFilter {
   constructor(commands: Commands) {
     this.#commands = commands;
   }
+
+  /** Its own tables drop nothing. */
+  readonly lost: readonly string[] = [];
 
   async ensure(wanted: RuleSet): Promise<EnsureReport> {
     const report: EnsureReport = { changed: [], errors: [] };

@@ -8,6 +8,11 @@
 /** Address family. */
 export type Family = "ipv4" | "ipv6";
 
+export const FAMILIES: readonly Family[] = ["ipv4", "ipv6"];
+
+/** nft's name of a family, also that of its header in expressions. */
+export const NFT_FAMILY: Record<Family, string> = { ipv4: "ip", ipv6: "ip6" };
+
 /** A subnet to match: `cidr`, or all addresses but those in it. */
 export interface Net {
   cidr: string;
@@ -25,6 +30,8 @@ export interface Rule {
 
 /** The rules of one family, in order. */
 export interface FamilyRules {
+  /** What they are made for. */
+  subnets: FamilySubnets;
   /** For forwarded packets; null where forward rules are off. */
   forward: Rule[] | null;
   /** For packets about to leave the node; null where masquerading is off. */
@@ -67,6 +74,7 @@ export function trafficRules(input: RuleInput): RuleSet {
   const of = (family: Family): FamilyRules | null => {
     const subnets = input[family];
     return subnets && {
+      subnets,
       forward: input.forwardRules ? forwardRules(subnets) : null,
       masquerade: input.ipMasq ? masqueradeRules(subnets, family) : null,
     };

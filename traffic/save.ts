@@ -36,6 +36,18 @@ export interface ActualTable {
   rules?: string[];
   /** Rules of the built-in chain that jump to ours, as printed, without `-A CHAIN`. */
   jumps: string[];
+  /** Rules of all chains of the table `filter`, as printed, without `-A CHAIN`. */
+  chains: Map<string, string[]>;
+}
+
+/** How a table is changed beyond its rules. */
+export interface PlanOptions {
+  /** Policy to set for FORWARD; undefined: it stays as it is. */
+  policy?: "ACCEPT" | "DROP";
+  /** Index, among the others' rules of the built-in chain, of one past which no packet gets. */
+  end?: number;
+  /** Whether a jump behind {@link end} is moved before it. */
+  mayMove?: boolean;
 }
 
 /** What must be done to a table. */
@@ -47,8 +59,10 @@ export interface TableChange {
   added: string[];
   /** Rules taken out of the built-in chain. */
   deleted: string[];
-  /** The built-in chain's policy is set to ACCEPT. */
-  policy: boolean;
+  /** The built-in chain's policy is set to this one. */
+  policy?: string;
+  /** The jump is moved before another's rule. */
+  moved: boolean;
 }
 
 /** Writes the rules of one family as iptables prints them. */
@@ -99,7 +113,8 @@ export function withoutComment(rule: string): string {
 
 /** Picks from the output of `iptables-save` what concerns us; a host may have 10,000 other rules. */
 export function parseSave(text: string): Record<TableName, ActualTable> {
-  const tables: Record<TableName, ActualTable> = { filter: { jumps: [] }, nat: { jumps: [] } };
+  const none = (): ActualTable => ({ jumps: [], chains: new Map() });
+  const tables: Record<TableName, ActualTable> = { filter: none(), nat: none() };
   let place: Place | undefined;
   for (const line of lines(text)) {
     if (line.startsWith("*")) {
@@ -111,28 +126,86 @@ export function parseSave(text: string): Record<TableName, ActualTable> {
   return tables;
 }
 
-function readLine(line: string, { base, chain }: Place, table: ActualTable): void {
+function readLine(line: string, { table: name, base, chain }: Place, table: ActualTable): void {
+  if (name === "filter") readRule(line, table.chains);
   if (line.startsWith(`:${base} `)) {
     table.policy = line.split(" ")[1];
   } else if (line.startsWith(`:${chain} `)) {
     table.rules ??= [];
   } else if (line.startsWith(`-A ${chain} `)) {
     (table.rules ??= []).push(line.slice(`-A ${chain} `.length));
-  } else if (line.startsWith(`-A ${base} `) && line.includes(chain)) {
+  } else if (line.startsWith(`-A ${base} `)) {
     const rule = line.slice(`-A ${base} `.length);
-    if (normalForm(rule).some((option) => option === `-j ${chain}` || option === `-g ${chain}`)) {
-      table.jumps.push(rule);
-    }
+    if (jumpsTo(rule, chain)) table.jumps.push(rule);
   }
 }
 
+function readRule(line: string, chains: Map<string, string[]>): void {
+  const start = line.startsWith(":") ? 1 : line.startsWith("-A ") ? 3 : 0;
+  if (start === 0) return;
+  const space = line.indexOf(" ", start);
+  const name = line.slice(start, space < 0 ? undefined : space);
+  let rules = chains.get(name);
+  if (rules === undefined) chains.set(name, rules = []);
+  if (start === 3) rules.push(space < 0 ? "" : line.slice(space + 1));
+}
+
+/** Whether a rule jumps to `chain`, or goes there. */
+export function jumpsTo(rule: string, chain: string): boolean {
+  return rule.includes(chain) &&
+    optionsOf(rule).some(({ name, values }) =>
+      (name === "-j" || name === "-g") && values[0] === chain
+    );
+}
+
+/** Lines of the output; one with a comment that has line breaks stays whole. */
 function* lines(text: string): Generator<string> {
   for (let start = 0; start < text.length;) {
-    const end = text.indexOf("\n", start);
-    yield text.slice(start, end < 0 ? text.length : end);
-    if (end < 0) return;
+    let end = lineEnd(text, start);
+    while (end < text.length && isOpen(text.slice(start, end))) end = lineEnd(text, end + 1);
+    yield text.slice(start, end);
     start = end + 1;
   }
+}
+
+function lineEnd(text: string, from: number): number {
+  const end = text.indexOf("\n", from);
+  return end < 0 ? text.length : end;
+}
+
+/** Whether a quotation has begun and not ended. */
+function isOpen(line: string): boolean {
+  if (!line.includes('"')) return false;
+  const quotes = line.replaceAll(/\\./gs, "").match(/"/g)?.length ?? 0;
+  return quotes % 2 === 1;
+}
+
+/** An option of a rule. */
+export interface RuleOption {
+  /** `-s`, `--ctstate`. */
+  name: string;
+  /** `!` before it. */
+  negated: boolean;
+  values: string[];
+}
+
+/** The options of a rule in their order, without quotes, and without the length of whole addresses. */
+export function optionsOf(rule: string): RuleOption[] {
+  const options: RuleOption[] = [];
+  let negated = false;
+  for (const [, quoted, bare] of rule.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/gs)) {
+    if (bare === "!") {
+      negated = true;
+    } else if (bare?.startsWith("-")) {
+      options.push({ name: bare, negated, values: [] });
+      negated = false;
+    } else {
+      options.at(-1)?.values.push(
+        (quoted ?? bare).replace(/^([\d.]+)\/32$|^(.*:.*)\/128$/, "$1$2"),
+      );
+    }
+  }
+  return options;
 }
 
 /**
@@ -140,23 +213,9 @@ function* lines(text: string): Generator<string> {
  * and variants of iptables differ in the order of options, in quotes and in `/32`.
  */
 export function normalForm(rule: string): string[] {
-  const options: string[] = [];
-  let negated = false;
-  for (const [, quoted, bare] of rule.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)) {
-    const word = quoted ?? bare;
-    if (bare === "!") {
-      negated = true;
-    } else if (bare?.startsWith("-")) {
-      options.push(`${negated ? "! " : ""}${bare}`);
-      negated = false;
-    } else {
-      const last = options.length - 1;
-      options[last] = `${options[last] ?? ""} ${
-        word.replace(/^([\d.]+)\/32$|^(.*:.*)\/128$/, "$1$2")
-      }`;
-    }
-  }
-  return options.sort();
+  return optionsOf(rule)
+    .map(({ name, negated, values }) => [...(negated ? ["!"] : []), name, ...values].join(" "))
+    .sort();
 }
 
 function same(a: string, b: string): boolean {
@@ -164,23 +223,29 @@ function same(a: string, b: string): boolean {
 }
 
 /** What makes `actual` what is `wanted`; undefined where it is already. */
-export function planTable(wanted: WantedTable, actual: ActualTable): TableChange | undefined {
+export function planTable(
+  wanted: WantedTable,
+  actual: ActualTable,
+  options: PlanOptions = {},
+): TableChange | undefined {
   const { table, base, chain, rules } = wanted;
-  const change: TableChange = { table, lines: [], added: [], deleted: [], policy: false };
-  if (rules === null) {
-    if (actual.rules === undefined && actual.jumps.length === 0) return undefined;
-    change.deleted = actual.jumps;
-    // Naming a user's chain empties it, also under --noflush.
-    change.lines = [
-      `:${chain} - [0:0]`,
-      ...actual.jumps.map((rule) => `-D ${base} ${rule}`),
-      `-X ${chain}`,
-    ];
-    return change;
+  const change: TableChange = { table, lines: [], added: [], deleted: [], moved: false };
+  const { policy } = options;
+  if (table === "filter" && policy && actual.policy !== undefined && actual.policy !== policy) {
+    change.policy = policy;
+    change.lines.push(`:${base} ${policy} [0:0]`);
   }
-  if (table === "filter" && actual.policy !== undefined && actual.policy !== "ACCEPT") {
-    change.policy = true;
-    change.lines.push(`:${base} ACCEPT [0:0]`);
+  if (rules === null) {
+    if (actual.rules !== undefined || actual.jumps.length > 0) {
+      change.deleted = actual.jumps;
+      // Naming a user's chain empties it, also under --noflush.
+      change.lines.push(
+        `:${chain} - [0:0]`,
+        ...actual.jumps.map((rule) => `-D ${base} ${rule}`),
+        `-X ${chain}`,
+      );
+    }
+    return change.lines.length > 0 ? change : undefined;
   }
   const { rules: have } = actual;
   const right = have?.length === rules.length && rules.every((rule, i) => same(rule, have[i]));
@@ -188,21 +253,43 @@ export function planTable(wanted: WantedTable, actual: ActualTable): TableChange
     change.added.push(...rules);
     change.lines.push(`:${chain} - [0:0]`, ...rules.map((rule) => `-A ${chain} ${rule}`));
   }
-  planJump(wanted, actual, change);
+  planJump(wanted, actual, options, change);
   return change.lines.length > 0 ? change : undefined;
 }
 
-/** One jump stays, where it stands; all others to our chain go. */
-function planJump(wanted: WantedTable, actual: ActualTable, change: TableChange): void {
+/** One jump stays, where it stands unless that is in vain; all others to our chain go. */
+function planJump(
+  wanted: WantedTable,
+  actual: ActualTable,
+  { end, mayMove = true }: PlanOptions,
+  change: TableChange,
+): void {
   const jump = [...commentWords(wanted.comment), "-j", wanted.chain].join(" ");
-  const right = actual.jumps.findIndex((rule) => same(rule, jump));
+  let right = actual.jumps.findIndex((rule) => same(rule, jump));
+  if (right >= 0 && end !== undefined && mayMove && !isBefore(wanted, actual, jump, end)) {
+    change.moved = true;
+    right = -1;
+  }
   // -D takes the first of several equal rules: the last one of them is what stays.
   change.deleted = actual.jumps.filter((_, i) => i !== right);
   change.lines.push(...change.deleted.map((rule) => `-D ${wanted.base} ${rule}`));
   if (right < 0) {
     change.added.push(jump);
-    change.lines.push(`-A ${wanted.base} ${jump}`);
+    const how = end === undefined ? `-A ${wanted.base}` : `-I ${wanted.base} ${end + 1}`;
+    change.lines.push(`${how} ${jump}`);
   }
+}
+
+/** Whether the last rule like `jump` stands before the others' rule with index `end`. */
+function isBefore(
+  { base, chain }: WantedTable,
+  { chains }: ActualTable,
+  jump: string,
+  end: number,
+): boolean {
+  const rules = chains.get(base) ?? [];
+  const at = rules.findLastIndex((rule) => same(rule, jump));
+  return rules.slice(0, at).filter((rule) => !jumpsTo(rule, chain)).length <= end;
 }
 
 /** The input of `iptables-restore --noflush` for all changes of one family. */

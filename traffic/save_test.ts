@@ -1,5 +1,12 @@
 import assert from "node:assert/strict";
-import { normalForm, parseSave, planTable, restoreInput, type WantedTable } from "./save.ts";
+import {
+  normalForm,
+  parseSave,
+  type PlanOptions,
+  planTable,
+  restoreInput,
+  type WantedTable,
+} from "./save.ts";
 
 const WANTED: WantedTable = {
   table: "filter",
@@ -31,8 +38,13 @@ function saved(lines: string[], policy = "ACCEPT"): string {
   ].join("\n");
 }
 
-function plan(lines: string[], policy?: string, wanted = WANTED): string[] | undefined {
-  return planTable(wanted, parseSave(saved(lines, policy)).filter)?.lines;
+function plan(
+  lines: string[],
+  policy?: string,
+  wanted = WANTED,
+  options: PlanOptions = {},
+): string[] | undefined {
+  return planTable(wanted, parseSave(saved(lines, policy)).filter, options)?.lines;
 }
 
 const CHAIN = [":FLANNEL-FWD - [0:0]"];
@@ -49,7 +61,7 @@ Deno.test("nothing is written where all is right, whatever stands before and aft
 Deno.test("an empty table gets chain, rules and jump", () => {
   assert.deepEqual(plan([]), [...CHAIN, ...RULES, JUMP]);
   assert.equal(
-    restoreInput([{ table: "nat", lines: ["-X A"], added: [], deleted: [], policy: false }]),
+    restoreInput([{ table: "nat", lines: ["-X A"], added: [], deleted: [], moved: false }]),
     "*nat\n-X A\nCOMMIT\n",
   );
 });
@@ -93,8 +105,11 @@ Deno.test("a chain whose name merely begins like ours is another's", () => {
   );
 });
 
-Deno.test("FORWARD's policy is set where it is not ACCEPT", () => {
-  assert.deepEqual(plan([...CHAIN, JUMP, ...RULES], "DROP"), [":FORWARD ACCEPT [0:0]"]);
+Deno.test("FORWARD's policy is set where it is another than the one asked for", () => {
+  const right = [...CHAIN, JUMP, ...RULES];
+  assert.deepEqual(plan(right, "DROP", WANTED, { policy: "ACCEPT" }), [":FORWARD ACCEPT [0:0]"]);
+  assert.equal(plan(right, "ACCEPT", WANTED, { policy: "ACCEPT" }), undefined);
+  assert.equal(plan(right, "DROP"), undefined);
 });
 
 Deno.test("removing takes jumps and chain, and nothing where neither is", () => {
