@@ -15,7 +15,7 @@ import { loadBackend, validateBackendConfig } from "../backends/registry.ts";
 import type { Backend, PublicInterface } from "../backends/types.ts";
 import { DataPlane } from "../dataplane/mod.ts";
 import type { Cidr } from "../subnet/cidr.ts";
-import type { NetworkConfig } from "../subnet/config.ts";
+import { type NetworkConfig, unknownKeyLines } from "../subnet/config.ts";
 import { EtcdSubnetManager } from "../subnet/etcd.ts";
 import { Budget } from "../subnet/reports.ts";
 import type { Lease, SubnetManager } from "../subnet/types.ts";
@@ -130,7 +130,9 @@ class Agent {
     }
     const network = await this.#manager.networkConfig(this.#signal);
     log.info("Found network config - Backend type: {type}", { type: network.backend.type });
-    for (const warning of network.warnings) log.warn("Network config: {warning}", { warning });
+    for (const warning of [...unknownKeyLines(network), ...network.warnings]) {
+      log.warn("Network config: {warning}", { warning });
+    }
     const module = await loadBackend(network);
     this.#options.backendKnown?.(network.backend.type);
     this.#status.backend = network.backend.type;

@@ -4,6 +4,7 @@
  * @module
  */
 import { UsageError } from "../agent/errors.ts";
+import { nearest } from "../subnet/nearest.ts";
 import {
   envName,
   FLAG_NAMES,
@@ -136,29 +137,4 @@ function unknownFlag(text: string, name: string): UsageError {
   return new UsageError(
     `unknown flag ${text}${similar ? `; did you mean --${similar}?` : "; see --help"}`,
   );
-}
-
-/** The candidate that most resembles `word`; undefined where none does. */
-export function nearest(word: string, candidates: readonly string[]): string | undefined {
-  const ranked = candidates
-    .map((candidate) => ({ candidate, distance: editDistance(word, candidate) }))
-    .sort((a, b) => a.distance - b.distance);
-  const [best] = ranked;
-  return best && best.distance <= Math.max(1, Math.floor(word.length / 3))
-    ? best.candidate
-    : undefined;
-}
-
-/** Insertions, deletions and substitutions that turn `a` into `b` (Levenshtein). */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, column) => column);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const substitution = row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(substitution, row[j] + 1, next[j - 1] + 1));
-    }
-    row = next;
-  }
-  return row[b.length];
 }

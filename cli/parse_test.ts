@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { UsageError } from "../agent/errors.ts";
 import { agentOptions } from "./agent_options.ts";
-import { nearest, parseFlags, resolveFlags, type Settings } from "./parse.ts";
+import { nearest } from "../subnet/nearest.ts";
+import { parseFlags, resolveFlags, type Settings } from "./parse.ts";
 
 function settings(args: string[], env: Record<string, string> = {}): Settings {
   const { given, rest } = parseFlags(args);

@@ -9,7 +9,8 @@ import { ETCD_FLAGS, INTERFACE_FLAGS } from "./agent_options.ts";
 import { completions, SHELL_NAMES } from "./completions.ts";
 import { envName, FLAG_NAMES, type FlagName, flagOf, isFlagName } from "./flags.ts";
 import { configureLog } from "./log.ts";
-import { type GivenFlags, nearest, resolveFlags, type Settings } from "./parse.ts";
+import { nearest } from "../subnet/nearest.ts";
+import { type GivenFlags, resolveFlags, type Settings } from "./parse.ts";
 
 /** Columns of `--help`. */
 const WIDTH = 100;
@@ -60,13 +61,14 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
   addFlags(
     config.command("set").description("Check a network config and write it to etcd.")
       .argument("[json]", "the config; - or nothing reads standard input")
-      .option("--file <file>", "Read the config from a file."),
+      .option("--file <file>", "Read the config from a file.")
+      .option("--force", "Store keys that flannel does not know, too."),
     STORE_FLAGS,
-  ).action(
-    run(async (command) =>
-      (await import("./config.ts")).set(settingsOf(command), command.args[0], command.opts().file)
-    ),
-  );
+  ).action(run(async (command) => {
+    const { file, force } = command.opts();
+    const { set } = await import("./config.ts");
+    return await set(settingsOf(command), command.args[0], { file, force: force === true });
+  }));
   addFlags(
     config.command("validate").description(
       "Check a network config and print it with its defaults; the stored one where none is given.",

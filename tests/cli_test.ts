@@ -101,14 +101,27 @@ Deno.test("config set, get and validate against etcd", async () => {
   await fail(["config", "set", store, "{}", "--file", "/x"], 2, /exclude each other/);
   assert.equal(revision(await etcd.ctl("get", KEY, "-w", "json")), revision(before));
 
+  // Keys that nothing reads are mistakes, mostly; Go flannel passes over them.
+  const misspelled: [string, RegExp][] = [
+    ['{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan","Prot":8472}}', /did you mean Port\?/],
+    ['{"Network":"10.1.0.0/16","Backand":{"Type":"vxlan"}}', /did you mean Backend\?/],
+    ['{"Netwrok":"10.1.0.0/16","Backend":{}}', /did you mean Network\?/],
+    ['{"Network":"10.1.0.0/16","Port":8472,"Backend":{}}', /"Port" .* it belongs in Backend/],
+  ];
+  for (const [text, line] of misspelled) {
+    await fail(["config", "set", store, text], 1, line);
+    await fail(["config", "validate", text], 1, line);
+  }
+  await fail(["config", "set", "--force", store, misspelled[2][0]], 1, /Network: it is missing/);
+  assert.equal(revision(await etcd.ctl("get", KEY, "-w", "json")), revision(before));
+
   const { code, stderr } = await flanneld([
-    "config",
-    "set",
-    store,
-    '{"Network":"10.2.0.0/16","X":1,"Backend":{}}',
+    ...["config", "set", store, "--force"],
+    '{"Network":"10.2.0.0/16","X":1,"Backend":{"Type":"VXLAN"}}',
   ]);
   assert.equal(code, 0);
-  assert.match(stderr, /^flanneld: warning: "X" is no known key\n$/);
+  assert.match(stderr, /^flanneld: warning: "X" is not a known key\n$/);
+  await fail(["config", "validate", store], 1, /"X" is not a known key/);
 
   // The first of the endpoints may be dead, as one of the default's two mostly is.
   const endpoints = `http://127.0.0.1:1,${etcd.endpoint}`;
