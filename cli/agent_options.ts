@@ -5,7 +5,7 @@
  */
 import { UsageError } from "../agent/errors.ts";
 import type { AgentOptions, EtcdOptions, InterfaceOptions } from "../agent/options.ts";
-import { splitEndpoints } from "./checks.ts";
+import { parseEndpoint, splitEndpoints } from "../subnet/endpoint.ts";
 import type { FlagName } from "./flags.ts";
 import { compileGoRegExp } from "./go_regexp.ts";
 import type { Settings } from "./parse.ts";
@@ -37,15 +37,15 @@ export function etcdOptions(settings: Settings): EtcdOptions {
   requirePair(settings, "etcd-certfile", "etcd-keyfile");
   const secret = values["etcd-password-file"] ? "etcd-password-file" : "etcd-password";
   requirePair(settings, "etcd-username", secret);
-  const endpoints = splitEndpoints(values["etcd-endpoints"]);
   if (values["etcd-endpoints"] === "") {
     throw new UsageError(`${settings.origin("etcd-endpoints")} must not be empty`);
   }
   if (values["etcd-prefix"] === "") {
     throw new UsageError(`${settings.origin("etcd-prefix")} must not be empty`);
   }
+  const tls = ETCD_FILES.some((flag) => values[flag] !== "");
   return {
-    endpoints,
+    endpoints: splitEndpoints(values["etcd-endpoints"]).map((entry) => parseEndpoint(entry, tls)),
     prefix: values["etcd-prefix"].replace(/\/{2,}/g, "/").replace(/\/$/, ""),
     cafile: values["etcd-cafile"] || undefined,
     certfile: values["etcd-certfile"] || undefined,

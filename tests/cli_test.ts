@@ -63,7 +63,7 @@ Deno.test("what the user got wrong: one line, exit status 2", async () => {
   await fail(["config"], 2, /config needs one of: get, set, validate/);
   await fail(["config", "get", "x"], 2, /too many arguments/);
   await fail(["leases", "--jsn"], 2, /unknown flag '--jsn'; did you mean --json\?/);
-  await fail(["leases", "-etcd-endpoints=x"], 2, /not an http:\/\/ or https:\/\/ URL/);
+  await fail(["leases", "-etcd-endpoints=x://"], 2, /not an http:\/\/ or https:\/\/ URL/);
 });
 
 Deno.test("config set, get and validate against etcd", async () => {
