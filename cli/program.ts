@@ -119,12 +119,12 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
     .option("-d <file>", "File to write (default: /run/docker_opts.env).")
     .option("-i", "Write each option as a variable of its own: DOCKER_OPT_MTU.")
     .option("-c", "Write all options in one variable; with neither -i nor -c both.")
-    .option("-m", "Leave out --ip-masq.")
+    .option("-m", "Leave out --ip-masq, and ip-masq in daemon.json as it is.")
     .option("-k <name>", "Name of the variable with all options.", "DOCKER_OPTS")
     .option(
       "--daemon-json <file>",
-      "Set bip and mtu in this daemon.json and keep the rest. The file of variables is then only " +
-        "written where -d names it.",
+      "Set bip and mtu in this daemon.json, ip-masq, too, where the agent masquerades, and keep the " +
+        "rest. The file of variables is then only written where -d names it.",
     )
     .action(run(async (command) => {
       const { f, d, i, c, m, k, daemonJson } = command.opts();

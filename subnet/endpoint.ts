@@ -9,9 +9,9 @@ import { tryParseIp } from "./cidr.ts";
 /** etcd's port for clients, where an endpoint names none. */
 const DEFAULT_PORT = "2379";
 
-/** The entries of a comma list, without blanks around them and slashes behind; empty ones count not. */
+/** The entries of a comma list, without blanks around them and slashes behind; empty ones not. */
 export function splitEndpoints(value: string): string[] {
-  const entries = value.split(",").map((entry) => entry.trim().replace(/\/+$/, ""));
+  const entries = value.split(",").map((entry) => entry.trim().replace(/([^:/])\/+$/, "$1"));
   return [...new Set(entries.filter((entry) => entry !== ""))];
 }
 
@@ -25,7 +25,7 @@ export function parseEndpoint(entry: string, tls: boolean): string {
   const [, scheme = tls ? "https" : "http", rest] = /^(?:([a-z][a-z0-9+.-]*):\/\/)?(.*)$/is.exec(
     entry,
   )!;
-  const shown = JSON.stringify(entry.replace(/[^/]*@/, "***@"));
+  const shown = JSON.stringify(entry.replace(/^((?:[a-z][a-z0-9+.-]*:\/\/)?).*@/is, "$1***@"));
   // An IPv6 address without brackets can have no port.
   const authority = tryParseIp(rest)?.family === 6 ? `[${rest}]` : rest;
   const url = /^https?$/i.test(scheme) ? URL.parse(`${scheme}://${authority}`) : null;

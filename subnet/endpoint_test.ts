@@ -31,6 +31,7 @@ Deno.test("what is no endpoint is refused with the reason", () => {
     ["http:/nodea", /is not an http/],
     ["http://http://nodea", /is not an http/],
     ["http://", /is not an http/],
+    ["x://", /is not an http/],
     ["http://a b", /is not an http/],
     ["nodea:99999", /is not an http/],
     ["nodea:etcd", /is not an http/],

@@ -64,6 +64,62 @@ Deno.test("what the user got wrong: one line, exit status 2", async () => {
   await fail(["config", "get", "x"], 2, /too many arguments/);
   await fail(["leases", "--jsn"], 2, /unknown flag '--jsn'; did you mean --json\?/);
   await fail(["leases", "-etcd-endpoints=x://"], 2, /not an http:\/\/ or https:\/\/ URL/);
+  await fail(
+    ["config", "get", "-etcd-prefx", "/x"],
+    2,
+    /'-etcd-prefx'; did you mean --etcd-prefix\?/,
+  );
+  await fail(["config", "st"], 2, /unknown command 'st'; did you mean set\?/);
+  // A value, perhaps a password, is not repeated.
+  await fail(
+    ["leases", "--etcd-passwrd=s3cret"],
+    2,
+    /flag '--etcd-passwrd'; did you mean --etcd-pas/,
+  );
+});
+
+Deno.test("a word behind a boolean flag: how its value is written", async () => {
+  const cases: [string[], RegExp][] = [
+    [["--ip-masq", "true"], /--ip-masq .*"true": use --ip-masq or --ip-masq=true$/m],
+    [["-ip-masq", "false"], /-ip-masq .*"false": use -ip-masq=false$/m],
+    [["--iptables-forward-rules", "1", "--v=1"], /use --iptables-forward-rules or --iptab/],
+    [["--kube-subnet-mgr", "no"], /use --kube-subnet-mgr=false/],
+    [["leases", "--json", "true"], /use --json or --json=true/],
+    [["leases", "--json=maybe"], /--json=maybe: use --json or --json=false/],
+  ];
+  for (const [args, line] of cases) await fail(args, 2, line);
+});
+
+Deno.test("help of a command, by the command help", async () => {
+  assert.equal(await succeed(["help"]), await succeed(["--help"]));
+  const help = await succeed(["help", "config", "set"]);
+  assert.match(help, /^Usage: flanneld config set /);
+  assert.equal(help, await succeed(["config", "set", "--help"]));
+  await fail(["help", "confg"], 2, /unknown command "confg"; did you mean config\?/);
+});
+
+Deno.test("endpoints as units have them", async () => {
+  await using etcd = await Etcd.start();
+  const address = etcd.endpoint.replace("http://", "");
+  await succeed(["config", "set", `--etcd-endpoints=${etcd.endpoint}`, CONFIG]);
+  for (const endpoints of [address, `${address},`, ` ${address} , `, `HTTP://${address}/`]) {
+    assert.equal(await succeed(["config", "get", `--etcd-endpoints=${endpoints}`]), `${CONFIG}\n`);
+  }
+  // Flags of the logger before a command are ignored, as they are for the agent.
+  const logger = ["--vmodule=a=1", "-log_backtrace_at", "x.go:1", "--logtostderr"];
+  assert.equal(
+    await succeed([...logger, `--etcd-endpoints=${address}`, "config", "get"]),
+    `${CONFIG}\n`,
+  );
+  // A port that is missing is etcd's.
+  await fail(["config", "get", "--etcd-endpoints=http://127.9.9.9"], 1, /127\.9\.9\.9:2379/);
+  await fail(["config", "get", "--etcd-endpoints=https://[::1]"], 1, /https:\/\/\[::1\]:2379/);
+  await fail(["config", "get", "--etcd-endpoints=http://127.9.9.9:80"], 1, /127\.9\.9\.9:80/);
+  await fail(
+    ["config", "get", "--etcd-endpoints=127.0.0.1:1,127.0.0.1:2"],
+    1,
+    /etcd at http:\/\/127\.0\.0\.1:1 is .*; etcd at http:\/\/127\.0\.0\.1:2 is /,
+  );
 });
 
 Deno.test("config set, get and validate against etcd", async () => {
@@ -227,6 +283,37 @@ Deno.test("docker-opts writes variables, and merges into daemon.json whole or no
     await Deno.writeTextFile(daemon, "{broken");
     await fail(["docker-opts", "-f", subnet, "--daemon-json", daemon], 1, /left as it is/);
     assert.equal(await Deno.readTextFile(daemon), "{broken");
+
+    // Where the agent masquerades, Docker must not.
+    const masquerading = `${folder}/masq.env`;
+    const values = (await Deno.readTextFile(subnet)).replace("IPMASQ=false", "IPMASQ=true");
+    await Deno.writeTextFile(masquerading, values);
+    await Deno.writeTextFile(daemon, merged);
+    const told = await succeed(["docker-opts", "-f", masquerading, "--daemon-json", daemon]);
+    assert.equal(
+      told,
+      `Set bip 10.1.40.1/24, mtu 9001 and ip-masq false in ${daemon}; restart Docker to take them up\n`,
+    );
+    assert.equal(JSON.parse(await Deno.readTextFile(daemon))["ip-masq"], false);
+    await succeed(["docker-opts", "-f", subnet, "-m", "--daemon-json", daemon]);
+    assert.equal(JSON.parse(await Deno.readTextFile(daemon))["ip-masq"], false);
+    await succeed(["docker-opts", "-f", subnet, "--daemon-json", daemon]);
+    assert.equal(JSON.parse(await Deno.readTextFile(daemon))["ip-masq"], true);
+    await Deno.remove(masquerading);
+    // Docker would not start with what it says.
+    const refused: [string, RegExp][] = [
+      ['{"bridge": "br0"}', /left as it is: its "bridge": "br0" and bip exclude each other/],
+      ['{"fixed-cidr": "10.9.0.0/24"}', /left as it is: its "fixed-cidr": "10\.9\.0\.0\/24"/],
+      [
+        "{\n  // why\n}",
+        /left as it is: it is not JSON: line 2, column 3: a comment; Docker takes no/,
+      ],
+    ];
+    for (const [text, line] of refused) {
+      await Deno.writeTextFile(daemon, text);
+      await fail(["docker-opts", "-f", subnet, "--daemon-json", daemon], 1, line);
+      assert.equal(await Deno.readTextFile(daemon), text);
+    }
 
     const fresh = `${folder}/docker/daemon.json`;
     await succeed(["docker-opts", "-f", subnet, "--daemon-json", fresh]);
