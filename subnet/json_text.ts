@@ -23,6 +23,7 @@ export interface Member {
 }
 
 const BLANKS = /[ \t\n\r]*/y;
+// deno-lint-ignore no-control-regex
 const STRING = /"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
 const SCALAR = /(?:true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)(?![\w.+-])/y;
 /** A piece of text as a message quotes it. */

@@ -205,6 +205,21 @@ Deno.test("TLS with a client certificate", async () => {
   const store = `--etcd-endpoints=${etcd.endpoint}`;
   await succeed(["config", "set", store, `--etcd-cafile=${etcd.tls.ca}`, ...pair, CONFIG]);
   await fail(["config", "get", store, ...pair], 1, /--etcd-cafile/);
+  const ca = `--etcd-cafile=${etcd.tls.ca}`;
+  await fail(["config", "get", store, ca], 1, /requires a client certificate.*set --etcd-certfile/);
+  const plain = `--etcd-endpoints=${etcd.endpoint.replace("https", "http")}`;
+  await fail(["config", "get", plain], 1, /speaks TLS: use https:\/\//);
+  // Without a scheme, certificates make it https, as they do for Go's client.
+  const address = `--etcd-endpoints=${etcd.endpoint.replace("https://", "")}`;
+  assert.equal(await succeed(["config", "get", address, ca, ...pair]), `${CONFIG}\n`);
+  const encrypted = `${etcd.folder}/encrypted.key`;
+  const openssl = ["ec", "-in", etcd.tls.key, "-aes256", "-passout", "pass:x", "-out", encrypted];
+  assert.equal((await exec("openssl", openssl)).code, 0);
+  await fail(
+    ["config", "get", store, ca, pair[0], `--etcd-keyfile=${encrypted}`],
+    1,
+    /encrypted\.key \(--etcd-keyfile\) is encrypted/,
+  );
 });
 
 Deno.test("a user and its password", async () => {
