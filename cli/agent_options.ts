@@ -91,8 +91,9 @@ export const INTERFACE_FLAGS = [
 /** Which interface carries the traffic between hosts. */
 export function interfaceOptions({ values }: Settings): InterfaceOptions {
   return {
-    iface: values["iface"],
-    ifaceRegex: values["iface-regex"].map(compileGoRegExp),
+    // Units pass --iface=$VARIABLE, which is empty where the variable is not set: as good as absent.
+    iface: values["iface"].filter((name) => name !== ""),
+    ifaceRegex: values["iface-regex"].filter((text) => text !== "").map(compileGoRegExp),
     ifaceCanReach: values["iface-can-reach"] || undefined,
     publicIP: values["public-ip"] || undefined,
     publicIPv6: values["public-ipv6"] || undefined,

@@ -141,7 +141,6 @@ export const FLAGS = {
     group: "Interface",
     value: "NAME|IP",
     help: "Interface for the traffic between hosts. May be repeated; the first match is taken.",
-    check: (values) => values.includes("") ? "empty" : undefined,
   }),
   "iface-regex": list({
     group: "Interface",

@@ -226,3 +226,9 @@ Deno.test("endpoints get scheme and port; without a scheme certificates make the
     ["https://172.31.28.198:2379", "http://nodea:2379"],
   );
 });
+
+Deno.test("an empty --iface or --iface-regex is none, as in Go flannel", () => {
+  const { iface, ifaceRegex } =
+    agentOptions(settings(["--iface=", "--iface-regex=", "--iface=eth1"])).interface;
+  assert.deepEqual([iface, ifaceRegex], [["eth1"], []]);
+});

@@ -147,6 +147,10 @@ Deno.test("config set, get and validate against etcd", async () => {
     1,
     /Type/,
   );
+  const aliVpc = '{"Network":"10.1.0.0/16","Backend":{"Type":"ali-vpc"}}';
+  await fail(["config", "validate", aliVpc], 1, /"ali-vpc" is not one of .*, alloc$/m);
+  const misnamed = '{"Network":"10.1.0.0/16","Backend":{"Type":"vxaln"}}';
+  await fail(["config", "set", store, misnamed], 1, /"vxaln" is not one of .*did you mean vxlan\?/);
   await fail(
     ["config", "set", store, '{"Network":"10.1.0.0/16","Backend":{"VNI":-1}}'],
     1,
@@ -315,7 +319,7 @@ Deno.test("docker-opts writes variables, and merges into daemon.json whole or no
     await succeed(["docker-opts", "-f", subnet, "--daemon-json", daemon]);
     assert.equal(JSON.parse(await Deno.readTextFile(daemon))["ip-masq"], true);
     await Deno.remove(masquerading);
-    // Docker would not start with what it says.
+    // Docker would not start, or not use the subnet.
     const refused: [string, RegExp][] = [
       ['{"bridge": "br0"}', /left as it is: its "bridge": "br0" and bip exclude each other/],
       ['{"fixed-cidr": "10.9.0.0/24"}', /left as it is: its "fixed-cidr": "10\.9\.0\.0\/24"/],
