@@ -15,11 +15,11 @@ import { loadBackend, validateBackendConfig } from "../backends/registry.ts";
 import type { Backend, PublicInterface } from "../backends/types.ts";
 import { DataPlane } from "../dataplane/mod.ts";
 import type { Cidr } from "../subnet/cidr.ts";
-import type { NetworkConfig } from "../subnet/config.ts";
+import { type NetworkConfig, unknownKeyLines } from "../subnet/config.ts";
 import { EtcdSubnetManager } from "../subnet/etcd.ts";
-import { Budget } from "../subnet/reports.ts";
 import type { Lease, SubnetManager } from "../subnet/types.ts";
 import { createTrafficRules, type TrafficRules, trafficRules } from "../traffic/mod.ts";
+import { ConfigWatch } from "./config_watch.ts";
 import { UsageError } from "./errors.ts";
 import { Forwarding } from "./forwarding.ts";
 import { changeOf, isSameInterface } from "./interface.ts";
@@ -102,9 +102,7 @@ class Agent {
   #endSession: (reason: string) => void = () => {};
   #iface: PublicInterface | undefined;
   #rules: TrafficRules | undefined;
-  #rawConfig: string | undefined;
-  /** For lines about the config: ten, then one in ten seconds. */
-  readonly #configLines = new Budget(10, 0.1);
+  #configs: ConfigWatch | undefined;
   #servesStatus = false;
 
   constructor(
@@ -130,7 +128,10 @@ class Agent {
     }
     const network = await this.#manager.networkConfig(this.#signal);
     log.info("Found network config - Backend type: {type}", { type: network.backend.type });
-    for (const warning of network.warnings) log.warn("Network config: {warning}", { warning });
+    for (const warning of [...unknownKeyLines(network), ...network.warnings]) {
+      log.warn("Network config: {warning}", { warning });
+    }
+    this.#configs = new ConfigWatch(network);
     const module = await loadBackend(network);
     this.#options.backendKnown?.(network.backend.type);
     this.#status.backend = network.backend.type;
@@ -195,7 +196,7 @@ class Agent {
           );
       },
       lost: (reason) => this.#endSession(reason),
-      config: (raw) => this.#configChanged(raw),
+      config: (raw) => this.#configs?.changed(raw),
     }, signal);
     const keeping = this.#manager.keep(lease, signal);
     // Starting iptables takes longer than all the rest of the start; containers wait for the file.
@@ -290,17 +291,6 @@ class Agent {
     serveStatus(
       async () => peersReport(this.#forwarding.carried!, await this.#dataplane.counters()),
       this.#signal,
-    );
-  }
-
-  #configChanged(raw: string | undefined): void {
-    if (raw === this.#rawConfig) return;
-    this.#rawConfig = raw;
-    if (!this.#configLines.take()) return;
-    log.warn(
-      raw === undefined
-        ? "The network config was deleted from the store; this agent goes on with the one it has"
-        : "The network config was changed in the store; restart flanneld to take it up",
     );
   }
 

@@ -13,7 +13,7 @@ const log = getLogger(["flanneld", "health"]);
 /**
  * Serves `/healthz`, `/readyz` and `/metrics` until `signal` aborts.
  *
- * @throws {Deno.errors.AddrInUse | Deno.errors.AddrNotAvailable} where it cannot listen
+ * @throws {Error} where it cannot listen, naming address, port, flag and cause
  */
 export function serveHealth(
   address: AgentOptions["healthz"],
@@ -21,17 +21,41 @@ export function serveHealth(
   version: string,
   signal: AbortSignal,
 ): void {
-  Deno.serve({
+  const options = {
     hostname: address.ip,
     port: address.port,
     signal,
-    onListen: ({ hostname, port }) =>
+    onListen: ({ hostname, port }: Deno.NetAddr) =>
       log.info("Start healthz server on {hostname}:{port}", { hostname, port }),
-  }, (request, { remoteAddr: { hostname } }) => {
-    const peer = tryParseIp(hostname.replace(/^::ffff:/, ""));
-    const metrics = address.metricsForAll || (peer !== undefined && isLoopback(peer));
-    return answer(new URL(request.url).pathname, status, version, metrics);
-  });
+  };
+  try {
+    Deno.serve(options, (request, { remoteAddr: { hostname } }) => {
+      const peer = tryParseIp(hostname.replace(/^::ffff:/, ""));
+      const metrics = address.metricsForAll || (peer !== undefined && isLoopback(peer));
+      return answer(new URL(request.url).pathname, status, version, metrics);
+    });
+  } catch (error) {
+    throw new Error(listenFault(error, address), { cause: error });
+  }
+}
+
+/** Why the health server cannot listen, and what to do. */
+function listenFault(error: unknown, { ip, port }: AgentOptions["healthz"]): string {
+  const where = ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`;
+  const what = `the health server cannot listen on ${where}`;
+  if (error instanceof Deno.errors.AddrInUse) {
+    return `${what}: TCP port ${port} is in use by another program; set another one by ` +
+      "--healthz-port, or 0 for none";
+  }
+  if (error instanceof Deno.errors.AddrNotAvailable) {
+    return `${what}: this host does not have the address ${ip}; set another one by --healthz-ip`;
+  }
+  if (error instanceof Deno.errors.PermissionDenied) {
+    return `${what}: permission denied; set a port above 1023 by --healthz-port`;
+  }
+  return `${what} (--healthz-ip, --healthz-port): ${
+    error instanceof Error ? error.message : error
+  }`;
 }
 
 /** The answer for a path; metrics only where `metrics` says that the caller may have them. */

@@ -6,6 +6,7 @@
  */
 import { ConfigError, type NetworkConfig } from "../subnet/config.ts";
 import { quote } from "../subnet/json.ts";
+import { nearest } from "../subnet/nearest.ts";
 import type { BackendModule } from "./types.ts";
 
 const BACKENDS: Record<string, () => Promise<BackendModule>> = {
@@ -15,6 +16,9 @@ const BACKENDS: Record<string, () => Promise<BackendModule>> = {
   "aws-vpc": () => import("./awsvpc.ts"),
   "alloc": () => import("./alloc.ts"),
 };
+
+/** Backends of Go flannel that are not here: nobody who names one means another. */
+const OTHERS = ["wireguard", "ipip", "ipsec", "extension", "gce", "ali-vpc", "tencent-vpc"];
 
 /**
  * The module of the backend that `network` names.
@@ -26,9 +30,12 @@ export async function loadBackend(network: NetworkConfig): Promise<BackendModule
     ? BACKENDS[network.backend.type]
     : undefined;
   if (load === undefined) {
+    const names = Object.keys(BACKENDS);
+    const { type } = network.backend;
+    const meant = OTHERS.includes(type) ? undefined : nearest(type, names);
     throw new ConfigError(
-      `Backend.Type: ${quote(network.backend.type)} is not one of ` +
-        `${Object.keys(BACKENDS).join(", ")}`,
+      `Backend.Type: ${quote(network.backend.type)} is not one of ${names.join(", ")}` +
+        (meant === undefined ? "" : `; did you mean ${meant}?`),
     );
   }
   return await load();

@@ -5,7 +5,7 @@
  */
 import { UsageError } from "../agent/errors.ts";
 import type { AgentOptions, EtcdOptions, InterfaceOptions } from "../agent/options.ts";
-import { splitEndpoints } from "./checks.ts";
+import { parseEndpoint, splitEndpoints } from "../subnet/endpoint.ts";
 import type { FlagName } from "./flags.ts";
 import { compileGoRegExp } from "./go_regexp.ts";
 import type { Settings } from "./parse.ts";
@@ -37,15 +37,15 @@ export function etcdOptions(settings: Settings): EtcdOptions {
   requirePair(settings, "etcd-certfile", "etcd-keyfile");
   const secret = values["etcd-password-file"] ? "etcd-password-file" : "etcd-password";
   requirePair(settings, "etcd-username", secret);
-  const endpoints = splitEndpoints(values["etcd-endpoints"]);
   if (values["etcd-endpoints"] === "") {
     throw new UsageError(`${settings.origin("etcd-endpoints")} must not be empty`);
   }
   if (values["etcd-prefix"] === "") {
     throw new UsageError(`${settings.origin("etcd-prefix")} must not be empty`);
   }
+  const tls = ETCD_FILES.some((flag) => values[flag] !== "");
   return {
-    endpoints,
+    endpoints: splitEndpoints(values["etcd-endpoints"]).map((entry) => parseEndpoint(entry, tls)),
     prefix: values["etcd-prefix"].replace(/\/{2,}/g, "/").replace(/\/$/, ""),
     cafile: values["etcd-cafile"] || undefined,
     certfile: values["etcd-certfile"] || undefined,
@@ -91,8 +91,9 @@ export const INTERFACE_FLAGS = [
 /** Which interface carries the traffic between hosts. */
 export function interfaceOptions({ values }: Settings): InterfaceOptions {
   return {
-    iface: values["iface"],
-    ifaceRegex: values["iface-regex"].map(compileGoRegExp),
+    // Units pass --iface=$VARIABLE, which is empty where the variable is not set: as good as absent.
+    iface: values["iface"].filter((name) => name !== ""),
+    ifaceRegex: values["iface-regex"].filter((text) => text !== "").map(compileGoRegExp),
     ifaceCanReach: values["iface-can-reach"] || undefined,
     publicIP: values["public-ip"] || undefined,
     publicIPv6: values["public-ipv6"] || undefined,

@@ -4,6 +4,7 @@
  * @module
  */
 import { type Family, isLoopback, isUnicast, tryParseIp } from "../subnet/cidr.ts";
+import { parseEndpoint, splitEndpoints } from "../subnet/endpoint.ts";
 import { compileGoRegExp } from "./go_regexp.ts";
 
 /** An IPv4 or IPv6 address. */
@@ -38,24 +39,17 @@ export function checkRange(min: number, max: number): (value: number) => string 
   return (value) => value < min || value > max ? `not in the range ${min} to ${max}` : undefined;
 }
 
-/** Comma-separated `http://` or `https://` URLs of a host and a port. */
+/** A comma list of etcd's endpoints. */
 export function checkEndpoints(value: string): string | undefined {
-  for (const endpoint of splitEndpoints(value)) {
-    const url = URL.parse(endpoint);
-    if (!url || !/^https?:\/\//i.test(endpoint)) {
-      return `${JSON.stringify(endpoint)} is not an http:// or https:// URL`;
-    }
-    if (url.username || url.password) return "user and password belong in flags of their own";
-    if (url.pathname !== "/" || url.search || url.hash) {
-      return `${JSON.stringify(endpoint)} has more than a host and a port`;
-    }
+  const entries = splitEndpoints(value);
+  if (entries.length === 0) return "names no endpoint";
+  try {
+    for (const entry of entries) parseEndpoint(entry, false);
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    return error.message;
   }
   return undefined;
-}
-
-/** The entries of a comma list, without blanks around them and slashes behind. */
-export function splitEndpoints(value: string): string[] {
-  return value.split(",").map((endpoint) => endpoint.trim().replace(/\/+$/, ""));
 }
 
 /** A file that exists and can be read. */

@@ -5,7 +5,13 @@
  */
 import { validateBackendConfig } from "../backends/registry.ts";
 import { UsageError } from "../agent/errors.ts";
-import { type FamilyConfig, type NetworkConfig, parseNetworkConfig } from "../subnet/config.ts";
+import {
+  ConfigError,
+  type FamilyConfig,
+  type NetworkConfig,
+  parseNetworkConfig,
+  unknownKeyLines,
+} from "../subnet/config.ts";
 import type { Settings } from "./parse.ts";
 import { Store } from "./store.ts";
 
@@ -20,10 +26,18 @@ export async function get(settings: Settings): Promise<number> {
  * is refused. Returns the exit status.
  *
  * @param argument the config, `-` or nothing for standard input
+ * @param options.force store unknown keys, too
  */
-export async function set(settings: Settings, argument?: string, file?: string): Promise<number> {
+export async function set(
+  settings: Settings,
+  argument?: string,
+  { file, force = false }: { file?: string; force?: boolean } = {},
+): Promise<number> {
   const text = (await given(argument ?? (file === undefined ? "-" : undefined), file)).trim();
-  await check(text);
+  await check(text, (lines) => {
+    if (!force) throw unknownKeys(lines, "; --force stores it all the same");
+    for (const line of lines) console.error(`flanneld: warning: ${line}`);
+  });
   using store = new Store(settings);
   await store.putConfig(text);
   console.log(text);
@@ -40,7 +54,10 @@ export async function validate(
   file?: string,
 ): Promise<number> {
   const none = argument === undefined && file === undefined;
-  const config = await check(none ? await stored(settings) : await given(argument, file));
+  const text = none ? await stored(settings) : await given(argument, file);
+  const config = await check(text, (lines) => {
+    throw unknownKeys(lines);
+  });
   console.log(JSON.stringify(effectiveConfig(config), null, 2));
   return 0;
 }
@@ -66,12 +83,23 @@ function familyMembers(prefix: string, family: FamilyConfig): Record<string, unk
   };
 }
 
-/** Parses a config and its backend's options; says on standard error what is doubtful. */
-async function check(text: string): Promise<NetworkConfig> {
+/**
+ * Parses a config and its backend's options; says on standard error what is doubtful.
+ *
+ * @param unknown is told of keys that flannel does not know, if there are any
+ */
+async function check(text: string, unknown: (lines: string[]) => void): Promise<NetworkConfig> {
   const config = parseNetworkConfig(text);
   await validateBackendConfig(config);
+  const lines = unknownKeyLines(config);
+  if (lines.length > 0) unknown(lines);
   for (const warning of config.warnings) console.error(`flanneld: warning: ${warning}`);
   return config;
+}
+
+/** Nothing reads them, so that what they were to set is left to its default. */
+function unknownKeys(lines: string[], more = ""): ConfigError {
+  return new ConfigError(`the network config is refused: ${lines.join("; ")}${more}`);
 }
 
 async function stored(settings: Settings): Promise<string> {

@@ -6,7 +6,7 @@
 import { dirname } from "node:path";
 import { readSubnetFile } from "../agent/subnet_file.ts";
 import { DataPlane } from "../dataplane/mod.ts";
-import { setMembers } from "./json_edit.ts";
+import { mergeDaemonJson } from "./daemon_json.ts";
 import { libraryPath } from "./paths.ts";
 
 /** What to read and write. */
@@ -18,11 +18,11 @@ export interface DockerOptsOptions {
   individual: boolean;
   /** One variable with all options. */
   combined: boolean;
-  /** With `--ip-masq`. */
+  /** With `--ip-masq`, or `ip-masq`. */
   ipMasq: boolean;
   /** Name of the variable with all options. */
   key: string;
-  /** The daemon's config file to set `bip` and `mtu` in. */
+  /** The daemon's config file to set `bip`, `mtu` and `ip-masq` in. */
   daemonJson?: string;
 }
 
@@ -38,7 +38,15 @@ export async function dockerOpts(options: DockerOptsOptions): Promise<number> {
   if (options.output !== undefined) {
     Deno.writeTextFileSync(options.output, variablesText(values, options, Deno.env.toObject()));
   }
-  if (options.daemonJson !== undefined) mergeDaemonJson(options.daemonJson, values);
+  if (options.daemonJson !== undefined) {
+    const masquerades = options.ipMasq ? agentMasquerades(values) : undefined;
+    // Where the agent masquerades, Docker must not, and the other way round.
+    setInDaemonJson(
+      options.daemonJson,
+      values,
+      masquerades === undefined ? undefined : !masquerades,
+    );
+  }
   const cidr = values.get("FLANNEL_SUBNET");
   if (cidr) await refuseGateway(cidr);
   return 0;
@@ -77,14 +85,9 @@ export function variablesText(
   if (subnet) found.set("DOCKER_OPT_BIP", `--bip=${subnet}`);
   const mtu = values.get("FLANNEL_MTU");
   if (mtu) found.set("DOCKER_OPT_MTU", `--mtu=${mtu}`);
-  const masquerades = values.get("FLANNEL_IPMASQ");
-  if (options.ipMasq && masquerades) {
-    if (masquerades !== "true" && masquerades !== "false") {
-      throw new Error(`invalid value of FLANNEL_IPMASQ: ${JSON.stringify(masquerades)}`);
-    }
-    // Where the agent masquerades, Docker must not, and the other way round.
-    found.set("DOCKER_OPT_IPMASQ", `--ip-masq=${masquerades === "false"}`);
-  }
+  const masquerades = options.ipMasq ? agentMasquerades(values) : undefined;
+  // Where the agent masquerades, Docker must not, and the other way round.
+  if (masquerades !== undefined) found.set("DOCKER_OPT_IPMASQ", `--ip-masq=${!masquerades}`);
   const sorted = [...found].sort(([a], [b]) => a < b ? -1 : 1);
   const lines = options.individual ? sorted.map(([name, value]) => `${name}="${value}"`) : [];
   if (options.combined) {
@@ -95,8 +98,22 @@ export function variablesText(
   return lines.map((line) => `${line}\n`).join("");
 }
 
-/** Sets `bip` and `mtu` in the daemon's config, whole or not at all; says what it did. */
-function mergeDaemonJson(path: string, values: ReadonlyMap<string, string>): void {
+/** Whether the agent masquerades; undefined where the subnet file does not say. */
+function agentMasquerades(values: ReadonlyMap<string, string>): boolean | undefined {
+  const text = values.get("FLANNEL_IPMASQ");
+  if (!text) return undefined;
+  if (text !== "true" && text !== "false") {
+    throw new Error(`invalid value of FLANNEL_IPMASQ: ${JSON.stringify(text)}`);
+  }
+  return text === "true";
+}
+
+/** Sets the node's subnet in the daemon's config, whole or not at all; says what it did. */
+function setInDaemonJson(
+  path: string,
+  values: ReadonlyMap<string, string>,
+  ipMasq: boolean | undefined,
+): void {
   const bip = values.get("FLANNEL_SUBNET");
   const mtu = Number(values.get("FLANNEL_MTU"));
   if (!bip || !Number.isInteger(mtu) || mtu <= 0) {
@@ -107,17 +124,20 @@ function mergeDaemonJson(path: string, values: ReadonlyMap<string, string>): voi
   const before = readExisting(path);
   let text: string;
   try {
-    text = setMembers(before?.text.trim() ? before.text : "{\n}\n", { bip, mtu });
+    text = mergeDaemonJson(before?.text ?? "", { bip, mtu, ipMasq });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new Error(`${path} is left as it is: ${reason}`);
   }
+  const settings = ipMasq === false
+    ? `bip ${bip}, mtu ${mtu} and ip-masq false`
+    : `bip ${bip} and mtu ${mtu}`;
   if (text === before?.text) {
-    console.log(`${path} has bip ${bip} and mtu ${mtu} already`);
+    console.log(`${path} has ${settings} already`);
     return;
   }
   replaceFile(before?.path ?? path, text, before?.info);
-  console.log(`Set bip ${bip} and mtu ${mtu} in ${path}; restart Docker to take them up`);
+  console.log(`Set ${settings} in ${path}; restart Docker to take them up`);
 }
 
 interface ExistingFile {

@@ -82,7 +82,7 @@ export const FLAGS = {
     default: "http://127.0.0.1:4001,http://127.0.0.1:2379",
     group: "Store",
     value: "URLS",
-    help: "Comma-separated URLs of the etcd servers (v3 API).",
+    help: "Comma-separated URLs of the etcd servers (v3 API). Without a port: 2379.",
     check: checkEndpoints,
   }),
   "etcd-prefix": string({
@@ -142,7 +142,6 @@ export const FLAGS = {
     group: "Interface",
     value: "NAME|IP",
     help: "Interface for the traffic between hosts. May be repeated; the first match is taken.",
-    check: (values) => values.includes("") ? "empty" : undefined,
   }),
   "iface-regex": list({
     group: "Interface",

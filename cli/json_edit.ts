@@ -4,20 +4,17 @@
  *
  * @module
  */
-
-/** A top-level member's key and where its value stands in the text. */
-interface Member {
-  key: string;
-  start: number;
-  end: number;
-}
+import { topLevelMembers } from "../subnet/json_text.ts";
 
 /**
  * The text with these top-level members set: in place where they are there, else at the end.
  *
  * @throws {SyntaxError} for a text that is no JSON object
  */
-export function setMembers(text: string, values: Record<string, string | number>): string {
+export function setMembers(
+  text: string,
+  values: Record<string, string | number | boolean>,
+): string {
   const parsed: unknown = JSON.parse(text);
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
     throw new SyntaxError("not a JSON object");
@@ -40,32 +37,4 @@ function setMember(text: string, key: string, value: string): string {
   // What stands before the first key stands before each: a line break and blanks, or nothing.
   const separator = /^\s*/.exec(text.slice(open))?.[0] ?? "";
   return `${text.slice(0, last.end)},${separator || " "}${entry}${text.slice(last.end)}`;
-}
-
-/** The members of the object that a valid JSON text holds. */
-function topLevelMembers(text: string): Member[] {
-  const members: Member[] = [];
-  // Strings, brackets, separators and the other scalars; blanks fall between.
-  const token = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/gs;
-  let depth = 0;
-  let key: string | undefined;
-  let start = -1;
-  let end = -1;
-  for (const match of text.matchAll(token)) {
-    const [word] = match;
-    const atTop = depth === 1;
-    if (atTop && key !== undefined && (word === "," || word === "}")) {
-      members.push({ key, start, end });
-      key = undefined;
-      start = -1;
-    } else if (atTop && key === undefined && word.startsWith('"')) {
-      key = JSON.parse(word) as string;
-    } else if (key !== undefined && !(atTop && start < 0 && word === ":")) {
-      if (start < 0) start = match.index;
-      end = match.index + word.length;
-    }
-    if (word === "{" || word === "[") depth++;
-    if (word === "}" || word === "]") depth--;
-  }
-  return members;
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import { configureSync, getLogger, type LogLevel, type LogRecord } from "@logtape/logtape";
+import { ignoredFlagsLine } from "./logger_flags.ts";
 
 const LETTERS: Record<LogLevel, string> = {
   trace: "I",
@@ -36,6 +37,12 @@ export function configureLog(verbosity: number): void {
 export function logWarnings(warnings: readonly string[]): void {
   const log = getLogger(["flanneld"]);
   for (const warning of warnings) log.warn("{warning}", { warning });
+}
+
+/** Says which flags of Go flannel's logger were ignored, if any. */
+export function logIgnored(flags: readonly string[]): void {
+  const line = ignoredFlagsLine(flags);
+  if (line !== undefined) getLogger(["flanneld"]).info("{line}", { line });
 }
 
 function writeStderr(bytes: Uint8Array): void {

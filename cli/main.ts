@@ -24,12 +24,12 @@ export async function main(args: readonly string[]): Promise<number> {
   let verbosity = 0;
   try {
     const { parseFlags, resolveFlags } = await import("./parse.ts");
-    const { given, help, rest } = parseFlags(args);
+    const { given, help, ignored, leading, rest } = parseFlags(args);
     verbosity = resolveFlags(given, env, ["v"]).values.v;
     if (rest.length > 0) {
       (await import("./permissions.ts")).narrowToEntry(rest[0]);
       const { runCommand } = await import("./program.ts");
-      return await runCommand(rest, args.slice(0, -rest.length));
+      return await runCommand(rest, leading);
     }
     if (help) {
       const { printHelp } = await import("./program.ts");
@@ -42,11 +42,12 @@ export async function main(args: readonly string[]): Promise<number> {
     }
     const { agentOptions } = await import("./agent_options.ts");
     const options = agentOptions(settings);
-    const [{ configureLog, logWarnings }, { secretWarnings }] = await Promise.all([
+    const [{ configureLog, logIgnored, logWarnings }, { secretWarnings }] = await Promise.all([
       import("./log.ts"),
       import("./secrets.ts"),
     ]);
     configureLog(verbosity);
+    logIgnored(ignored);
     logWarnings(secretWarnings(settings));
     const { runAgent } = await import("../agent/agent.ts");
     return await runAgent(options);

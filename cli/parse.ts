@@ -4,6 +4,8 @@
  * @module
  */
 import { UsageError } from "../agent/errors.ts";
+import { loggerFlag } from "./logger_flags.ts";
+import { nearest } from "../subnet/nearest.ts";
 import {
   envName,
   FLAG_NAMES,
@@ -23,6 +25,10 @@ export interface ParsedArguments {
   given: GivenFlags;
   /** `-h`, `-help` or `--help` was there. */
   help: boolean;
+  /** Names of flags of Go flannel's logger. */
+  ignored: string[];
+  /** The arguments before `rest` but the ignored ones. */
+  leading: string[];
   /** The first argument that is no flag, and all behind it. */
   rest: string[];
 }
@@ -43,6 +49,8 @@ export interface Settings {
  */
 export function parseFlags(args: readonly string[]): ParsedArguments {
   const given: GivenFlags = new Map();
+  const ignored: string[] = [];
+  const leading: string[] = [];
   let help = false;
   let index = 0;
   for (; index < args.length; index++) {
@@ -53,17 +61,26 @@ export function parseFlags(args: readonly string[]): ParsedArguments {
     }
     const [, name, value] = /^--?([^=]*)(?:=(.*))?$/s.exec(arg) ?? [];
     if (name === undefined || arg === "-") break;
+    const from = index;
+    const logger = loggerFlag(name);
     if (name === "help" || name === "h") {
       help = true;
+    } else if (logger !== undefined) {
+      ignored.push(name);
+      if (value === undefined) separateValue(name, logger);
       continue;
+    } else if (isFlagName(name)) {
+      const text = value ?? separateValue(name, FLAGS[name].type);
+      given.set(name, [...given.get(name) ?? [], text]);
+    } else {
+      throw unknownFlag(arg.split("=", 1)[0], name);
     }
-    if (!isFlagName(name)) throw unknownFlag(arg.split("=", 1)[0], name);
-    given.set(name, [...given.get(name) ?? [], value ?? separateValue(name)]);
+    leading.push(...args.slice(from, index + 1));
   }
-  return { given, help, rest: args.slice(index) };
+  return { given, help, ignored, leading, rest: args.slice(index) };
 
-  function separateValue(name: FlagName): string {
-    if (FLAGS[name].type === "bool") return "true";
+  function separateValue(name: string, type: keyof FlagTypes): string {
+    if (type === "bool") return "true";
     if (++index >= args.length) throw new UsageError(`--${name} needs a value`);
     return args[index];
   }
@@ -113,9 +130,8 @@ function parseScalar(
   origin: string,
 ): FlagTypes["string" | "int" | "bool"] {
   if (type === "bool") {
-    // The words that Go's strconv.ParseBool takes.
-    if (/^(1|t|T|true|TRUE|True)$/.test(text)) return true;
-    if (/^(0|f|F|false|FALSE|False)$/.test(text)) return false;
+    const value = parseBoolean(text);
+    if (value !== undefined) return value;
     throw badValue(text, origin, "not a boolean (true or false)");
   }
   if (type === "int") {
@@ -125,9 +141,28 @@ function parseScalar(
   return text;
 }
 
+/** A boolean in the words that Go's strconv.ParseBool takes; undefined for any other word. */
+export function parseBoolean(text: string): boolean | undefined {
+  if (/^(1|t|T|true|TRUE|True)$/.test(text)) return true;
+  if (/^(0|f|F|false|FALSE|False)$/.test(text)) return false;
+  return undefined;
+}
+
+/**
+ * What to say of a word behind a boolean flag that was meant as its value; undefined where `word` is
+ * none, or `flag` has its value.
+ */
+export function strayBoolean(flag: string, word: string): string | undefined {
+  const value = parseBoolean(word.toLowerCase()) ??
+    ({ yes: true, on: true, no: false, off: false } as Record<string, boolean>)[word.toLowerCase()];
+  if (value === undefined || flag.includes("=")) return undefined;
+  const use = value ? `use ${flag} or ${flag}=true` : `use ${flag}=false`;
+  return `${flag} takes no value as the next argument, ${JSON.stringify(word)}: ${use}`;
+}
+
 function badValue(value: string, origin: string, reason: string): UsageError {
   // A password in a URL must not end in a log.
-  const shown = JSON.stringify(value.replace(/\/\/[^/@]*@/g, "//***@"));
+  const shown = JSON.stringify(value.replace(/^((?:[a-z]+:\/\/)?).*@/is, "$1***@"));
   return new UsageError(`invalid value ${shown} for ${origin}: ${reason}`);
 }
 
@@ -136,29 +171,4 @@ function unknownFlag(text: string, name: string): UsageError {
   return new UsageError(
     `unknown flag ${text}${similar ? `; did you mean --${similar}?` : "; see --help"}`,
   );
-}
-
-/** The candidate that most resembles `word`; undefined where none does. */
-export function nearest(word: string, candidates: readonly string[]): string | undefined {
-  const ranked = candidates
-    .map((candidate) => ({ candidate, distance: editDistance(word, candidate) }))
-    .sort((a, b) => a.distance - b.distance);
-  const [best] = ranked;
-  return best && best.distance <= Math.max(1, Math.floor(word.length / 3))
-    ? best.candidate
-    : undefined;
-}
-
-/** Insertions, deletions and substitutions that turn `a` into `b` (Levenshtein). */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, column) => column);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const substitution = row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(substitution, row[j] + 1, next[j - 1] + 1));
-    }
-    row = next;
-  }
-  return row[b.length];
 }

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { UsageError } from "../agent/errors.ts";
 import { agentOptions } from "./agent_options.ts";
-import { nearest, parseFlags, resolveFlags, type Settings } from "./parse.ts";
+import { ignoredFlagsLine } from "./logger_flags.ts";
+import { nearest } from "../subnet/nearest.ts";
+import { parseFlags, resolveFlags, type Settings } from "./parse.ts";
 
 function settings(args: string[], env: Record<string, string> = {}): Settings {
   const { given, rest } = parseFlags(args);
@@ -100,10 +102,10 @@ Deno.test("bad values: one line with the value and why", () => {
     ["healthz-port", "65536", "not in the range 0 to 65535"],
     ["healthz-port", "-1", "not in the range 0 to 65535"],
     ["healthz-ip", "localhost", "not an IP address"],
-    ["etcd-endpoints", "nodea:2379", '"nodea:2379" is not an http:// or https:// URL'],
-    ["etcd-endpoints", "http://a:1,", '"" is not an http:// or https:// URL'],
+    ["etcd-endpoints", "ftp://nodea", '"ftp://nodea" is not an http:// or https:// URL'],
+    ["etcd-endpoints", ",", "names no endpoint"],
     ["etcd-endpoints", "http://a:1/v3", '"http://a:1/v3" has more than a host and a port'],
-    ["etcd-endpoints", "nodea", '"nodea" is not an http:// or https:// URL'],
+    ["etcd-endpoints", "nodea:etcd", '"nodea:etcd" is not an http:// or https:// URL'],
     ["etcd-cafile", "/nonexistent", "no such file"],
     ["etcd-cafile", "/proc", "a directory, not a file"],
     ["public-ip", "10.0.0", "not an IPv4 address"],
@@ -185,4 +187,48 @@ Deno.test("the agent's options", () => {
   assert.equal(options.traffic.randomFully, false);
   assert.equal(options.leaseSeconds, 30);
   assert.equal(options.interface.publicIP, undefined);
+});
+
+Deno.test("flags of Go flannel's loggers are taken with their values, and named once each", () => {
+  const args = ["--vmodule=a=1,b=2", "-log_backtrace_at", "x.go:1", "--logtostderr", "-v=2"];
+  const { ignored, given, leading, rest } = parseFlags([
+    ...args,
+    ...["--alsologtostderr=false", "-stderrthreshold", "INFO", "--log-dir=/var/log", "leases"],
+  ]);
+  assert.deepEqual(ignored, [
+    ...["vmodule", "log_backtrace_at", "logtostderr"],
+    ...["alsologtostderr", "stderrthreshold", "log-dir"],
+  ]);
+  assert.deepEqual([...given], [["v", ["2"]]]);
+  assert.deepEqual([leading, rest], [["-v=2"], ["leases"]]);
+  const line = ignoredFlagsLine(["vmodule", "log_dir", "vmodule"]);
+  assert.match(line ?? "", /^Ignoring --vmodule, --log_dir: /);
+  assert.equal(ignoredFlagsLine([]), undefined);
+  assert.throws(() => parseFlags(["--vmodule"]), new UsageError("--vmodule needs a value"));
+});
+
+Deno.test("a password in an endpoint without a scheme is not repeated either", () => {
+  for (const value of ["root:s3cret@a:1", "http://a:1,root:s3c/ret@b:1"]) {
+    assert.throws(
+      () => agentOptions(settings([`--etcd-endpoints=${value}`])),
+      ({ message }: Error) => !/s3c|ret@/.test(message),
+    );
+  }
+});
+
+Deno.test("endpoints get scheme and port; without a scheme certificates make them https", () => {
+  const file = import.meta.filename!;
+  const endpoints = (...args: string[]) => agentOptions(settings(args)).etcd.endpoints;
+  const list = "--etcd-endpoints=172.31.28.198:2379, HTTP://nodea ,";
+  assert.deepEqual(endpoints(list), ["http://172.31.28.198:2379", "http://nodea:2379"]);
+  assert.deepEqual(
+    endpoints(list, `--etcd-cafile=${file}`),
+    ["https://172.31.28.198:2379", "http://nodea:2379"],
+  );
+});
+
+Deno.test("an empty --iface or --iface-regex is none, as in Go flannel", () => {
+  const { iface, ifaceRegex } =
+    agentOptions(settings(["--iface=", "--iface-regex=", "--iface=eth1"])).interface;
+  assert.deepEqual([iface, ifaceRegex], [["eth1"], []]);
 });

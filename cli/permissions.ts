@@ -133,6 +133,7 @@ export const ENTRIES: Record<string, Permissions> = {
   },
   // The network config, on standard input, says which plugins it runs, and where files lie.
   [CNI]: { ffi: ["library"], run: "all", read: "all", write: "all", env: [...VARIABLES, "CNI_*"] },
+  help: { env: VARIABLES },
   completions: { env: VARIABLES },
   man: { env: VARIABLES },
   licences: { read: ["licences"], env: VARIABLES },
@@ -146,7 +147,8 @@ const IN_MEMORY = import.meta.url.startsWith("file:///proc/self/fd/");
 
 /** Gives up all kinds that the entry has no part in. */
 export function narrowToEntry(entry: string): void {
-  const permissions = ENTRIES[entry === "cni" ? CNI : entry] ?? {};
+  // What is no command needs as little as help does.
+  const permissions = ENTRIES[entry === "cni" ? CNI : entry] ?? ENTRIES.help;
   for (const kind of KINDS) {
     if (kind === "read" && IN_MEMORY) continue;
     if (permissions[kind] === undefined) Deno.permissions.revokeSync({ name: kind });

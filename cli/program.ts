@@ -9,7 +9,14 @@ import { ETCD_FLAGS, INTERFACE_FLAGS } from "./agent_options.ts";
 import { completions, SHELL_NAMES } from "./completions.ts";
 import { envName, FLAG_NAMES, type FlagName, flagOf, isFlagName } from "./flags.ts";
 import { configureLog } from "./log.ts";
-import { type GivenFlags, nearest, resolveFlags, type Settings } from "./parse.ts";
+import { nearest } from "../subnet/nearest.ts";
+import {
+  type GivenFlags,
+  parseBoolean,
+  resolveFlags,
+  type Settings,
+  strayBoolean,
+} from "./parse.ts";
 
 /** Columns of `--help`. */
 const WIDTH = 100;
@@ -60,13 +67,14 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
   addFlags(
     config.command("set").description("Check a network config and write it to etcd.")
       .argument("[json]", "the config; - or nothing reads standard input")
-      .option("--file <file>", "Read the config from a file."),
+      .option("--file <file>", "Read the config from a file.")
+      .option("--force", "Store keys that flannel does not know, too."),
     STORE_FLAGS,
-  ).action(
-    run(async (command) =>
-      (await import("./config.ts")).set(settingsOf(command), command.args[0], command.opts().file)
-    ),
-  );
+  ).action(run(async (command) => {
+    const { file, force } = command.opts();
+    const { set } = await import("./config.ts");
+    return await set(settingsOf(command), command.args[0], { file, force: force === true });
+  }));
   addFlags(
     config.command("validate").description(
       "Check a network config and print it with its defaults; the stored one where none is given.",
@@ -111,12 +119,12 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
     .option("-d <file>", "File to write (default: /run/docker_opts.env).")
     .option("-i", "Write each option as a variable of its own: DOCKER_OPT_MTU.")
     .option("-c", "Write all options in one variable; with neither -i nor -c both.")
-    .option("-m", "Leave out --ip-masq.")
+    .option("-m", "Leave out --ip-masq, and ip-masq in daemon.json as it is.")
     .option("-k <name>", "Name of the variable with all options.", "DOCKER_OPTS")
     .option(
       "--daemon-json <file>",
-      "Set bip and mtu in this daemon.json and keep the rest. The file of variables is then only " +
-        "written where -d names it.",
+      "Set bip and mtu in this daemon.json, ip-masq, too, where the agent masquerades, and keep the " +
+        "rest. The file of variables is then only written where -d names it.",
     )
     .action(run(async (command) => {
       const { f, d, i, c, m, k, daemonJson } = command.opts();
@@ -164,6 +172,9 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
     run(async (command) => (await import("./doctor.ts")).doctorAwsVpc(settingsOf(command))),
   );
 
+  program.command("help").description("Print the help of a command.")
+    .argument("[command...]", "its words: config set")
+    .action(run((command) => Promise.resolve(printHelp(command.args))));
   program.command("completions").description("Print completions for a shell.")
     .addArgument(new Argument("<shell>").choices(SHELL_NAMES))
     .action(run((command) => Promise.resolve(completions(command.args[0], buildProgram()))));
@@ -215,9 +226,20 @@ function settingsOf(command: Command): Settings {
   return settings;
 }
 
-/** Prints the agent's help. Returns the exit status. */
-export function printHelp(): number {
-  buildProgram().outputHelp();
+/**
+ * Prints the help of the command that these words name, of the agent for none. Returns the exit
+ * status.
+ *
+ * @throws {UsageError} for words that name no command
+ */
+export function printHelp(words: readonly string[] = []): number {
+  let command = buildProgram();
+  for (const word of words) {
+    const next = command.commands.find((one) => one.name() === word);
+    if (!next) throw unknownCommand(word, command.commands.map((one) => one.name()));
+    command = next;
+  }
+  command.outputHelp();
   return 0;
 }
 
@@ -236,22 +258,38 @@ export async function runCommand(
   let status = 0;
   const program = buildProgram((result) => status = result);
   const names = program.commands.map((command) => command.name());
-  if (!names.includes(args[0])) throw unknownCommand(args[0], names);
+  if (!names.includes(args[0])) {
+    refuseStrayBoolean([...leading.slice(-1), args[0]], program);
+    throw unknownCommand(args[0], names);
+  }
   try {
-    const words = nameLength(args, program);
+    refuseStrayBoolean(args, program);
+    const words = nameOf(commandOf(args, program)).split(" ").length;
     const all = [...args.slice(0, words), ...leading, ...args.slice(words)];
-    await program.parseAsync(withDoubleDashes(all, program), { from: "user" });
+    await program.parseAsync(normalize(all, program), { from: "user" });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
-    if (error.exitCode !== 0) throw usageError(error, args[0], program);
+    if (error.exitCode !== 0) throw usageError(error, args, program);
   }
   return status;
 }
 
-/** How many of the arguments name the command: two for `config get`. */
-function nameLength(args: readonly string[], parent: Command): number {
-  const command = parent.commands.find((command) => command.name() === args[0]);
-  return command ? 1 + nameLength(args.slice(1), command) : 0;
+/** @throws {UsageError} for `--flag true`, which would count as another argument */
+function refuseStrayBoolean(args: readonly string[], program: Command): void {
+  const booleans = new Set<string>();
+  for (const command of allCommands(program)) {
+    for (const option of command.options) if (option.isBoolean()) booleans.add(option.name());
+  }
+  for (const [index, arg] of args.entries()) {
+    const name = /^--?([^=-][^=]*)$/.exec(arg)?.[1];
+    if (name === undefined || !booleans.has(name) || index + 1 >= args.length) continue;
+    const reason = strayBoolean(arg, args[index + 1]);
+    if (reason !== undefined) throw new UsageError(reason);
+  }
+}
+
+function allCommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(allCommands)];
 }
 
 function unknownCommand(word: string, names: string[]): UsageError {
@@ -262,28 +300,63 @@ function unknownCommand(word: string, names: string[]): UsageError {
   );
 }
 
-/** `-etcd-prefix` as `--etcd-prefix`: commander takes what follows one dash for short options. */
-function withDoubleDashes(args: readonly string[], program: Command): string[] {
-  const names = new Set<string>();
-  const collect = (command: Command) => {
-    for (const option of command.options) names.add(option.name());
-    command.commands.forEach(collect);
-  };
-  collect(program);
+/**
+ * The arguments as commander takes them: `-etcd-prefix` as `--etcd-prefix`, where it would see short
+ * options, and booleans without a value.
+ *
+ * @throws {UsageError} for a boolean's value that is none
+ */
+function normalize(args: readonly string[], program: Command): string[] {
+  const options = allCommands(program).flatMap(({ options }) => options);
   const end = args.indexOf("--");
-  return args.map((arg, index) => {
-    const name = /^-([^-=][^=]+)/.exec(arg)?.[1];
-    return name !== undefined && names.has(name) && (end < 0 || index < end) ? `-${arg}` : arg;
+  return args.flatMap((arg, index) => {
+    const [, dashes, name, value] = /^(--?)([^=-][^=]*)(?:=(.*))?$/s.exec(arg) ?? [];
+    const option = options.find((option) => option.name() === name);
+    if (option === undefined || (end >= 0 && index > end)) return [arg];
+    if (value !== undefined && option.isBoolean()) {
+      const on = parseBoolean(value);
+      if (on === undefined) throw new UsageError(`${arg}: use --${name} or --${name}=false`);
+      return on ? [`--${name}`] : [];
+    }
+    return [dashes === "-" && name.length > 1 ? `-${arg}` : arg];
   });
 }
 
-function usageError(error: CommanderError, name: string, program: Command): UsageError {
+function usageError(error: CommanderError, args: readonly string[], program: Command): UsageError {
+  const command = commandOf(args, program);
   if (error.code === "commander.help") {
-    const commands = program.commands.find((command) => command.name() === name)?.commands ?? [];
-    return new UsageError(`${name} needs one of: ${commands.map((c) => c.name()).join(", ")}`);
+    const names = command.commands.map((one) => one.name());
+    return new UsageError(`${args[0]} needs one of: ${names.join(", ")}`);
+  }
+  const [, flag] = /^error: unknown option '([^'=]*)/.exec(error.message) ?? [];
+  // Commander knows no words behind one dash, and would repeat a value, perhaps a password.
+  if (flag !== undefined) {
+    const names = command.options.map((option) => option.name());
+    const similar = nearest(flag.replace(/^--?/, ""), names);
+    const advice = similar ? `did you mean --${similar}?` : `see flanneld help ${nameOf(command)}`;
+    return new UsageError(`unknown flag '${flag}'; ${advice}`);
   }
   return new UsageError(
-    error.message.replace(/^error: /, "").replace(/^unknown option/, "unknown flag")
-      .replace(/\s*\(Did you mean (.*)\)$/s, "; did you mean $1"),
+    error.message.replace(/^error: /, "").replace(
+      /\s*\(Did you mean (.*)\)$/s,
+      "; did you mean $1",
+    ),
   );
+}
+
+/** The command that the arguments' first words name, as far as they name one. */
+function commandOf(args: readonly string[], program: Command): Command {
+  let command = program;
+  for (const word of args) {
+    const next = command.commands.find((one) => one.name() === word);
+    if (!next) break;
+    command = next;
+  }
+  return command;
+}
+
+/** `config set` */
+function nameOf(command: Command): string {
+  const { parent } = command;
+  return parent?.parent ? `${nameOf(parent)} ${command.name()}` : command.name();
 }

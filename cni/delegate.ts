@@ -3,9 +3,9 @@
  *
  * @module
  */
-import type { Cidr } from "../subnet/cidr.ts";
+import { Cidr } from "../subnet/cidr.ts";
 import { invalid } from "./errors.ts";
-import type { JsonObject, NetConf } from "./netconf.ts";
+import { isObject, isPluginName, type JsonObject, type NetConf } from "./netconf.ts";
 import type { SubnetEnv } from "./subnet_env.ts";
 
 /** A config for another plugin. */
@@ -31,7 +31,7 @@ export function makeDelegate(netconf: NetConf, env: SubnetEnv): DelegateConf {
     }
   }
   const type = delegate.type ?? DEFAULT_TYPE;
-  if (typeof type !== "string" || type === "" || type.includes("/")) {
+  if (!isPluginName(type)) {
     throw invalid(`delegate.type ${JSON.stringify(type)} is no plugin's name`);
   }
   if (type === "flannel") throw invalid('delegate.type "flannel" would call this plugin again');
@@ -61,4 +61,40 @@ function makeIpam(base: JsonObject, { networks, subnets }: SubnetEnv): JsonObjec
     ranges: subnets.map((subnet: Cidr) => [{ subnet: String(subnet) }]),
     routes: [...routes, ...networks.map((network) => ({ dst: String(network) }))],
   };
+}
+
+/**
+ * The delegate's config for DEL where the one of ADD is lost: what the plugins read of it is there,
+ * with or without a lease. They find the container's addresses by its id.
+ *
+ * @param env undefined where the subnet file cannot be used
+ * @throws {CniError} code 7 naming the key
+ */
+export function rebuildDelegate(netconf: NetConf, env: SubnetEnv | undefined): DelegateConf {
+  const subnets = addressesOf(netconf.prevResult);
+  return makeDelegate(
+    netconf,
+    env ?? {
+      networks: [],
+      // host-local refuses a config without ranges.
+      subnets: subnets.length > 0 ? subnets : [Cidr.parse(PLACEHOLDER)],
+      mtu: 0,
+      // So that the delegate looks for rules of its own.
+      ipMasq: false,
+    },
+  );
+}
+
+/** A range that no container has an address of (RFC 5737). */
+const PLACEHOLDER = "192.0.2.0/24";
+
+function addressesOf(result: JsonObject | undefined): Cidr[] {
+  const ips = Array.isArray(result?.ips) ? result.ips.filter(isObject) : [];
+  return ips.flatMap(({ address }) => {
+    try {
+      return [Cidr.parse(String(address))];
+    } catch {
+      return [];
+    }
+  });
 }

@@ -63,6 +63,12 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** Whether a value can be a plugin's type: the name of a file in a folder of CNI_PATH. */
+export function isPluginName(value: unknown): value is string {
+  return typeof value === "string" && value !== "" && value !== "." && value !== ".." &&
+    !value.includes("/");
+}
+
 /**
  * Reads the network config.
  *

@@ -63,6 +63,12 @@ export class OwnBridge {
     await this.#ipam("DEL", (ipam) => ipam.remove(this.invocation));
   }
 
+  /** Whether the plugin is there that has the container's addresses. */
+  get hasIpam(): boolean {
+    const type = String(this.conf.ipam.type);
+    return type === HOST_LOCAL || findPlugin(type, this.invocation.path) !== undefined;
+  }
+
   /** @throws {CniError} that tells all that is not as ADD left it */
   async check(prevResult: JsonObject | undefined): Promise<void> {
     if (prevResult === undefined) throw invalid("CHECK needs prevResult, the result of ADD");
@@ -106,7 +112,7 @@ export class OwnBridge {
     const { conf, invocation: { path, args, containerId, ifname, netns } } = this;
     const type = String(conf.ipam.type);
     if (type === HOST_LOCAL && findPlugin(type, path) === undefined) {
-      own(new OwnIpam(conf, command === "ADD" ? args : ""));
+      own(new OwnIpam(conf, command === "ADD" ? args : "", command === "DEL"));
       return undefined;
     }
     const program = requirePlugin(type, path);

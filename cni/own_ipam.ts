@@ -34,18 +34,23 @@ export class OwnIpam {
   readonly #subnets: Cidr[];
   readonly #routes: unknown;
 
-  /** @throws {CniError} code 2 for a key that only host-local knows, code 7 for a wrong one */
-  constructor(conf: DelegateConf, args = "") {
+  /**
+   * @param isRemoval nothing is to be given, so that keys which only host-local knows do no harm
+   * @throws {CniError} code 2 for a key that only host-local knows, code 7 for a wrong one
+   */
+  constructor(conf: DelegateConf, args = "", isRemoval = false) {
     const { dataDir = DEFAULT_FOLDER, ranges = [], routes } = conf.ipam;
     for (const [key, value] of Object.entries(conf.ipam)) {
-      if (!KEYS.includes(key)) throw unsupported(`ipam.${key}`, value);
+      if (!KEYS.includes(key) && !isRemoval) throw unsupported(`ipam.${key}`, value);
     }
     if (typeof dataDir !== "string" || !dataDir.startsWith("/")) {
       throw invalid(`ipam.dataDir ${JSON.stringify(dataDir)} is no absolute path`);
     }
-    refuseWishes(conf, args);
+    if (!isRemoval) refuseWishes(conf, args);
     this.#folder = `${dataDir}/${conf.name}`;
-    this.#subnets = (ranges as { subnet: string }[][]).map(([range]) => Cidr.parse(range.subnet));
+    this.#subnets = (isRemoval ? [] : ranges as { subnet: string }[][]).map(([range]) =>
+      Cidr.parse(range.subnet)
+    );
     this.#routes = routes;
   }
 

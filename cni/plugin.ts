@@ -4,15 +4,15 @@
  *
  * @module
  */
-import { type DelegateConf, makeDelegate } from "./delegate.ts";
+import { type DelegateConf, makeDelegate, rebuildDelegate } from "./delegate.ts";
 import { CniError, CODES } from "./errors.ts";
 import type { CniCommand, Invocation } from "./invocation.ts";
 import { type JsonObject, type NetConf, VALID_ATTACHMENTS } from "./netconf.ts";
 import type { OwnBridge } from "./own_bridge.ts";
 import { findPlugin, requirePlugin, runPlugin } from "./plugins.ts";
 import { withGateways } from "./result.ts";
-import { type Saved, Store } from "./store.ts";
-import { loadSubnetEnv } from "./subnet_env.ts";
+import { type Broken, type Saved, Store } from "./store.ts";
+import { loadSubnetEnv, type SubnetEnv } from "./subnet_env.ts";
 
 /** The delegate that our own bridge stands in for. */
 const BRIDGE = "bridge";
@@ -91,25 +91,80 @@ export class Plugin {
   async #del(): Promise<void> {
     const { invocation: { containerId, ifname }, netconf: { prevResult } } = this;
     const saved = this.#store.load(containerId, ifname);
+    if (saved) return await this.#remove(saved, this.invocation, prevResult);
+    const broken = this.#store.broken(containerId, ifname);
+    if (broken) return await this.#removeBroken(broken, this.invocation, prevResult);
     // Never added, or removed before: as good as removed.
-    if (saved === undefined) return;
-    await this.#remove(saved, this.invocation, prevResult);
   }
 
   async #remove(saved: Saved, invocation: Invocation, prevResult?: JsonObject): Promise<void> {
-    const { conf } = saved;
-    if (saved.own || this.#isOwn(conf)) {
-      await (await this.#ownBridge(conf, invocation)).remove(!saved.own);
-    } else {
+    if (await this.#detach(saved, invocation, prevResult)) this.#store.remove(saved);
+  }
+
+  /** Has the container taken off the network. @returns whether nothing is left of it */
+  async #detach(
+    { conf, own }: Pick<Saved, "conf" | "own">,
+    invocation: Invocation,
+    prevResult?: JsonObject,
+  ): Promise<boolean> {
+    const isOwn = own || this.#isOwn(conf);
+    if (!isOwn && findPlugin(conf.type, invocation.path) !== undefined) {
       const more = prevResult === undefined ? {} : { prevResult };
       await this.#delegate("DEL", conf, more, undefined, environmentOf(invocation));
+      // Without a namespace, bridge and ptp do not know whose rules to remove.
+      if (conf.ipMasq === true && !exists(invocation.netns)) await unmasquerade(conf, invocation);
+      return true;
     }
-    this.#store.remove(saved);
+    const bridge = await this.#ownBridge(conf, invocation);
+    if (!isOwn) warn(`${missing(conf.type, invocation)}: removing what can be removed without it`);
+    if (isOwn || bridge.hasIpam) {
+      await bridge.remove(!own);
+      return true;
+    }
+    // Kept for a GC when the plugins are there again.
+    warn(`${missing(String(conf.ipam.type), invocation)}: the container's addresses stay reserved`);
+    return false;
+  }
+
+  /** Removes an attachment by the network config of this call: that of ADD is lost. */
+  async #removeBroken(
+    broken: Broken,
+    invocation: Invocation,
+    prevResult?: JsonObject,
+  ): Promise<void> {
+    const { file, reason, containerId } = broken;
+    warn(
+      `the state file ${file} is broken: ${reason}; removing ${containerId} ${invocation.ifname} by ` +
+        "a config rebuilt from the network config",
+    );
+    const conf = rebuildDelegate(this.netconf, this.#subnetEnv());
+    // What is missing now would be missing the next time, and the file is of no use.
+    await this.#detach({ conf, own: false }, invocation, prevResult);
+    try {
+      this.#store.remove({ file });
+    } catch (error) {
+      // A folder that holds something, perhaps: it is nothing of ours.
+      warn(`cannot remove ${file}: ${error instanceof Error ? error.message : error}; remove it`);
+    }
+  }
+
+  /** The node's lease; undefined where the subnet file cannot be used. */
+  #subnetEnv(): SubnetEnv | undefined {
+    try {
+      return loadSubnetEnv(this.netconf.subnetFile);
+    } catch {
+      return undefined;
+    }
   }
 
   async #check(): Promise<void> {
     const { invocation: { containerId, ifname }, netconf: { prevResult, dataDir } } = this;
     const saved = this.#store.load(containerId, ifname);
+    const broken = this.#store.broken(containerId, ifname);
+    if (broken) {
+      const { file, reason } = broken;
+      throw new CniError(CODES.unknownContainer, `the state file ${file} is broken: ${reason}`);
+    }
     if (saved === undefined) {
       throw new CniError(
         CODES.unknownContainer,
@@ -132,7 +187,7 @@ export class Plugin {
         errors.push(error);
       }
     };
-    const isValid = ({ containerId, ifname }: Saved) =>
+    const isValid = ({ containerId, ifname }: Saved | Broken) =>
       valid.some((item) =>
         item.containerID === containerId && (ifname === undefined || item.ifname === ifname)
       );
@@ -140,6 +195,11 @@ export class Plugin {
       const { containerId, ifname = "eth0" } = saved;
       await attempt(() => this.#remove(saved, { ...this.invocation, containerId, ifname }));
     }
+    for (const broken of this.#store.listBroken(name).filter((broken) => !isValid(broken))) {
+      const { containerId, ifname = "eth0" } = broken;
+      await attempt(() => this.#removeBroken(broken, { ...this.invocation, containerId, ifname }));
+    }
+    await attempt(() => Promise.resolve(this.#store.removeTemporary()));
     await attempt(() => this.#collectDelegate());
     if (errors.length === 0) return;
     const told = errors.map((error) => CniError.from(error));
@@ -194,6 +254,30 @@ export class Plugin {
     const call = { program, type: conf.type, command, config: { ...conf, ...more }, env };
     return await runPlugin(call, this.invocation, meanwhile);
   }
+}
+
+/** One line on standard error, which runtimes log. */
+function warn(message: string): void {
+  console.error(`flanneld: warning: ${message}`);
+}
+
+/** Removes a container's rules, by whichever plugin that names its chain as `bridge` does. */
+async function unmasquerade({ name: network }: DelegateConf, { containerId }: Invocation) {
+  const { unmasquerade } = await import("./masquerade.ts");
+  await unmasquerade({ network, containerId });
+}
+
+function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function missing(type: string, { path }: Invocation): string {
+  return `there is no plugin ${JSON.stringify(type)} in ${path.join(", ") || "CNI_PATH"}`;
 }
 
 /** The variables of a call for a container that this process was not called for. */

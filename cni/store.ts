@@ -7,7 +7,10 @@
  */
 import type { DelegateConf } from "./delegate.ts";
 import { IDENTIFIER } from "./invocation.ts";
-import { isObject, type JsonObject } from "./netconf.ts";
+import { isObject, isPluginName, type JsonObject } from "./netconf.ts";
+
+/** Milliseconds after which a temporary file belongs to no call that still runs. */
+const STALE = 60_000;
 
 /** Key beside the delegate's own. */
 const MARK = "flanneld";
@@ -21,6 +24,18 @@ export interface Saved {
   own: boolean;
   conf: DelegateConf;
   file: string;
+}
+
+/** A file under an attachment's name that does not say what the delegate was called with. */
+export interface Broken {
+  containerId: string;
+  /** Undefined where neither the file's name nor what is left of its text says. */
+  ifname: string | undefined;
+  /** The network that its text names, as far as that is left. */
+  network: string | undefined;
+  file: string;
+  /** What is wrong with it. */
+  reason: string;
 }
 
 /** The attachments of one `dataDir`. */
@@ -52,6 +67,17 @@ export class Store {
 
   /** The attachment; undefined where none was saved, or what was saved is no config. */
   load(containerId: string, ifname: string): Saved | undefined {
+    const found = this.#find(containerId, ifname);
+    return found && isSaved(found) ? found : undefined;
+  }
+
+  /** The attachment's file where it is broken; undefined where there is none, or a good one. */
+  broken(containerId: string, ifname: string): Broken | undefined {
+    const found = this.#find(containerId, ifname);
+    return found && !isSaved(found) ? found : undefined;
+  }
+
+  #find(containerId: string, ifname: string): Saved | Broken | undefined {
     const [own, shared] = [`${containerId}:${ifname}`, containerId].map((name) => this.#read(name));
     if (own !== undefined) return own;
     return shared?.ifname === undefined || shared.ifname === ifname ? shared : undefined;
@@ -59,22 +85,49 @@ export class Store {
 
   /** All attachments to this network. */
   list(network: string): Saved[] {
-    const names: string[] = [];
-    try {
-      for (const { name, isFile } of Deno.readDirSync(this.dataDir)) if (isFile) names.push(name);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
-    return names.map((name) => this.#read(name))
-      .filter((saved): saved is Saved => saved?.conf.name === network);
+    return this.#all().filter(isSaved).filter(({ conf }) => conf.name === network);
   }
 
-  /** Forgets an attachment. */
-  remove({ file }: Saved): void {
+  /** Broken files that are this network's, or may be. */
+  listBroken(network: string): Broken[] {
+    return this.#all().filter((one): one is Broken => !isSaved(one))
+      .filter((one) => one.network === undefined || one.network === network);
+  }
+
+  #all(): (Saved | Broken)[] {
+    return this.#names().map((name) => this.#read(name)).filter((one) => one !== undefined);
+  }
+
+  #names(): string[] {
+    try {
+      return [...Deno.readDirSync(this.dataDir)].map(({ name }) => name);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return [];
+      throw error;
+    }
+  }
+
+  /**
+   * Forgets an attachment.
+   *
+   * @throws where its file stays
+   */
+  remove({ file }: Pick<Saved, "file">): void {
     try {
       Deno.removeSync(file);
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+
+  /** Removes what calls left half written that ended before they could rename it. */
+  removeTemporary(): void {
+    const temporary = this.#names().filter((name) => /^\.\d+\.tmp$/.test(name));
+    for (const name of temporary) {
+      const file = `${this.dataDir}/${name}`;
+      const written = Deno.lstatSync(file).mtime?.getTime() ?? Infinity;
+      // A younger one may belong to an ADD that is under way.
+      if (Date.now() - written > STALE) this.remove({ file });
     }
   }
 
@@ -84,25 +137,52 @@ export class Store {
     return `${this.dataDir}/${free ? containerId : `${containerId}:${ifname}`}`;
   }
 
-  #read(name: string): Saved | undefined {
-    const containerId = name.split(":")[0];
+  #read(name: string): Saved | Broken | undefined {
+    const [containerId, suffix] = name.split(":", 2);
     if (!IDENTIFIER.test(containerId)) return undefined;
     const file = `${this.dataDir}/${name}`;
-    let value: unknown;
+    let text = "";
     try {
-      value = JSON.parse(Deno.readTextFileSync(file));
+      text = Deno.readTextFileSync(file);
+      const value: unknown = JSON.parse(text);
+      if (isConf(value)) return savedFrom(value, containerId, file);
+      return brokenFrom("it is not a delegate's config");
     } catch (error) {
-      if (error instanceof Deno.errors.NotFound || error instanceof SyntaxError) return undefined;
-      throw error;
+      if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
+        return undefined;
+      }
+      if (error instanceof SyntaxError) {
+        return brokenFrom(text.trim() === "" ? "it is empty" : "it is not JSON");
+      }
+      return brokenFrom(`it cannot be read: ${error instanceof Error ? error.message : error}`);
     }
-    if (!isConf(value)) return undefined;
-    const { [MARK]: mark, ...conf } = value;
-    const { ifname, own } = (isObject(mark) ? mark : {}) as { ifname?: string; own?: boolean };
-    return { containerId, ifname, own: own === true, conf: conf as DelegateConf, file };
+
+    function brokenFrom(reason: string): Broken {
+      const left = (key: string) => new RegExp(`"${key}":\\s*"([^"\\\\]*)"`).exec(text)?.[1];
+      return { containerId, ifname: suffix ?? left("ifname"), network: left("name"), file, reason };
+    }
   }
 }
 
+function isSaved(one: Saved | Broken): one is Saved {
+  return "conf" in one;
+}
+
+function savedFrom(value: DelegateConf, containerId: string, file: string): Saved {
+  const { [MARK]: mark, ...conf } = value;
+  const { ifname, own } = isObject(mark) ? mark : {};
+  return {
+    containerId,
+    ifname: typeof ifname === "string" ? ifname : undefined,
+    own: own === true,
+    conf: conf as DelegateConf,
+    file,
+  };
+}
+
+/** Whether a plugin can be called with it: not a path to somewhere else, nor this one once more. */
 function isConf(value: unknown): value is DelegateConf & JsonObject {
-  return isObject(value) && typeof value.type === "string" && typeof value.name === "string" &&
-    isObject(value.ipam);
+  return isObject(value) && isPluginName(value.type) && value.type !== "flannel" &&
+    typeof value.name === "string" && IDENTIFIER.test(value.name) && isObject(value.ipam) &&
+    isPluginName(value.ipam.type);
 }

@@ -54,3 +54,47 @@ Deno.test("store: what flannel's plugin saved is found, what is no config is not
     assert.deepEqual(store.list("net").map(({ containerId }) => containerId), ["old"]);
     assert.deepEqual(new Store(`${store.dataDir}/none`).list("net"), []);
   }));
+
+Deno.test("store: broken files are told from missing ones, with what is left of their text", () =>
+  withStore((store) => {
+    const ipam = { type: "host-local" };
+    const write = (name: string, text: string) =>
+      Deno.writeTextFileSync(`${store.dataDir}/${name}`, text);
+    store.save("good", "eth0", true, CONF);
+    write("cut", '{"type":"bridge","name":"net","ipam":{},"flanneld":{"ifname":"eth0"');
+    write("empty", "");
+    write("empty:net1", " ");
+    for (
+      const [index, conf] of [
+        null,
+        [],
+        { ...CONF, type: "../x" },
+        { ...CONF, type: "flannel" },
+        { ...CONF, name: "../x" },
+        { ...CONF, ipam: {} },
+        { name: "net", ipam },
+      ].entries()
+    ) write(`bad${index}`, JSON.stringify(conf));
+    Deno.mkdirSync(`${store.dataDir}/folder`);
+
+    assert.equal(store.broken("good", "eth0"), undefined);
+    assert.equal(store.broken("none", "eth0"), undefined);
+    assert.deepEqual(store.broken("cut", "eth0"), {
+      containerId: "cut",
+      ifname: "eth0",
+      network: "net",
+      file: `${store.dataDir}/cut`,
+      reason: "it is not JSON",
+    });
+    assert.equal(store.broken("cut", "net1"), undefined, "another interface's");
+    assert.equal(store.broken("empty", "eth0")?.reason, "it is empty");
+    assert.match(store.broken("folder", "eth0")?.reason ?? "", /^it cannot be read: /);
+    for (let index = 0; index < 7; index++) {
+      assert.match(store.broken(`bad${index}`, "eth0")?.reason ?? "", /not a delegate's config/);
+    }
+    assert.deepEqual(store.list("net").map(({ containerId }) => containerId), ["good"]);
+    const names = (network: string) =>
+      store.listBroken(network).map(({ file }) => file.split("/").at(-1)).sort();
+    assert.ok(names("net").includes("cut") && names("net").includes("empty:net1"));
+    assert.ok(!names("other").includes("cut") && names("other").includes("empty"));
+  }));

@@ -5,7 +5,8 @@
  * @module
  */
 import { Cidr, type Family, isLoopback, isMulticast, tryParseIp } from "./cidr.ts";
-import { parseJsonObject, quote } from "./json.ts";
+import { isKnownKey, type UnknownKey, unknownKey, unknownKeyText } from "./config_keys.ts";
+import { type ParsedMember, parseMembers, quote } from "./json.ts";
 
 /** A network config that cannot be used; the message names key, value and what it must be. */
 export class ConfigError extends Error {
@@ -26,7 +27,7 @@ export interface FamilyConfig {
 
 /** The backend that all nodes use. */
 export interface BackendConfig {
-  /** `vxlan`, `host-gw`, … as written in the config. */
+  /** `vxlan`, `host-gw`, … in small letters, however the config has them. */
   type: string;
   /** The members of the `Backend` object besides `Type`, keys as written. */
   options: Record<string, unknown>;
@@ -41,7 +42,9 @@ export interface NetworkConfig {
   /** Traffic rules by nftables instead of iptables. */
   enableNFTables: boolean;
   backend: BackendConfig;
-  /** What is doubtful and was passed over, for the log: unknown keys. */
+  /** Keys that nothing in flannel reads: misspelled ones, mostly. They have no effect. */
+  unknown: UnknownKey[];
+  /** What is doubtful and was passed over, for the log; unknown keys are not among it. */
   warnings: string[];
 }
 
@@ -79,12 +82,6 @@ const IPV6: FamilyRules = {
   longestSubnet: 126,
 };
 
-const KEYS = [
-  ...["EnableIPv4", "EnableIPv6", "EnableNFTables", "Backend"],
-  ...["Network", "SubnetLen", "SubnetMin", "SubnetMax"],
-  ...["IPv6Network", "IPv6SubnetLen", "IPv6SubnetMin", "IPv6SubnetMax"],
-];
-
 /** Characters of the largest config that is read; one with all keys takes some 500. */
 const LARGEST_CONFIG = 65_536;
 
@@ -94,17 +91,26 @@ const MOST_UNKNOWN = 10;
 /** What a member of the config may be, by the name that errors use. */
 type Expected = "a text" | "a whole number" | "true or false" | "an object";
 
-/** The members of the config object. Keys match without regard to case, as in Go's decoder. */
+/**
+ * The members of the config object. Keys match without regard to case, and of several that match the
+ * last one counts, as in Go's decoder; null is as good as absent there.
+ */
 class Members {
   readonly #values = new Map<string, unknown>();
-  readonly unknown: string[] = [];
+  /** Text of the last `Backend` that is an object. */
+  readonly #backend: string;
+  readonly unknown: string[];
 
-  constructor(object: object) {
-    const known = new Set(KEYS.map((key) => key.toLowerCase()));
-    for (const [key, value] of Object.entries(object)) {
-      if (!known.has(key.toLowerCase())) this.unknown.push(key);
+  constructor(members: ParsedMember[]) {
+    const unknown = new Set<string>();
+    let backend = "{}";
+    for (const { key, value, text } of members) {
+      if (!isKnownKey(key, false)) unknown.add(key);
       else if (value !== null) this.#values.set(key.toLowerCase(), value);
+      if (key.toLowerCase() === "backend" && value !== null) backend = text;
     }
+    this.#backend = backend;
+    this.unknown = [...unknown];
   }
 
   has(key: string): boolean {
@@ -131,11 +137,13 @@ class Members {
     throw wrongType(key, value, "true or false");
   }
 
-  object(key: string): object | undefined {
-    const value = this.#values.get(key.toLowerCase());
-    if (value === undefined) return undefined;
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
-    throw wrongType(key, value, "an object");
+  /** The members of `Backend`; none where it is absent. */
+  backend(): ParsedMember[] {
+    const value = this.#values.get("backend") ?? {};
+    if (typeof value !== "object" || Array.isArray(value)) {
+      throw wrongType("Backend", value, "an object");
+    }
+    return parseMembers(this.#backend);
   }
 }
 
@@ -149,40 +157,45 @@ function wrongType(key: string, value: unknown, expected: Expected): ConfigError
  * @throws {ConfigError}
  */
 export function parseNetworkConfig(text: string): NetworkConfig {
-  const members = new Members(parseObject(text));
+  const members = new Members(parseText(text));
   const ipv4 = members.flag("EnableIPv4", true);
   const ipv6 = members.flag("EnableIPv6", false);
   if (!ipv4 && !ipv6) {
     throw new ConfigError("EnableIPv4: false needs EnableIPv6: true, else no address is left");
   }
+  const { backend, unknown } = backendConfig(members.backend());
   return {
     ipv4: ipv4 ? familyConfig(members, IPV4) : null,
     ipv6: ipv6 ? familyConfig(members, IPV6) : null,
     enableNFTables: members.flag("EnableNFTables", false),
-    backend: backendConfig(members.object("Backend")),
+    backend,
+    unknown: [...members.unknown.map((key) => unknownKey(key, false)), ...unknown],
     warnings: warnings(members, ipv4, ipv6),
   };
 }
 
-function parseObject(text: string): object {
+function parseText(text: string): ParsedMember[] {
   if (text.length > LARGEST_CONFIG) {
     throw new ConfigError(
       `the network config has ${text.length} characters, more than ${LARGEST_CONFIG}`,
     );
   }
   try {
-    return parseJsonObject(text);
+    return parseMembers(text);
   } catch (error) {
     throw new ConfigError(`the network config ${(error as Error).message}`);
   }
 }
 
+/** Unknown keys as lines, of which a config may have any number: some by name, the rest counted. */
+export function unknownKeyLines({ unknown }: Pick<NetworkConfig, "unknown">): string[] {
+  const lines = unknown.slice(0, MOST_UNKNOWN).map(unknownKeyText);
+  const more = unknown.length - MOST_UNKNOWN;
+  return more > 0 ? [...lines, `${more} more keys are unknown`] : lines;
+}
+
 function warnings(members: Members, ipv4: boolean, ipv6: boolean): string[] {
-  const found = members.unknown.slice(0, MOST_UNKNOWN).map((key) =>
-    `${quote(key)} is no known key`
-  );
-  const more = members.unknown.length - MOST_UNKNOWN;
-  if (more > 0) found.push(`${more} more keys are unknown`);
+  const found: string[] = [];
   if (!ipv6 && members.has("IPv6Network")) {
     found.push("IPv6Network has no effect without EnableIPv6: true");
   }
@@ -195,19 +208,30 @@ function warnings(members: Members, ipv4: boolean, ipv6: boolean): string[] {
   return found;
 }
 
-function backendConfig(object: object | undefined): BackendConfig {
+function backendConfig(
+  members: ParsedMember[],
+): { backend: BackendConfig; unknown: UnknownKey[] } {
   let type = "vxlan";
-  const options: [string, unknown][] = [];
-  for (const [key, value] of Object.entries(object ?? {})) {
-    if (key.toLowerCase() !== "type") options.push([key, value]);
-    else if (typeof value === "string" && value !== "") type = value;
-    else if (value !== null) {
+  const options = new Map<string, [key: string, value: unknown]>();
+  const unknown = new Set<string>();
+  for (const { key, value } of members) {
+    const name = key.toLowerCase();
+    if (!isKnownKey(key, true)) unknown.add(key);
+    if (name !== "type") {
+      // Null leaves what a former one of the same key has set.
+      if (value !== null || !options.has(name)) options.set(name, [key, value]);
+    } else if (typeof value === "string" && value !== "") {
+      type = value.toLowerCase();
+    } else if (value !== null) {
       throw new ConfigError(
         `Backend.Type: ${quote(value)} is not a backend's name like "vxlan"`,
       );
     }
   }
-  return { type, options: Object.fromEntries(options) };
+  return {
+    backend: { type, options: Object.fromEntries(options.values()) },
+    unknown: [...unknown].map((key) => unknownKey(key, true)),
+  };
 }
 
 function familyConfig(members: Members, rules: FamilyRules): FamilyConfig {
@@ -229,7 +253,12 @@ function networkOf(members: Members, { family, prefix, example }: FamilyRules): 
   const key = `${prefix}Network`;
   const text = members.text(key);
   if (text === undefined) {
-    throw new ConfigError(`${key}: it is missing; set it to a network like "${example}"`);
+    const misspelled = members.unknown.map((key) => unknownKey(key, false))
+      .find(({ advice }) => advice === `did you mean ${key}?`);
+    throw new ConfigError(
+      `${key}: it is missing; ` +
+        (misspelled ? unknownKeyText(misspelled) : `set it to a network like "${example}"`),
+    );
   }
   let network: Cidr | undefined;
   try {
@@ -253,12 +282,14 @@ function subnetLengthOf(members: Members, network: Cidr, rules: FamilyRules): nu
   const { prefix, roomy, defaultLength, longestNetwork, longestSubnet } = rules;
   const key = `${prefix}SubnetLen`;
   const length = members.length(key);
-  if (length === undefined) {
-    if (network.length <= roomy) return defaultLength;
-    if (network.length <= longestNetwork) return network.length + 2;
+  // Whatever the length: four subnets of four addresses each do not fit.
+  if (network.length > longestNetwork) {
     throw new ConfigError(
       `${prefix}Network: ${network} is too small, it must be a /${longestNetwork} or larger`,
     );
+  }
+  if (length === undefined) {
+    return network.length <= roomy ? defaultLength : network.length + 2;
   }
   if (length > longestSubnet) {
     throw new ConfigError(

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { ConfigError, parseNetworkConfig } from "./config.ts";
+import { ConfigError, parseNetworkConfig, unknownKeyLines } from "./config.ts";
 
 const BACKEND = { Type: "vxlan" };
 const parse = (config: object) =>
@@ -32,7 +32,17 @@ Deno.test("a small network is cut into four", () => {
   assert.deepEqual(ranges(parse({ Network: "10.1.0.0/22" })), ["10.1.1.0/24", "10.1.3.0/24"]);
   assert.deepEqual(ranges(parse({ Network: "10.1.0.0/23" })), ["10.1.0.128/25", "10.1.1.128/25"]);
   assert.deepEqual(ranges(parse({ Network: "10.1.0.0/28" })), ["10.1.0.4/30", "10.1.0.12/30"]);
-  refused({ Network: "10.1.0.0/29" }, /^Network: 10\.1\.0\.0\/29 is too small.*\/28/);
+  for (const more of [{}, { SubnetLen: 30 }, { SubnetLen: 31 }, { SubnetLen: 24 }]) {
+    refused(
+      { Network: "10.1.0.0/29", ...more },
+      /^Network: 10\.1\.0\.0\/29 is too small.*\/28/,
+    );
+  }
+  refused({ Network: "10.1.0.0/32", SubnetLen: 32 }, /^Network: .* is too small.*\/28/);
+  refused(
+    { EnableIPv4: false, EnableIPv6: true, IPv6Network: "fd00::/126", IPv6SubnetLen: 127 },
+    /^IPv6Network: fd00::\/126 is too small.*\/124/,
+  );
 });
 
 Deno.test("IPv6 alone and both families", () => {
@@ -90,16 +100,78 @@ Deno.test("what is wrong is told with the key, its value and what to do", () => 
   refused({ ...net, EnableIPv6: 1 }, /^EnableIPv6: 1 is not true or false/);
   refused({ ...net, Backend: "vxlan" }, /^Backend: "vxlan" is not an object/);
   refused({ ...net, Backend: { Type: 3 } }, /^Backend\.Type: 3/);
-  refused("{", /no JSON/);
+  refused("{", /no JSON: line 1, column 2: it ends where/);
+  refused('{\n"Network": "10.1.0.0/16",\n}', /no JSON: line 3, column 1: a comma before }$/);
   refused("[]", /is no JSON object/);
   refused("null", /is no JSON object/);
 });
 
-Deno.test("keys match without regard to case, unknown ones are warned of", () => {
+Deno.test("keys match without regard to case, unknown ones are named", () => {
   const config = parse({ network: "10.1.0.0/16", SUBNETLEN: 26, Subnetlength: 24 });
   assert.equal(config.ipv4?.subnetLength, 26);
-  assert.deepEqual(config.warnings, ['"Subnetlength" is no known key']);
+  assert.deepEqual(unknownKeyLines(config), [
+    '"Subnetlength" is not a known key; did you mean SubnetLen?',
+  ]);
+  assert.deepEqual(config.warnings, []);
   assert.equal(parse({ Network: "10.1.0.0/16", IPv6Network: "fd00::/48" }).warnings.length, 1);
+});
+
+Deno.test("of keys that differ in case alone the last counts, as in Go's decoder; null counts not", () => {
+  const config = parseNetworkConfig(
+    '{"Network":"10.1.0.0/16","SubnetLen":25,"subnetlen":26,"SubnetLen":27,"SUBNETLEN":null,' +
+      '"Backend":{"Type":"udp","Port":1,"PORT":2,"Port":3,"port":null,"TYPE":"Host-GW","type":null}}',
+  );
+  assert.equal(config.ipv4?.subnetLength, 27);
+  assert.deepEqual(config.backend, { type: "host-gw", options: { Port: 3 } });
+  const twice = '{"Network":"10.1.0.0/16","Backend":{"Type":"udp"},"backend":{"Type":"alloc"}}';
+  assert.equal(parseNetworkConfig(twice).backend.type, "alloc");
+});
+
+Deno.test("a backend's type may have letters of either case", () => {
+  for (const Type of ["VXLAN", "Vxlan", "vxlan"]) {
+    assert.equal(parse({ Network: "10.1.0.0/16", Backend: { Type } }).backend.type, "vxlan");
+  }
+});
+
+Deno.test("a misspelled key is named with what was meant, those of all of flannel are not", () => {
+  const lines = (config: object) => unknownKeyLines(parse({ Network: "10.1.0.0/16", ...config }));
+  const misspelled: [object, string][] = [
+    [
+      { Backend: { Type: "vxlan", Prot: 8472 } },
+      '"Prot" in Backend is not a known key; did you mean Port?',
+    ],
+    [{ Backend: { Tpye: "udp" } }, '"Tpye" in Backend is not a known key; did you mean Type?'],
+    [
+      { Backend: { directrouting_: true } },
+      '"directrouting_" in Backend is not a known key; did you mean DirectRouting?',
+    ],
+    [{ Backand: {} }, '"Backand" is not a known key; did you mean Backend?'],
+    [{ EnableIpv6s: true }, '"EnableIpv6s" is not a known key; did you mean EnableIPv6?'],
+    [{ VNI: 7 }, '"VNI" is not a known key; it belongs in Backend'],
+    [
+      { Backend: { SubnetLen: 25 } },
+      '"SubnetLen" in Backend is not a known key; it belongs outside of Backend',
+    ],
+    [
+      { DirectRoutng: true },
+      '"DirectRoutng" is not a known key; did you mean DirectRouting, in Backend?',
+    ],
+    [{ X: 1 }, '"X" is not a known key'],
+  ];
+  for (const [config, line] of misspelled) assert.deepEqual(lines(config), [line]);
+  const options = {
+    vni: 1,
+    PORT: 2,
+    PSK: "x",
+    Mode: "auto",
+    RouteTableID: "rtb-1",
+    UDPEncap: true,
+  };
+  assert.deepEqual(lines({ Backend: { Type: "host-gw", ...options, Name: "x" } }), []);
+  refused(
+    { Netwrok: "10.1.0.0/16" },
+    /^Network: it is missing; "Netwrok" is not a known key; did you mean Network\?$/,
+  );
 });
 
 Deno.test("the backend's options are kept as they are", () => {
@@ -135,7 +207,8 @@ Deno.test("a config that is huge or nested deeply is refused in one line, many u
     assert.throws(() => parseNetworkConfig(text), ConfigError, name);
   }
   const keys = Array.from({ length: 1_000 }, (_, at) => `"k${at}":0`).join();
-  const { warnings } = parseNetworkConfig(`{"Network":"10.1.0.0/16","Backend":{},${keys}}`);
-  assert.equal(warnings.length, 11);
-  assert.equal(warnings.at(-1), "990 more keys are unknown");
+  const config = parseNetworkConfig(`{"Network":"10.1.0.0/16","Backend":{},${keys}}`);
+  const lines = unknownKeyLines(config);
+  assert.equal(lines.length, 11);
+  assert.equal(lines.at(-1), "990 more keys are unknown");
 });

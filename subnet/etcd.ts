@@ -286,7 +286,13 @@ export class EtcdSubnetManager implements SubnetManager {
     try {
       await follow(this.#client, this.#store, this.#patience, {
         table,
-        handlers,
+        handlers: {
+          peers: (peers) => {
+            this.#patience.hasPeers = peers.size > 0;
+            handlers.peers(peers);
+          },
+          config: (raw) => handlers.config(raw),
+        },
         ownKey: lease.key,
         own: recovering,
         setBack: () => lease.revision = "0",

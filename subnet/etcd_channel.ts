@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { Buffer } from "node:buffer";
 import { isIP } from "node:net";
 import type { Etcd3, IOptions } from "etcd3";
 
@@ -41,20 +40,6 @@ export const CHANNEL = {
   // Spares a DNS query for a TXT record that no etcd has.
   "grpc.service_config_disable_resolution": 1,
 };
-
-/**
- * The certificates for TLS, read anew for each connection, so that renewed ones are taken up.
- *
- * @throws Error of one line that names the file that cannot be read
- */
-export function credentials({ cafile, certfile, keyfile }: EtcdAccess) {
-  return {
-    // None: those that the runtime trusts. gRPC takes that; etcd3's type leaves it out.
-    rootCertificate: (cafile ? readPem(cafile) : undefined) as Buffer,
-    privateKey: keyfile ? readPem(keyfile) : undefined,
-    certChain: certfile ? readPem(certfile) : undefined,
-  };
-}
 
 /**
  * A user's token, which goes along with each call. etcd3's own login opens a channel without our
@@ -113,12 +98,3 @@ export const NO_POLICY = {
 };
 
 const NEVER = new AbortController().signal;
-
-function readPem(path: string): Buffer {
-  try {
-    return Buffer.from(Deno.readFileSync(path));
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new Error(`cannot read the certificate or key ${path}: ${reason}`);
-  }
-}

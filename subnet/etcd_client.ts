@@ -26,20 +26,20 @@ import {
 import {
   CALL_LIMIT,
   CHANNEL,
-  credentials,
   type EtcdAccess,
   Login,
   NO_POLICY,
   READ_LIMIT,
   targetName,
 } from "./etcd_channel.ts";
+import { readCertificates } from "./etcd_certificates.ts";
 import {
   type EtcdFault,
   faultOf,
+  faultOfAll,
   isAnswer,
   isTooLarge,
   LeaseEndedError,
-  worst,
 } from "./etcd_fault.ts";
 
 export type { EtcdAccess } from "./etcd_channel.ts";
@@ -257,7 +257,7 @@ export class EtcdClient {
     try {
       this.#connection ??= this.#connect(this.#endpoints[0]);
     } catch (error) {
-      throw this.#fault(error);
+      throw await this.#fault(error, this.#endpoints[0]);
     }
     return await this.#call(this.#connection, call);
   }
@@ -270,18 +270,18 @@ export class EtcdClient {
       return answer;
     } catch (error) {
       if (isAnswer(error)) throw error;
-      if (isTooLarge(error)) throw this.#fault(error);
+      if (isTooLarge(error)) throw await this.#fault(error, connection.endpoint);
       this.#drop(connection);
       const index = this.#endpoints.indexOf(connection.endpoint);
       this.#endpoints.push(...this.#endpoints.splice(index, 1));
-      throw this.#fault(error);
+      throw await this.#fault(error, connection.endpoint);
     }
   }
 
   /** A call on all endpoints, staggered; the first answer counts and its endpoint stays in use. */
   async #race<T>(call: (etcd: Etcd3) => Promise<T>): Promise<T> {
     const connections: Connection[] = [];
-    const errors: unknown[] = [];
+    const faults = new Map<string, EtcdFault>();
     const { promise: won, resolve: win, reject: lose } = Promise.withResolvers<
       { connection: Connection; answer: T }
     >();
@@ -292,10 +292,14 @@ export class EtcdClient {
       const endpoint = waiting.shift();
       if (endpoint === undefined) return;
       timer = setTimeout(next, STAGGER);
-      this.#attempt(endpoint, connections, call).then(win, (error) => {
-        errors.push(error);
-        if (errors.length === this.#endpoints.length) lose(worst(errors));
-        else next();
+      this.#attempt(endpoint, connections, call).then(win, async (error) => {
+        // The next one need not wait for the cause.
+        next();
+        const fault = await this.#fault(error, endpoint);
+        faults.set(endpoint, fault);
+        if (isTooLarge(error)) lose(fault);
+        if (faults.size < this.#endpoints.length) return;
+        lose(faultOfAll(this.#access.endpoints.flatMap((one) => faults.get(one) ?? [])));
       });
     };
     next();
@@ -307,8 +311,6 @@ export class EtcdClient {
       const index = this.#endpoints.indexOf(connection.endpoint);
       this.#endpoints.unshift(...this.#endpoints.splice(index, 1));
       return answer;
-    } catch (error) {
-      throw this.#fault(error);
     } finally {
       clearTimeout(timer);
       for (const connection of connections) {
@@ -338,7 +340,7 @@ export class EtcdClient {
     const login = new Login();
     const etcd = new Etcd3({
       hosts: endpoint,
-      credentials: endpoint.startsWith("https:") ? credentials(this.#access) : undefined,
+      credentials: endpoint.startsWith("https:") ? readCertificates(this.#access) : undefined,
       grpcOptions: { ...CHANNEL, ...targetName(endpoint) },
       defaultCallOptions: ({ isStream }) => ({
         ...(isStream ? {} : { deadline: Date.now() + CALL_LIMIT }),
@@ -353,8 +355,8 @@ export class EtcdClient {
     return { endpoint, etcd, ready };
   }
 
-  #fault(error: unknown): EtcdFault {
-    return faultOf(error, this.#access, this.#lastContact > 0);
+  #fault(error: unknown, endpoint: string): Promise<EtcdFault> {
+    return faultOf(error, endpoint, this.#access, this.#lastContact > 0);
   }
 }
 

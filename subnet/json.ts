@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { faultText, jsonFault, topLevelMembers } from "./json_text.ts";
 
 /** Levels of objects and arrays that are read. Go's decoder takes 10,000, flannel's data need 3. */
 export const DEEPEST = 32;
@@ -19,13 +20,40 @@ export function parseJsonObject(text: string): object {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new SyntaxError(`is no JSON: ${shorten((error as Error).message)}`);
+    const fault = jsonFault(text);
+    throw new SyntaxError(`is no JSON: ${fault ? faultText(fault) : (error as Error).message}`);
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new SyntaxError(`is no JSON object: ${shorten(text.trim())}`);
   }
   if (isTooDeep(value)) throw new SyntaxError(`is nested more than ${DEEPEST} levels deep`);
   return value;
+}
+
+/** A member of a JSON object, and the text of its value. */
+export interface ParsedMember {
+  key: string;
+  value: unknown;
+  text: string;
+}
+
+/**
+ * The members of a JSON object in the text's order, repeated keys, too: Go's decoder, which matches
+ * keys without regard to case, takes the last of them.
+ *
+ * @throws {SyntaxError} as {@linkcode parseJsonObject}
+ */
+export function parseMembers(text: string): ParsedMember[] {
+  parseJsonObject(text);
+  return topLevelMembers(text).map(({ key, start, end }) => {
+    const slice = text.slice(start, end);
+    const value: unknown = JSON.parse(slice);
+    // Those that a later one of the same key replaces have not been looked at yet.
+    if (typeof value === "object" && value !== null && isTooDeep(value)) {
+      throw new SyntaxError(`is nested more than ${DEEPEST} levels deep`);
+    }
+    return { key, value, text: slice };
+  });
 }
 
 /** Level by level: a walk that called itself would overflow on what it is to find. */

@@ -63,7 +63,8 @@ export class Patience {
   /** Nodes that share the etcd, as far as is known. */
   nodes = 0;
   #state: FaultKind | "well" = "well";
-  #answered = false;
+  /** Whether there are peers that packets are forwarded to, whatever becomes of etcd. */
+  hasPeers = false;
 
   /**
    * Calls `attempt` until it succeeds.
@@ -112,7 +113,7 @@ export class Patience {
     // An etcd that refuses us may cut the connection before it says why: no news.
     if (this.#state === kind || (this.#state !== "well" && kind === "unreachable")) return;
     this.#state = kind;
-    const meanwhile = this.#answered
+    const meanwhile = this.hasPeers
       ? "forwarding goes on with the last known peers"
       : "trying again until it answers";
     log.warn("{message}; {meanwhile}", { message, meanwhile });
@@ -120,7 +121,6 @@ export class Patience {
 
   /** Takes note that etcd answers. */
   well(): void {
-    this.#answered = true;
     if (this.#state === "well") return;
     this.#state = "well";
     log.info("etcd answers again");

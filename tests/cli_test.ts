@@ -63,7 +63,63 @@ Deno.test("what the user got wrong: one line, exit status 2", async () => {
   await fail(["config"], 2, /config needs one of: get, set, validate/);
   await fail(["config", "get", "x"], 2, /too many arguments/);
   await fail(["leases", "--jsn"], 2, /unknown flag '--jsn'; did you mean --json\?/);
-  await fail(["leases", "-etcd-endpoints=x"], 2, /not an http:\/\/ or https:\/\/ URL/);
+  await fail(["leases", "-etcd-endpoints=x://"], 2, /not an http:\/\/ or https:\/\/ URL/);
+  await fail(
+    ["config", "get", "-etcd-prefx", "/x"],
+    2,
+    /'-etcd-prefx'; did you mean --etcd-prefix\?/,
+  );
+  await fail(["config", "st"], 2, /unknown command 'st'; did you mean set\?/);
+  // A value, perhaps a password, is not repeated.
+  await fail(
+    ["leases", "--etcd-passwrd=s3cret"],
+    2,
+    /flag '--etcd-passwrd'; did you mean --etcd-pas/,
+  );
+});
+
+Deno.test("a word behind a boolean flag: how its value is written", async () => {
+  const cases: [string[], RegExp][] = [
+    [["--ip-masq", "true"], /--ip-masq .*"true": use --ip-masq or --ip-masq=true$/m],
+    [["-ip-masq", "false"], /-ip-masq .*"false": use -ip-masq=false$/m],
+    [["--iptables-forward-rules", "1", "--v=1"], /use --iptables-forward-rules or --iptab/],
+    [["--kube-subnet-mgr", "no"], /use --kube-subnet-mgr=false/],
+    [["leases", "--json", "true"], /use --json or --json=true/],
+    [["leases", "--json=maybe"], /--json=maybe: use --json or --json=false/],
+  ];
+  for (const [args, line] of cases) await fail(args, 2, line);
+});
+
+Deno.test("help of a command, by the command help", async () => {
+  assert.equal(await succeed(["help"]), await succeed(["--help"]));
+  const help = await succeed(["help", "config", "set"]);
+  assert.match(help, /^Usage: flanneld config set /);
+  assert.equal(help, await succeed(["config", "set", "--help"]));
+  await fail(["help", "confg"], 2, /unknown command "confg"; did you mean config\?/);
+});
+
+Deno.test("endpoints as units have them", async () => {
+  await using etcd = await Etcd.start();
+  const address = etcd.endpoint.replace("http://", "");
+  await succeed(["config", "set", `--etcd-endpoints=${etcd.endpoint}`, CONFIG]);
+  for (const endpoints of [address, `${address},`, ` ${address} , `, `HTTP://${address}/`]) {
+    assert.equal(await succeed(["config", "get", `--etcd-endpoints=${endpoints}`]), `${CONFIG}\n`);
+  }
+  // Flags of the logger before a command are ignored, as they are for the agent.
+  const logger = ["--vmodule=a=1", "-log_backtrace_at", "x.go:1", "--logtostderr"];
+  assert.equal(
+    await succeed([...logger, `--etcd-endpoints=${address}`, "config", "get"]),
+    `${CONFIG}\n`,
+  );
+  // A port that is missing is etcd's.
+  await fail(["config", "get", "--etcd-endpoints=http://127.9.9.9"], 1, /127\.9\.9\.9:2379/);
+  await fail(["config", "get", "--etcd-endpoints=https://[::1]"], 1, /https:\/\/\[::1\]:2379/);
+  await fail(["config", "get", "--etcd-endpoints=http://127.9.9.9:80"], 1, /127\.9\.9\.9:80/);
+  await fail(
+    ["config", "get", "--etcd-endpoints=127.0.0.1:1,127.0.0.1:2"],
+    1,
+    /etcd at http:\/\/127\.0\.0\.1:1 is .*; etcd at http:\/\/127\.0\.0\.1:2 is /,
+  );
 });
 
 Deno.test("config set, get and validate against etcd", async () => {
@@ -91,6 +147,10 @@ Deno.test("config set, get and validate against etcd", async () => {
     1,
     /Type/,
   );
+  const aliVpc = '{"Network":"10.1.0.0/16","Backend":{"Type":"ali-vpc"}}';
+  await fail(["config", "validate", aliVpc], 1, /"ali-vpc" is not one of .*, alloc$/m);
+  const misnamed = '{"Network":"10.1.0.0/16","Backend":{"Type":"vxaln"}}';
+  await fail(["config", "set", store, misnamed], 1, /"vxaln" is not one of .*did you mean vxlan\?/);
   await fail(
     ["config", "set", store, '{"Network":"10.1.0.0/16","Backend":{"VNI":-1}}'],
     1,
@@ -101,14 +161,27 @@ Deno.test("config set, get and validate against etcd", async () => {
   await fail(["config", "set", store, "{}", "--file", "/x"], 2, /exclude each other/);
   assert.equal(revision(await etcd.ctl("get", KEY, "-w", "json")), revision(before));
 
+  // Keys that nothing reads are mistakes, mostly; Go flannel passes over them.
+  const misspelled: [string, RegExp][] = [
+    ['{"Network":"10.1.0.0/16","Backend":{"Type":"vxlan","Prot":8472}}', /did you mean Port\?/],
+    ['{"Network":"10.1.0.0/16","Backand":{"Type":"vxlan"}}', /did you mean Backend\?/],
+    ['{"Netwrok":"10.1.0.0/16","Backend":{}}', /did you mean Network\?/],
+    ['{"Network":"10.1.0.0/16","Port":8472,"Backend":{}}', /"Port" .* it belongs in Backend/],
+  ];
+  for (const [text, line] of misspelled) {
+    await fail(["config", "set", store, text], 1, line);
+    await fail(["config", "validate", text], 1, line);
+  }
+  await fail(["config", "set", "--force", store, misspelled[2][0]], 1, /Network: it is missing/);
+  assert.equal(revision(await etcd.ctl("get", KEY, "-w", "json")), revision(before));
+
   const { code, stderr } = await flanneld([
-    "config",
-    "set",
-    store,
-    '{"Network":"10.2.0.0/16","X":1,"Backend":{}}',
+    ...["config", "set", store, "--force"],
+    '{"Network":"10.2.0.0/16","X":1,"Backend":{"Type":"VXLAN"}}',
   ]);
   assert.equal(code, 0);
-  assert.match(stderr, /^flanneld: warning: "X" is no known key\n$/);
+  assert.match(stderr, /^flanneld: warning: "X" is not a known key\n$/);
+  await fail(["config", "validate", store], 1, /"X" is not a known key/);
 
   // The first of the endpoints may be dead, as one of the default's two mostly is.
   const endpoints = `http://127.0.0.1:1,${etcd.endpoint}`;
@@ -136,6 +209,21 @@ Deno.test("TLS with a client certificate", async () => {
   const store = `--etcd-endpoints=${etcd.endpoint}`;
   await succeed(["config", "set", store, `--etcd-cafile=${etcd.tls.ca}`, ...pair, CONFIG]);
   await fail(["config", "get", store, ...pair], 1, /--etcd-cafile/);
+  const ca = `--etcd-cafile=${etcd.tls.ca}`;
+  await fail(["config", "get", store, ca], 1, /requires a client certificate.*set --etcd-certfile/);
+  const plain = `--etcd-endpoints=${etcd.endpoint.replace("https", "http")}`;
+  await fail(["config", "get", plain], 1, /speaks TLS: use https:\/\//);
+  // Without a scheme, certificates make it https, as they do for Go's client.
+  const address = `--etcd-endpoints=${etcd.endpoint.replace("https://", "")}`;
+  assert.equal(await succeed(["config", "get", address, ca, ...pair]), `${CONFIG}\n`);
+  const encrypted = `${etcd.folder}/encrypted.key`;
+  const openssl = ["ec", "-in", etcd.tls.key, "-aes256", "-passout", "pass:x", "-out", encrypted];
+  assert.equal((await exec("openssl", openssl)).code, 0);
+  await fail(
+    ["config", "get", store, ca, pair[0], `--etcd-keyfile=${encrypted}`],
+    1,
+    /encrypted\.key \(--etcd-keyfile\) is encrypted/,
+  );
 });
 
 Deno.test("a user and its password", async () => {
@@ -214,6 +302,37 @@ Deno.test("docker-opts writes variables, and merges into daemon.json whole or no
     await Deno.writeTextFile(daemon, "{broken");
     await fail(["docker-opts", "-f", subnet, "--daemon-json", daemon], 1, /left as it is/);
     assert.equal(await Deno.readTextFile(daemon), "{broken");
+
+    // Where the agent masquerades, Docker must not.
+    const masquerading = `${folder}/masq.env`;
+    const values = (await Deno.readTextFile(subnet)).replace("IPMASQ=false", "IPMASQ=true");
+    await Deno.writeTextFile(masquerading, values);
+    await Deno.writeTextFile(daemon, merged);
+    const told = await succeed(["docker-opts", "-f", masquerading, "--daemon-json", daemon]);
+    assert.equal(
+      told,
+      `Set bip 10.1.40.1/24, mtu 9001 and ip-masq false in ${daemon}; restart Docker to take them up\n`,
+    );
+    assert.equal(JSON.parse(await Deno.readTextFile(daemon))["ip-masq"], false);
+    await succeed(["docker-opts", "-f", subnet, "-m", "--daemon-json", daemon]);
+    assert.equal(JSON.parse(await Deno.readTextFile(daemon))["ip-masq"], false);
+    await succeed(["docker-opts", "-f", subnet, "--daemon-json", daemon]);
+    assert.equal(JSON.parse(await Deno.readTextFile(daemon))["ip-masq"], true);
+    await Deno.remove(masquerading);
+    // Docker would not start, or not use the subnet.
+    const refused: [string, RegExp][] = [
+      ['{"bridge": "br0"}', /left as it is: its "bridge": "br0" and bip exclude each other/],
+      ['{"fixed-cidr": "10.9.0.0/24"}', /left as it is: its "fixed-cidr": "10\.9\.0\.0\/24"/],
+      [
+        "{\n  // why\n}",
+        /left as it is: it is not JSON: line 2, column 3: a comment; Docker takes no/,
+      ],
+    ];
+    for (const [text, line] of refused) {
+      await Deno.writeTextFile(daemon, text);
+      await fail(["docker-opts", "-f", subnet, "--daemon-json", daemon], 1, line);
+      assert.equal(await Deno.readTextFile(daemon), text);
+    }
 
     const fresh = `${folder}/docker/daemon.json`;
     await succeed(["docker-opts", "-f", subnet, "--daemon-json", fresh]);

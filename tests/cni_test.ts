@@ -256,6 +256,122 @@ Deno.test("cni: a delegate gets each command with its config, and its errors com
     assert.deepEqual(await host.leftovers(), []);
   }));
 
+/** Ways in which a power cut, a full disk or somebody's hand may leave a state file. */
+const DAMAGE: Record<string, (file: string) => Promise<void>> = {
+  truncated: async (file) => await Deno.truncate(file, 40),
+  "cut before its last brace": async (file) =>
+    await Deno.truncate(file, (await Deno.stat(file)).size - 1),
+  empty: async (file) => await Deno.truncate(file, 0),
+  garbage: async (file) => await Deno.writeFile(file, crypto.getRandomValues(new Uint8Array(64))),
+  "zeros": async (file) => await Deno.writeFile(file, new Uint8Array(512)),
+  "somebody else's JSON": async (file) => await Deno.writeTextFile(file, '{"type":5,"x":[]}'),
+  "a list": async (file) => await Deno.writeTextFile(file, "[1]"),
+  "a plugin outside of CNI_PATH": async (file) =>
+    await Deno.writeTextFile(file, '{"type":"../evil","name":"x","ipam":{}}'),
+  "this plugin": async (file) =>
+    await Deno.writeTextFile(file, '{"type":"flannel","name":"x","ipam":{}}'),
+  "a folder": async (file) => {
+    await Deno.remove(file);
+    await Deno.mkdir(file);
+  },
+  "a link to itself": async (file) => {
+    await Deno.remove(file);
+    await Deno.symlink(file, file);
+  },
+};
+
+for (const [plugins, by] of [[[DEBIAN_PLUGINS], "Debian's bridge"], [[], "our own"]] as const) {
+  Deno.test(`cni: DEL with a broken state file warns and leaves nothing, by ${by}`, () =>
+    withHost([...plugins], async (host, [pod]) => {
+      const config = host.config("1.0.0", { delegate: { ipMasq: true } });
+      for (const [damage, inflict] of Object.entries(DAMAGE)) {
+        const container = host.container("abc", pod);
+        assert.equal((await host.call("ADD", config, container)).code, 0, damage);
+        await inflict(`${host.dataDir}/abc`);
+        const checked = await host.call("CHECK", { ...config, prevResult: {} }, container);
+        assertError(checked, 3, /^the state file .*\/abc is broken: /);
+        const { code, stdout, stderr } = await host.callRaw("DEL", config, container);
+        assert.deepEqual([code, stdout], [0, ""], `${damage}: ${stderr}`);
+        assert.match(
+          stderr,
+          /^flanneld: warning: the state file .*\/abc is broken: [^\n]+\n$/,
+          damage,
+        );
+        assert.deepEqual(await host.leftovers(), [], damage);
+        assert.notEqual((await pod.exec("ip", "link", "show", "eth0")).code, 0, damage);
+        // Once more: nothing is known of it any more.
+        assert.deepEqual(await host.callRaw("DEL", config, container), {
+          code,
+          stdout,
+          stderr: "",
+        });
+      }
+    }));
+
+  Deno.test(`cni: DEL with a broken state file works without namespace and lease, by ${by}`, () =>
+    withHost([...plugins], async (host, [one, two]) => {
+      const config = host.config("1.0.0", { delegate: { ipMasq: true } });
+      const container = host.container("abc", one);
+      const { answer: prevResult } = await host.call("ADD", config, container);
+      await Deno.truncate(`${host.dataDir}/abc`, 20);
+      await Deno.remove(host.subnetFile);
+      await one[Symbol.asyncDispose]();
+      // Runtimes pass the result from 0.4.0 on.
+      const deleted = await host.callRaw("DEL", { ...config, prevResult }, container);
+      assert.equal(deleted.code, 0, deleted.stdout + deleted.stderr);
+      assert.deepEqual(await host.leftovers(), []);
+      await Deno.writeTextFile(host.subnetFile, SUBNET_FILE);
+      assert.equal((await host.call("ADD", config, host.container("def", two))).code, 0);
+      await Deno.writeTextFile(`${host.dataDir}/def`, "");
+      await Deno.writeTextFile(host.subnetFile, "FLANNEL_MTU=x\n");
+      const again = await host.callRaw("DEL", config, host.container("def", two));
+      assert.equal(again.code, 0, again.stdout + again.stderr);
+      const left = (await host.leftovers()).filter((line) => !/CNI-/.test(line));
+      assert.deepEqual(left, []);
+    }));
+}
+
+Deno.test("cni: GC removes broken state files of its network and what they stand for", () =>
+  withHost([], async (host, [one, two, three]) => {
+    const config = host.config("1.1.0");
+    const pods = { gone: one, kept: two, elsewhere: three };
+    for (const [id, pod] of Object.entries(pods)) {
+      assert.equal((await host.call("ADD", config, host.container(id, pod))).code, 0);
+    }
+    await Deno.truncate(`${host.dataDir}/gone`, 30);
+    await Deno.truncate(`${host.dataDir}/kept`, 30);
+    await Deno.writeTextFile(`${host.dataDir}/elsewhere`, '{"name":"other","type":');
+    const stale = `${host.dataDir}/.12345.tmp`;
+    await Deno.writeTextFile(stale, "{");
+    await Deno.utime(stale, 0, 0);
+    await Deno.writeTextFile(`${host.dataDir}/.12346.tmp`, "{");
+    await one[Symbol.asyncDispose]();
+    const valid = ["kept", "elsewhere"].map((containerID) => ({ containerID, ifname: "eth0" }));
+    const input = { ...config, "cni.dev/valid-attachments": valid.slice(0, 1) };
+    const { code, stderr } = await host.callRaw("GC", input);
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /the state file .*\/gone is broken/);
+    assert.doesNotMatch(stderr, /\/(kept|elsewhere) is broken/);
+    const names = [...Deno.readDirSync(host.dataDir)].map(({ name }) => name).sort();
+    assert.deepEqual(names, [".12346.tmp", "elsewhere", "kept"]);
+    assert.ok(!(await host.leftovers()).includes("10.1.40.2"), "the address of gone");
+    await two.run("ping", "-c1", "-W5", "10.1.40.1");
+  }));
+
+Deno.test("cni: DEL without the delegate's plugin releases what it can, with a warning", () =>
+  withHost([DEBIAN_PLUGINS], async (host, [pod]) => {
+    const config = host.config("1.0.0", { delegate: { type: "ptp" } });
+    const container = host.container("abc", pod);
+    assert.equal((await host.call("ADD", config, container)).code, 0);
+    // As after an upgrade that left the plugins out, host-local included.
+    host.plugins.pop();
+    const { code, stdout, stderr } = await host.callRaw("DEL", config, container);
+    assert.equal(code, 0, stdout);
+    assert.match(stderr, /^flanneld: warning: there is no plugin "ptp" in [^\n]+\n$/);
+    assert.deepEqual(await host.leftovers(), []);
+    assert.notEqual((await pod.exec("ip", "link", "show", "eth0")).code, 0);
+  }));
+
 Deno.test("cni: what is wrong is told by its code and in one line", () =>
   withHost([], async (host, [pod]) => {
     const container = host.container("abc", pod);

@@ -58,6 +58,11 @@ Deno.test("dev stays up with a live view, and a second Ctrl-C does not disturb i
     /node1 ready, lease .*, peers 1, .* ping [\d.]+ ms \| node2/,
     LIMIT,
   );
+  // The commands to try are for node1, as the view calls it.
+  const [, file] = /^ *cat (\S+)$/m.exec(run.text) ?? [];
+  assert.match(file, /\/node1\/subnet\.env$/);
+  assert.match(await Deno.readTextFile(file), /^FLANNEL_SUBNET=/m);
+  assert.doesNotMatch(run.text, /node0/);
   assert.equal((await NetNs.find(new RegExp(`^fl-dev${run.process.pid}-`))).length, 6);
   run.process.kill("SIGINT");
   await run.process.waitForLine(/Cleaning up/);

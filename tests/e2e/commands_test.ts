@@ -18,7 +18,7 @@ Deno.test("a mistake on the command line is one line and exit status 2", async (
     [/healthz-port/, "--healthz-port=x"],
     [/subnet-lease-renew-margin/, "--subnet-lease-renew-margin=0"],
     [/subnet-lease-renew-margin/, "--subnet-lease-renew-margin=1440"],
-    [/etcd-endpoints/, "--etcd-endpoints=127.0.0.1"],
+    [/etcd-endpoints/, "--etcd-endpoints=ftp://127.0.0.1"],
     [/iface-regex/, "--iface-regex=("],
     [/public-ip/, "--public-ip=10.1.0.0/16"],
     [/public-ip/, "--public-ip=127.0.0.1"],

@@ -1,7 +1,15 @@
 /** `--healthz-port`, before there is a network config and after. */
 import assert from "node:assert/strict";
 import { Cluster, configWithRoom } from "../lib/cluster.ts";
-import { eventually, matching, putLease, storedLeases, waitForwarding } from "./support.ts";
+import { NetNs } from "../lib/netns.ts";
+import {
+  eventually,
+  matching,
+  putLease,
+  runFlanneld,
+  storedLeases,
+  waitForwarding,
+} from "./support.ts";
 
 Deno.test("health, readiness and metrics, from no config to peers", async () => {
   await using cluster = await Cluster.create({ label: "health", network: null });
@@ -46,6 +54,25 @@ Deno.test("health, readiness and metrics, from no config to peers", async () => 
     assert.ok(metric(body, "flanneld_reconcile_seconds_total") > 0);
     assert.match(body, /^# HELP flanneld_peers .+\n# TYPE flanneld_peers gauge$/m);
   });
+});
+
+Deno.test("a health port that is taken, or an address that is not there, is named with its flag", async () => {
+  await using ns = await NetNs.create("healthport");
+  await ns.run("ip", "link", "set", "lo", "up");
+  const listen =
+    "Deno.listen({ port: 10256 }); console.log('listening'); setInterval(() => {}, 1e6)";
+  await using holder = ns.spawn(Deno.execPath(), ["eval", "--no-config", listen]);
+  await holder.waitForLine(/^listening$/, 20_000);
+  const start = (...args: string[]) => runFlanneld({ ns }, "--etcd-endpoints=127.0.0.1", ...args);
+  const taken = await start("--healthz-port=10256");
+  assert.equal(taken.code, 1);
+  assert.match(
+    taken.stderr,
+    /^flanneld: .* 0\.0\.0\.0:10256: TCP port 10256 is in use by another program.*--healthz-port/m,
+  );
+  const absent = await start("--healthz-port=10257", "--healthz-ip=192.0.2.7");
+  assert.equal(absent.code, 1);
+  assert.match(absent.stderr, /192\.0\.2\.7:10257: this host does not have .*--healthz-ip/);
 });
 
 /** A metric's value in the text format. */

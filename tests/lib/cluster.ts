@@ -196,7 +196,7 @@ export class Cluster implements AsyncDisposable {
       this.options;
     this.#folder = await Deno.makeTempDir({ prefix: `flanneld-${label}-` });
     for (let index = 0; index < nodes; index++) {
-      const folder = `${this.#folder}/node${index}`;
+      const folder = `${this.#folder}/node${index + 1}`;
       await Deno.mkdir(folder);
       const ns = await this.namespace(`node${index + 1}`);
       await forwardPackets(ns);

@@ -118,21 +118,30 @@ export class CniHost implements AsyncDisposable {
     config: unknown,
     env: Record<string, string> = {},
   ): Promise<Answer> {
+    const { code, stdout, stderr } = await this.callRaw(command, config, env);
+    try {
+      return { code, answer: stdout === "" ? {} : JSON.parse(stdout) };
+    } catch {
+      throw new Error(`${command} printed no JSON:\n${stdout}${stderr}`);
+    }
+  }
+
+  /** As {@linkcode call}, with both outputs as they are. */
+  async callRaw(
+    command: string,
+    config: unknown,
+    env: Record<string, string> = {},
+  ): Promise<Output> {
     const input = `${this.folder}/input`;
     await Deno.writeTextFile(input, typeof config === "string" ? config : JSON.stringify(config));
     const all = { CNI_COMMAND: command, CNI_PATH: this.path, ...env };
-    const { code, stdout, stderr } = await this.ns.exec(
+    return await this.ns.exec(
       "env",
       ...Object.entries(all).map(([name, value]) => `${name}=${value}`),
       "sh",
       "-c",
       `exec ${this.program} < ${input}`,
     );
-    try {
-      return { code, answer: stdout === "" ? {} : JSON.parse(stdout) };
-    } catch {
-      throw new Error(`${command} printed no JSON:\n${stdout}${stderr}`);
-    }
   }
 
   /** Variables of a call for a container. */

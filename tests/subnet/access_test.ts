@@ -4,9 +4,10 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { certificateAuthority } from "../lib/certificates.ts";
+import type { EtcdSubnetManagerOptions } from "../../subnet/etcd.ts";
+import { certificate, certificateAuthority } from "../lib/certificates.ts";
 import { freePort } from "../lib/etcd.ts";
-import { waitFor } from "../lib/netns.ts";
+import { run, waitFor } from "../lib/netns.ts";
 import { Bench, NETWORK, PREFIX, value } from "./bench.ts";
 
 Deno.test("a store of values larger than one answer may be is read all the same", async () => {
@@ -41,26 +42,136 @@ Deno.test("a dead or silent first endpoint costs little", async () => {
   assert.equal(bench.count(/unreachable/), 0);
 });
 
-Deno.test("certificates: ours work; without one, or with another authority, the log says so once", async () => {
+/** What one attempt after another says with these settings: one line, however many there are. */
+async function complaint(
+  bench: Bench,
+  options: Partial<EtcdSubnetManagerOptions>,
+): Promise<string> {
+  bench.logged.length = 0;
+  const limit = AbortSignal.timeout(1_500);
+  await assert.rejects(bench.manager(options).networkConfig(limit), { name: "TimeoutError" });
+  assert.equal(bench.logged.length, 1, bench.logged.join("\n"));
+  return bench.logged[0];
+}
+
+Deno.test("certificates: ours work; what is wrong with others is told once, with the file", async () => {
   await using bench = await Bench.start(NETWORK, { tls: true });
   const followed = bench.run(await bench.node(1));
   const other = await bench.node(2);
   await followed.until(other.lease.key);
-  const foreign = await certificateAuthority(bench.etcd.folder, "foreign");
-  const wrong = {
-    "another authority": { cafile: foreign.ca },
-    "no certificate": { certfile: undefined, keyfile: undefined },
-    "no such file": { cafile: "/no/such/file.pem" },
-  };
-  for (const [name, options] of Object.entries(wrong)) {
-    bench.logged.length = 0;
-    const limit = AbortSignal.timeout(2_500);
-    await assert.rejects(bench.manager(options).networkConfig(limit), { name: "TimeoutError" });
-    const all = `${name}: ${bench.logged.join("\n")}`;
-    assert.equal(bench.count(/check --etcd-cafile, --etcd-certfile and --etcd-keyfile/), 1, all);
-    // etcd may cut the connection before it says why.
-    assert(bench.logged.length <= 2, all);
+  const { folder, authority, endpoint } = bench.etcd;
+  const { cert, key } = bench.etcd.tls!;
+  const foreign = await certificateAuthority(folder, "foreign");
+  const stranger = await certificate(folder, "stranger", foreign);
+  const expired = await certificate(folder, "expired", authority!, [], { days: -1 });
+  const encrypt = ["-in", key, "-passout", "pass:s3cret", "-out"];
+  await run("openssl", ["ec", "-aes256", ...encrypt, `${folder}/old.key`]);
+  await run("openssl", ["pkcs8", "-topk8", ...encrypt, `${folder}/new.key`]);
+  await run("openssl", ["x509", "-in", cert, "-outform", "der", "-out", `${folder}/der`]);
+  await Deno.writeTextFile(`${folder}/garbage`, "garbage\n");
+  await Deno.writeTextFile(`${folder}/torn`, (await Deno.readTextFile(cert)).slice(0, 200));
+  await Deno.writeTextFile(`${folder}/empty`, "");
+  const none = { certfile: undefined, keyfile: undefined };
+  const file = (name: string) => `${folder}/${name}`;
+  const wrong: [string, Partial<EtcdSubnetManagerOptions>, RegExp][] = [
+    ["another authority", { cafile: foreign.ca }, /not signed by .*foreign\.pem \(--etcd-cafile\)/],
+    ["no authority", { cafile: undefined }, /not signed by any authority .* set --etcd-cafile/],
+    [
+      "no such file",
+      { cafile: "/no/such/file.pem" },
+      /authority \/no\/such\/file\.pem .*no such file/,
+    ],
+    ["authority: garbage", { cafile: file("garbage") }, /garbage \(--etcd-cafile\) holds no cert/],
+    ["authority: empty", { cafile: file("empty") }, /empty \(--etcd-cafile\) holds no cert/],
+    ["authority: a key", { cafile: key }, /\(--etcd-cafile\) holds no certificate .* but a key/],
+    ["no certificate", none, /requires a client certificate.* set --etcd-certfile and --etcd-keyf/],
+    [
+      "a stranger's certificate",
+      { certfile: stranger.cert, keyfile: stranger.key },
+      /does not accept the client certificate .*stranger\.pem .*--trusted-ca-file/,
+    ],
+    [
+      "expired",
+      { certfile: expired.cert, keyfile: expired.key },
+      /does not accept the client certificate .*expired\.pem .*which expired on /,
+    ],
+    [
+      "another's key",
+      { keyfile: stranger.key },
+      /stranger\.key .* does not belong to .*client\.pem/,
+    ],
+    [
+      "key encrypted, PKCS#1",
+      { keyfile: file("old.key") },
+      /old\.key \(--etcd-keyfile\) is encrypted/,
+    ],
+    [
+      "key encrypted, PKCS#8",
+      { keyfile: file("new.key") },
+      /new\.key \(--etcd-keyfile\) is encrypted/,
+    ],
+    [
+      "key: garbage",
+      { keyfile: file("garbage") },
+      /garbage \(--etcd-keyfile\) holds no private key/,
+    ],
+    ["key: a folder", { keyfile: folder }, /cannot read the client key .*--etcd-keyfile/],
+    ["interchanged", { certfile: key, keyfile: cert }, /--etcd-keyfile interchanged\?/],
+    ["certificate: DER", { certfile: file("der") }, /der \(--etcd-certfile\) .* -inform der/],
+    ["certificate: torn", { certfile: file("torn") }, /torn \(--etcd-certfile\) holds a damaged/],
+    [
+      "another name",
+      { endpoints: [endpoint.replace("127.0.0.1", "localhost")] },
+      /other names than localhost/,
+    ],
+    [
+      "http",
+      { endpoints: [endpoint.replace("https", "http")] },
+      /http:\/\/127\.0\.0\.1:\d+ speaks TLS: use https:\/\//,
+    ],
+  ];
+  for (const [name, options, message] of wrong) {
+    assert.match(await complaint(bench, options), message, name);
   }
+});
+
+Deno.test("https against an etcd without TLS: certificates are not to blame", async () => {
+  await using bench = await Bench.start(NETWORK);
+  const endpoints = [bench.etcd.endpoint.replace("http", "https")];
+  const line = await complaint(bench, { endpoints });
+  assert.match(line, /https:\/\/127\.0\.0\.1:\d+ speaks HTTP without TLS: use http:\/\//);
+  assert.doesNotMatch(line, /certificate|--etcd-cafile/);
+});
+
+Deno.test("of several endpoints the errors of each are shown, in their order", async () => {
+  await using bench = await Bench.start(NETWORK, { tls: true });
+  const dead = `http://127.0.0.1:${freePort()}`;
+  const line = await complaint(bench, {
+    endpoints: [dead, "http://no-such-host.invalid:2379", bench.etcd.endpoint],
+    certfile: undefined,
+    keyfile: undefined,
+  });
+  assert.match(
+    line,
+    new RegExp(
+      `etcd at ${dead} is unreachable: .*ECONNREFUSED.*; ` +
+        "etcd at http://no-such-host.invalid:2379 is unreachable: .*has no address; " +
+        `etcd at ${bench.etcd.endpoint} requires a client certificate`,
+    ),
+  );
+});
+
+Deno.test("a first start that loses etcd does not speak of peers, which it has none of", async () => {
+  await using bench = await Bench.start(NETWORK);
+  const manager = bench.manager();
+  const network = await manager.networkConfig(bench.signal);
+  await bench.etcd.stop();
+  const attrs = { publicIP: "192.0.2.1", publicIPv6: null, backendType: "vxlan" };
+  const limit = AbortSignal.timeout(2_000);
+  // The snapshot that came with the config is not enough for a claim.
+  await assert.rejects(manager.acquire(network, attrs, limit), { name: "TimeoutError" });
+  assert.equal(bench.count(/unreachable.*; trying again until it answers/), 1);
+  assert.equal(bench.count(/last known peers/), 0);
 });
 
 Deno.test("user and password: ours work, also after a restart; wrong ones get one line", async () => {
@@ -79,6 +190,7 @@ Deno.test("user and password: ours work, also after a restart; wrong ones get on
     await assert.rejects(bench.manager(options).networkConfig(limit), { name: "TimeoutError" });
     assert.equal(bench.logged.length, 1, `${name}: ${bench.logged.join("\n")}`);
     assert.match(bench.logged[0], /--etcd-username and --etcd-password/, name);
+    if (name === "wrong password") assert.match(bench.logged[0], /refuses the user "flannel":/);
     assert(!/s3cret|wr0ng/.test(bench.logged[0]));
   }
   // A restart forgets all tokens.
@@ -86,6 +198,15 @@ Deno.test("user and password: ours work, also after a restart; wrong ones get on
   await bench.etcd.restart();
   await bench.putLease("10.1.5.0-24", value(5));
   await followed.until("10.1.5.0-24");
+});
+
+Deno.test("a user without a role is quoted in the line about it", async () => {
+  const auth = { username: "flannel", password: "s3cret-pass" };
+  await using bench = await Bench.start(undefined, { auth });
+  await bench.putConfig(NETWORK);
+  await bench.etcd.ctl("user", "add", "no:s3cret-pass");
+  const line = await complaint(bench, { username: "no" });
+  assert.match(line, /denies the user "no" access: .*grant the user a role/);
 });
 
 Deno.test("no config, then a wrong one, then a good one: each is told once", async () => {
