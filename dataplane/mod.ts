@@ -160,6 +160,21 @@ export class DataPlane implements Disposable {
     return counters ?? undefined;
   }
 
+  /**
+   * Takes over routes that a flannel left behind: those that lead into `networks` through a gateway on
+   * `dev` and that no program has marked as its own (protocol boot). Forwarding goes on meanwhile.
+   *
+   * @returns the routes, as an operator would write them
+   */
+  async adopt(dev: string, networks: readonly string[]): Promise<string[]> {
+    const json = encode(JSON.stringify({ dev, networks }));
+    return answered(
+      await this.#call<string[]>((symbols) =>
+        symbols.dp_adopt(this.#handle, json, BigInt(json.length))
+      ),
+    );
+  }
+
   /** Removes all devices and routes of the agent's, also those of an earlier process. */
   async cleanup(): Promise<CleanupReport> {
     return answered(

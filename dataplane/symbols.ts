@@ -76,6 +76,15 @@ const SYMBOLS = {
     result: "pointer", // char *
     nonblocking: true,
   },
+  dp_adopt: {
+    parameters: [
+      "u32", // uint32_t handle
+      "buffer", // const uint8_t *json
+      "usize", // size_t length
+    ],
+    result: "pointer", // char *
+    nonblocking: true,
+  },
   dp_cleanup: {
     parameters: [
       "u32", // uint32_t handle

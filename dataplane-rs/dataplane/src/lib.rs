@@ -17,7 +17,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use netlink::Cidr;
+use netlink::{Cidr, FlannelRoutes};
 
 use crate::answer::Answer;
 use crate::carrier::Carrier;
@@ -192,6 +192,24 @@ pub unsafe extern "C" fn dp_gateway_to(
 #[unsafe(no_mangle)]
 pub extern "C" fn dp_counters(handle: u32) -> *mut c_char {
     answer::give(|| Answer::ok(&handles::get(handle)?.counters()))
+}
+
+/// Takes over the routes that a flannel left, by a `FlannelRoutes` in JSON: answers with an array of
+/// them as texts. Blocks.
+///
+/// # Safety
+/// `json` points to `length` bytes that stay as they are until the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_adopt(handle: u32, json: *const u8, length: usize) -> *mut c_char {
+    answer::give(|| {
+        let carrier = handles::get(handle)?;
+        // SAFETY: the caller's promise.
+        let json = unsafe { bytes(json, length) };
+        let flannels: FlannelRoutes = serde_json::from_slice(json)
+            .map_err(|e| format!("flannel's routes are not understood: {e}"))?;
+        let adopted = carrier.plane.adopt(&flannels);
+        Answer::ok(&adopted.map_err(|e| format!("netlink failed: {e}"))?)
+    })
 }
 
 /// Removes the agent's devices and routes: answers with a `CleanupReport`. Blocks.

@@ -6,6 +6,7 @@
 //! [`attach`] is apart from that: a container's attachment to a bridge, made once by a CNI plugin.
 
 mod actual;
+mod adopt;
 pub mod attach;
 mod change;
 mod default_routes;
@@ -27,6 +28,7 @@ mod state;
 mod testing;
 mod values;
 
+pub use adopt::FlannelRoutes;
 pub use change::{Change, Entries};
 pub use plane::Plane;
 pub use report::{

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::adopt::{self, FlannelRoutes};
 use crate::change::Change;
 use crate::default_routes;
 use crate::desired::Desired;
@@ -124,6 +125,11 @@ impl Plane {
     /// and [`Self::apply`] is to be called.
     pub fn change(&self, change: &Change) -> io::Result<Option<ApplyReport>> {
         self.shared.change(change)
+    }
+
+    /// Gives routes that a flannel left the agent's protocol number; answers with those.
+    pub fn adopt(&self, flannels: &FlannelRoutes) -> io::Result<Vec<String>> {
+        adopt::adopt(&mut lock(&self.shared.socket), flannels)
     }
 
     /// Removes the agent's devices and its routes, and heals no more until the next `apply`.

@@ -104,23 +104,8 @@ fn leads_to(route: &RouteMessage, subnet: Cidr) -> bool {
                 return false;
             };
             let base = text(address).and_then(|text| text.parse().ok());
-            base.is_some_and(|base: IpAddr| base == base_of(subnet))
+            base.is_some_and(|base: IpAddr| base == subnet.base())
         })
-}
-
-/// The subnet's first address.
-fn base_of(Cidr { ip, len }: Cidr) -> IpAddr {
-    let host = |bits: u8| u32::from(bits - len);
-    match ip {
-        IpAddr::V4(ip) => {
-            let mask = u32::MAX.checked_shl(host(32)).unwrap_or(0);
-            IpAddr::V4((u32::from(ip) & mask).into())
-        }
-        IpAddr::V6(ip) => {
-            let mask = u128::MAX.checked_shl(host(128)).unwrap_or(0);
-            IpAddr::V6((u128::from(ip) & mask).into())
-        }
-    }
 }
 
 fn no_route(error: &io::Error) -> bool {
@@ -168,26 +153,5 @@ fn text(address: &RouteAddress) -> Option<String> {
         RouteAddress::Inet(ip) => Some(ip.to_string()),
         RouteAddress::Inet6(ip) => Some(ip.to_string()),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_address_of_a_subnet() {
-        for (cidr, base) in [
-            ("10.1.40.1/24", "10.1.40.0"),
-            ("10.1.40.1/32", "10.1.40.1"),
-            ("10.1.40.1/0", "0.0.0.0"),
-            ("fd00:1::5/64", "fd00:1::"),
-            ("fd00::1/0", "::"),
-        ] {
-            assert_eq!(
-                base_of(cidr.parse().unwrap()),
-                base.parse::<IpAddr>().unwrap()
-            );
-        }
     }
 }

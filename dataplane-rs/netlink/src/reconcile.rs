@@ -221,7 +221,8 @@ fn neighbour_tables(
     Ok((neighbours, fdb))
 }
 
-fn dump_routes(socket: &mut RtSocket) -> io::Result<Vec<ActualRoute>> {
+/// All routes of the main table.
+pub fn dump_routes(socket: &mut RtSocket) -> io::Result<Vec<ActualRoute>> {
     let mut routes = socket.dump(&message::get_routes(AddressFamily::Inet), actual::route)?;
     routes.extend(socket.dump(&message::get_routes(AddressFamily::Inet6), actual::route)?);
     Ok(routes)

@@ -105,6 +105,32 @@ impl Cidr {
     pub fn is_host(&self) -> bool {
         self.len == if self.ip.is_ipv4() { 32 } else { 128 }
     }
+
+    /// The subnet's first address.
+    pub fn base(&self) -> IpAddr {
+        self.base_of_length(self.len)
+    }
+
+    /// Whether all of `other` lies in this subnet.
+    pub fn contains(&self, other: Self) -> bool {
+        self.ip.is_ipv4() == other.ip.is_ipv4()
+            && self.len <= other.len
+            && other.base_of_length(self.len) == self.base()
+    }
+
+    fn base_of_length(&self, len: u8) -> IpAddr {
+        let host = |bits: u8| u32::from(bits - len);
+        match self.ip {
+            IpAddr::V4(ip) => {
+                let mask = u32::MAX.checked_shl(host(32)).unwrap_or(0);
+                IpAddr::V4((u32::from(ip) & mask).into())
+            }
+            IpAddr::V6(ip) => {
+                let mask = u128::MAX.checked_shl(host(128)).unwrap_or(0);
+                IpAddr::V6((u128::from(ip) & mask).into())
+            }
+        }
+    }
 }
 
 impl FromStr for Cidr {
@@ -158,6 +184,25 @@ deserialize_from_text!(DevName, Mac, Cidr);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_address_of_a_subnet_and_what_lies_in_it() {
+        let cidr = |text: &str| text.parse::<Cidr>().unwrap();
+        for (text, base) in [
+            ("10.1.40.1/24", "10.1.40.0"),
+            ("10.1.40.1/32", "10.1.40.1"),
+            ("10.1.40.1/0", "0.0.0.0"),
+            ("fd00:1::5/64", "fd00:1::"),
+            ("fd00::1/0", "::"),
+        ] {
+            assert_eq!(cidr(text).base(), base.parse::<IpAddr>().unwrap());
+        }
+        assert!(cidr("10.1.0.0/16").contains(cidr("10.1.255.0/24")));
+        assert!(cidr("10.1.0.0/16").contains(cidr("10.1.0.0/16")));
+        assert!(!cidr("10.1.0.0/16").contains(cidr("10.2.0.0/24")));
+        assert!(!cidr("10.1.0.0/16").contains(cidr("10.0.0.0/8")));
+        assert!(!cidr("0.0.0.0/0").contains(cidr("fd00::/64")));
+    }
 
     #[test]
     fn device_names() {
