@@ -21,9 +21,11 @@ import type { Lease, SubnetManager } from "../subnet/types.ts";
 import { createTrafficRules, type TrafficRules, trafficRules } from "../traffic/mod.ts";
 import { ConfigWatch } from "./config_watch.ts";
 import { UsageError } from "./errors.ts";
+import { FormerFlannel } from "./former_flannel.ts";
 import { Forwarding } from "./forwarding.ts";
 import { changeOf, isSameInterface } from "./interface.ts";
 import { INTERFACE_RETRY, InterfaceKeeper } from "./interface_keeper.ts";
+import { LeaseFile, leaseFileOf } from "./lease_file.ts";
 import { acquireLock } from "./lock.ts";
 import { notify } from "./notify.ts";
 import type { AgentOptions } from "./options.ts";
@@ -62,6 +64,7 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   const manager = new EtcdSubnetManager({
     ...options.etcd,
     previous: previousSubnets(options.subnetFile),
+    memory: new LeaseFile(leaseFileOf(options.subnetFile)),
     renewMarginMinutes: options.renewMarginMinutes,
     subnetTtlSeconds: options.leaseSeconds,
     checkConfig: validateBackendConfig,
@@ -144,20 +147,17 @@ class Agent {
       this.#signal,
     );
     const events = this.#followEvents(keeper);
+    const flannel = new FormerFlannel(this.#dataplane, this.#options.subnetFile);
     let lease: Lease | undefined;
     while (!this.#signal.aborted) {
       this.#iface = await keeper.next();
-      const former = lease ?? await this.#manager.formerLease(
-        this.#iface.publicIP,
-        this.#iface.publicIPv6,
-        this.#signal,
-      );
-      const backend = module.create({
-        network,
-        iface: this.#iface,
-        existing: await this.#dataplane.interfaces(),
-        former,
-      });
+      await flannel.takeOver(this.#iface.name, network);
+      const { publicIP, publicIPv6 } = this.#iface;
+      const [{ lease: former, older }, existing] = await Promise.all([
+        this.#manager.resume(publicIP, publicIPv6, this.#signal, lease),
+        this.#dataplane.interfaces(),
+      ]);
+      const backend = module.create({ network, iface: this.#iface, existing, former, older });
       log.info("{summary}", { summary: backend.summary });
       lease = await this.#manager.acquire(network, backend.attrs, this.#signal, lease);
       // It may have changed while the store did not answer.

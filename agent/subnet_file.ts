@@ -34,11 +34,12 @@ export function gateway(subnet: Cidr): string {
 }
 
 /**
- * Writes the file whole or not at all: beside it under another name, synced, then renamed over it.
+ * Writes a file whole or not at all: beside it under another name, synced, then renamed over it.
  *
+ * @param mode of the file, whatever it was before
  * @throws {Deno.errors.PermissionDenied | Error} where the folder cannot be made or written
  */
-export async function writeSubnetFile(path: string, text: string): Promise<void> {
+export async function writeWhole(path: string, text: string, mode: number): Promise<void> {
   // Not by node:path, which the CNI plugin, that reads the file, has no time to load.
   const folder = path.slice(0, path.lastIndexOf("/") + 1) || ".";
   await Deno.mkdir(folder, { recursive: true, mode: 0o755 });
@@ -48,7 +49,7 @@ export async function writeSubnetFile(path: string, text: string): Promise<void>
       write: true,
       create: true,
       truncate: true,
-      mode: 0o644,
+      mode,
     });
     const bytes = new TextEncoder().encode(text);
     for (let written = 0; written < bytes.length;) {
@@ -60,6 +61,11 @@ export async function writeSubnetFile(path: string, text: string): Promise<void>
     throw error;
   }
   await Deno.rename(temporary, path);
+}
+
+/** Writes the subnet file, for all to read. @throws as {@linkcode writeWhole} */
+export async function writeSubnetFile(path: string, text: string): Promise<void> {
+  await writeWhole(path, text, 0o644);
 }
 
 /** The file's keys and values; undefined where it does not exist. */

@@ -32,8 +32,10 @@ export interface BackendInput {
   iface: PublicInterface;
   /** The kernel's interfaces at the start: a device that is there already keeps its MAC. */
   existing: readonly Interface[];
-  /** The lease this node had, if it is still in the store. */
+  /** The lease this node has, if it is still in the store. */
   former?: Lease;
+  /** Other nodes' leases that are older than ours: what they announce is theirs. */
+  older?: readonly Lease[];
 }
 
 /** A peer that the backend cannot reach, and why; the others are unaffected. */

@@ -127,12 +127,11 @@ function parseOptions(network: NetworkConfig): VxlanOptions {
 function device(family: Family, input: BackendInput, options: VxlanOptions): VxlanLink {
   const v6 = family === "ipv6";
   const name = v6 ? `flannel-v6.${options.vni}` : `flannel.${options.vni}`;
-  const former = input.former?.attrs;
   return {
     kind: "vxlan",
     name,
     vni: options.vni,
-    mac: vtepMac(input, name, v6 ? former?.backendV6Data : former?.backendData),
+    mac: vtepMac(input, name, family),
     mtu: (options.mtu || input.iface.mtu) - OVERHEAD[family],
     lower: input.iface.name,
     local: (v6 ? input.iface.ipv6 : input.iface.ip)!,
@@ -144,16 +143,30 @@ function device(family: Family, input: BackendInput, options: VxlanOptions): Vxl
 
 /**
  * The VTEP's MAC: the device's where it is there, else the one that peers know from our former
- * lease, so that a restart changes nothing for them; else a random one, locally administered.
+ * lease, so that a restart changes nothing for them. What an older lease of another node announces is
+ * that node's, and peers would not use ours with it: then a random one, locally administered.
  */
-function vtepMac(input: BackendInput, name: string, formerData: unknown): string {
+function vtepMac(input: BackendInput, name: string, family: Family): string {
   const there = input.existing.find((iface) => iface.name === name && iface.kind === "vxlan");
-  if (there && isUnicastMac(there.mac)) return there.mac;
-  const former = parseData(formerData);
-  if (typeof former !== "string") return former.mac;
+  const former = input.former && parseData(dataOf(input.former, family));
+  for (const mac of [there?.mac, typeof former === "object" ? former.mac : undefined]) {
+    if (mac !== undefined && isUnicastMac(mac) && !isTaken(input, mac, family)) return mac;
+  }
   const bytes = crypto.getRandomValues(new Uint8Array(6));
   bytes[0] = (bytes[0] & 0xfe) | 0x02;
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(":");
+}
+
+function isTaken({ older = [] }: BackendInput, mac: string, family: Family): boolean {
+  return older.some((lease) => {
+    const data = dataOf(lease, family);
+    if (typeof data !== "object" || data === null || !("VtepMAC" in data)) return false;
+    return typeof data.VtepMAC === "string" && data.VtepMAC.toLowerCase() === mac;
+  });
+}
+
+function dataOf({ attrs }: Lease, family: Family): unknown {
+  return family === "ipv4" ? attrs.backendData : attrs.backendV6Data;
 }
 
 function attrs(input: BackendInput, options: VxlanOptions, halves: Half[]): LeaseAttrs {

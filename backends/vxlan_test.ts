@@ -148,6 +148,15 @@ Deno.test("the MAC outlives a restart, and the device", () => {
   assert.equal(mac({ former }), "02:00:00:00:00:aa");
   assert.equal(mac({ former, existing: [existing] }), "02:00:00:00:00:bb");
   assert.notEqual(mac({}), mac({}));
+  // What another node had first is that node's.
+  const older = (mac: unknown) => [peer("10.1.9.0/24", "192.0.2.9", { VNI: 1, VtepMAC: mac })];
+  const device = { former, existing: [existing] };
+  assert.equal(mac({ ...device, older: older("02:00:00:00:00:BB") }), "02:00:00:00:00:aa");
+  const both = [...older("02:00:00:00:00:bb"), ...older("02:00:00:00:00:aa")];
+  assert.match(String(mac({ ...device, older: both })), /^.[26ae](?!:00:00:00:00)/);
+  for (const strange of [7, null, undefined, {}]) {
+    assert.equal(mac({ ...device, older: older(strange) }), "02:00:00:00:00:bb");
+  }
 });
 
 Deno.test("options are checked by name", () => {

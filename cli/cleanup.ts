@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { leaseFileOf } from "../agent/lease_file.ts";
 import { acquireLock } from "../agent/lock.ts";
 import { DataPlane } from "../dataplane/mod.ts";
 import { createTrafficRules } from "../traffic/mod.ts";
@@ -59,7 +60,7 @@ const STEPS: Step[] = [
   },
 ];
 
-/** Removes this node's lease and, once it is gone, the subnet file, which would ask for it again. */
+/** Removes this node's lease and, once it is gone, the files that would ask for it again. */
 async function giveBack(removed: (thing: string) => void, settings: Settings): Promise<void> {
   const node = thisNode(settings);
   using store = new Store(settings);
@@ -67,11 +68,13 @@ async function giveBack(removed: (thing: string) => void, settings: Settings): P
     await store.release(lease);
     removed(`lease ${lease.key} of ${lease.attrs.publicIP ?? lease.attrs.publicIPv6}`);
   }
-  const path = settings.values["subnet-file"];
-  try {
-    await Deno.remove(path);
-    removed(`file ${path}`);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  const subnetFile = settings.values["subnet-file"];
+  for (const path of [subnetFile, leaseFileOf(subnetFile)]) {
+    try {
+      await Deno.remove(path);
+      removed(`file ${path}`);
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
   }
 }

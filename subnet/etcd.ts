@@ -9,15 +9,24 @@
 import { getLogger } from "@logtape/logtape";
 import { NoFreeSubnetError } from "./allocate.ts";
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from "./config.ts";
-import { Claims, describe, isOurs, type OwnLease, publicAddress } from "./etcd_claim.ts";
+import { Claims, describe, type OwnLease, publicAddress } from "./etcd_claim.ts";
 import { type EtcdAccess, EtcdClient } from "./etcd_client.ts";
 import { LeaseStore, type Snapshot, type StoredConfig, type StoredLease } from "./etcd_store.ts";
 import { follow } from "./etcd_watch.ts";
+import { FormerLeases, Snapshots } from "./former_leases.ts";
 import { Ownership } from "./ownership.ts";
 import { backoff, Patience, sleep } from "./patience.ts";
-import type { Lease, LeaseAttrs, PreviousSubnets, SubnetManager, WatchHandlers } from "./types.ts";
+import type {
+  Lease,
+  LeaseAttrs,
+  LeaseMemory,
+  PreviousSubnets,
+  Standing,
+  SubnetManager,
+  WatchHandlers,
+} from "./types.ts";
 import { Reports } from "./reports.ts";
-import { OBJECTION, Rivals, rivalText } from "./rivals.ts";
+import { Rivals, rivalText } from "./rivals.ts";
 import { PeerTable } from "./validate.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
@@ -30,6 +39,8 @@ export interface EtcdSubnetManagerOptions extends EtcdAccess {
   /** Without a trailing slash: `/coreos.com/network`. */
   prefix: string;
   previous: PreviousSubnets;
+  /** Where the lease is remembered across restarts; absent: nowhere. */
+  memory?: LeaseMemory;
   /** Minutes before the end of a lease at which it is renewed. */
   renewMarginMinutes: number;
   /** Seconds that a lease lasts; a day where absent. */
@@ -47,9 +58,12 @@ export class EtcdSubnetManager implements SubnetManager {
   readonly #claims: Claims;
   readonly #patience = new Patience();
   /** What the start read last, so that its steps need not read it again. */
-  #snapshot: Snapshot | undefined;
+  readonly #snapshots: Snapshots;
   #config: { parsed: NetworkConfig; stored: StoredConfig } | undefined;
   #own: OwnLease | undefined;
+  /** What {@linkcode resume} took back, for {@linkcode acquire}. */
+  #resumed: OwnLease | undefined;
+  readonly #former: FormerLeases;
   readonly #rivals = new Rivals();
   readonly #ownership: Ownership;
   /** Reasons for which leases were passed over, by key: each is told once, whatever watch sees it. */
@@ -69,12 +83,22 @@ export class EtcdSubnetManager implements SubnetManager {
     this.#client = new EtcdClient(options);
     this.#store = new LeaseStore(this.#client, options.prefix);
     this.#claims = new Claims(this.#client, this.#store, this.#ttlSeconds);
+    this.#snapshots = new Snapshots(this.#store, this.#patience);
+    this.#former = new FormerLeases(
+      this.#store,
+      this.#claims,
+      this.#snapshots,
+      this.#patience,
+      this.#rivals,
+      options,
+    );
     this.#ownership = new Ownership(
       this.#store,
       this.#claims,
       this.#patience,
       this.#rivals,
       this.#ttlSeconds,
+      (own) => this.#former.remember(own),
     );
     this.name = "Etcd Local Manager with Previous Subnet: " +
       (describe(options.previous) || "None");
@@ -95,7 +119,7 @@ export class EtcdSubnetManager implements SubnetManager {
       const snapshot = await this.#patience.until(signal, () => this.#store.snapshot());
       const config = await this.#parse(snapshot);
       if (typeof config !== "string") {
-        this.#snapshot = snapshot;
+        this.#snapshots.put(snapshot);
         this.#claims.prepare();
         return config;
       }
@@ -139,17 +163,29 @@ export class EtcdSubnetManager implements SubnetManager {
     }, watching).catch(() => sleep(backoff(3), signal));
   }
 
-  async formerLease(
+  async resume(
     publicIP: string | null,
     publicIPv6: string | null,
     signal: AbortSignal,
-  ): Promise<Lease | undefined> {
-    this.#snapshot ??= await this.#patience.until(signal, () => this.#store.snapshot());
-    const attrs = { publicIP, publicIPv6, backendType: "" };
-    const ours = this.#snapshot.leases.filter((stored) => isOurs(stored, attrs));
-    // The oldest is the one that a claim keeps; what someone wrote for us later is not what we had.
-    const [oldest] = ours.sort((one, other) => one.created - other.created);
-    return oldest?.lease ?? undefined;
+    current?: Lease,
+  ): Promise<Standing> {
+    await this.#settle();
+    const addresses = { publicIP, publicIPv6 };
+    this.#resumed = await this.#former.takeBack(this.#parsed, addresses, current, signal);
+    const older = await this.#former.older(this.#resumed, addresses, current, signal);
+    return { lease: this.#resumed?.lease, older };
+  }
+
+  /** The session before may be claiming its lease again: what becomes of that counts here. */
+  async #settle(): Promise<void> {
+    if (this.#ownership.recovering === undefined) return;
+    await this.#ownership.recovering.catch(() => {});
+    this.#snapshots.drop();
+  }
+
+  get #parsed(): NetworkConfig {
+    if (this.#config === undefined) throw new TypeError("networkConfig() comes first");
+    return this.#config.parsed;
   }
 
   async acquire(
@@ -158,18 +194,14 @@ export class EtcdSubnetManager implements SubnetManager {
     signal: AbortSignal,
     former?: Lease,
   ): Promise<Lease> {
-    const wish = { config, attrs, previous: this.#options.previous, former };
     let told = false;
-    if (this.#ownership.recovering) {
-      // The session before may be claiming its lease again: what becomes of that counts here.
-      await this.#ownership.recovering.catch(() => {});
-      this.#snapshot = undefined;
-    }
+    await this.#settle();
     for (let failures = 0;;) {
       try {
-        const own = await this.#patience.until(signal, () => this.#attempt(wish));
-        if (own && await this.#isUndisputed(own, attrs, signal)) {
+        const own = await this.#acquireOnce(config, attrs, signal, former);
+        if (own) {
           this.#own = own;
+          this.#former.remember(own);
           if (own.leaseId === "0") await this.#claims.abandon();
           log.info("Allocated lease ({subnets}) to current node ({ip})", {
             subnets: describe(own.lease),
@@ -183,47 +215,47 @@ export class EtcdSubnetManager implements SubnetManager {
         if (!told && error instanceof RivalError) log.error("{reason}; waiting", { reason });
         else if (!told) log.warn("{reason}; waiting for one", { reason });
         told = true;
-        this.#snapshot = undefined;
+        this.#snapshots.drop();
         await sleep(backoff(++failures), signal);
       }
     }
   }
 
-  /** One attempt on the snapshot at hand, else on a new one. */
-  async #attempt(wish: Parameters<Claims["attempt"]>[0]): Promise<OwnLease | undefined> {
-    const snapshot = this.#snapshot ?? await this.#store.snapshot();
-    this.#snapshot = undefined;
-    this.#checkRival(wish.attrs, snapshot);
-    const own = await this.#claims.attempt(wish, snapshot);
-    // Its leases are where the watch begins; our own is not among them or is older than it.
-    if (own) this.#snapshot = snapshot;
+  /**
+   * One attempt: with the lease that we had, else with a free subnet.
+   *
+   * @returns undefined where another was faster
+   * @throws {NoFreeSubnetError | RivalError}
+   */
+  async #acquireOnce(
+    config: NetworkConfig,
+    attrs: LeaseAttrs,
+    signal: AbortSignal,
+    former: Lease | undefined,
+  ): Promise<OwnLease | undefined> {
+    const resumed = this.#resumed ??
+      await this.#former.takeBack(config, attrs, former, signal);
+    this.#resumed = undefined;
+    if (resumed) {
+      const isAnnounced = await this.#patience.until(
+        signal,
+        () => this.#claims.announce(resumed, attrs),
+      );
+      // The snapshot's leases are where the watch begins; our own is not among them or is older.
+      if (isAnnounced) return resumed;
+      await this.#former.isDisputed(resumed, attrs, signal);
+      return undefined;
+    }
+    const snapshot = await this.#snapshots.latest(signal);
+    const rival = this.#former.rivalIn(snapshot, attrs);
+    if (rival) throw new RivalError(rivalText(rival, publicAddress(attrs)));
+    const node = this.#former.identity(attrs, former);
+    const own = await this.#patience.until(
+      signal,
+      () => this.#claims.claim(config, node, attrs, snapshot),
+    );
+    if (own === undefined) this.#snapshots.drop();
     return own;
-  }
-
-  /** @throws {RivalError} while another agent has a lease by our address */
-  #checkRival(attrs: LeaseAttrs, { leases }: Snapshot): void {
-    const { key } = this.#rivals;
-    const there = leases.find((stored) => stored.key === key);
-    if (there && this.#claims.isRival(there, attrs)) {
-      throw new RivalError(rivalText(there.key, publicAddress(attrs)));
-    }
-    this.#rivals.key = undefined;
-  }
-
-  /** Whether a lease is ours that only its address says is; then writes `attrs` into it. */
-  async #isUndisputed(own: OwnLease, attrs: LeaseAttrs, signal: AbortSignal): Promise<boolean> {
-    if (!own.byAddress) return true;
-    const { lease } = own;
-    this.#rivals.taken();
-    await sleep(OBJECTION, signal);
-    const snapshot = await this.#patience.until(signal, () => this.#store.snapshot());
-    const there = snapshot.leases.find(({ key }) => key === lease.key);
-    if (there?.revision === lease.revision) {
-      lease.attrs = attrs;
-      return await this.#patience.until(signal, () => this.#claims.rewrite(there, own));
-    }
-    if (there) this.#rivals.key = lease.key;
-    return false;
   }
 
   async keep(lease: Lease, signal: AbortSignal): Promise<void> {
@@ -272,8 +304,7 @@ export class EtcdSubnetManager implements SubnetManager {
     const config = this.#config;
     if (config === undefined) throw new TypeError("watch() comes after networkConfig()");
     this.#ownership.begin(config.parsed, (reason) => handlers.lost(reason));
-    const snapshot = this.#snapshot;
-    this.#snapshot = undefined;
+    const snapshot = this.#snapshots.drop();
     const table = new PeerTable(
       config.parsed,
       lease,

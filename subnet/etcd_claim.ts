@@ -1,7 +1,8 @@
 /**
  * Claiming a subnet in etcd so that no two nodes ever own the same.
  *
- * **Owner.** The owner of a subnet is whose public address is in the value of the key that names it.
+ * **Owner.** The owner of a subnet is whose public address is in the value of the key that names it;
+ * of agents with one address, the one that wrote it last.
  * A claim is one transaction, which etcd carries out as a whole at one revision, on which a majority
  * of its members agrees (it is linearizable): either the key is there with its value and hangs on its
  * etcd lease, or nothing has happened. There is no moment in which the key is there and would not end
@@ -28,10 +29,15 @@
  * holds for a lease that ended and is claimed again, too (`ownership.ts`).
  *
  * An existing key changes hands in no transaction of ours: a node writes into one only where the value
- * is its own, or none (see `leaseFault`), and compares that it has not changed since S. Go flannel
- * compares the one key that it claims, which rules out the same subnet, whoever is first; that it has
- * another length while ours is claimed is for it to see, and if it does not, the older of the two
- * counts for all our nodes (`validate.ts`).
+ * is its own, or none (see `leaseFault`), and compares that it has not changed since S, and that it is
+ * the same key on the same etcd lease. Which are its own after a restart or a change of its address,
+ * `former.ts` tells. As that may be said of a living node's, too (two nodes with one address, a clone),
+ * such a key is taken back in two steps: first what is there is written as it is, on an etcd lease of
+ * ours. Whoever owned it still does, as peers see no change, and it writes its lease again, which is
+ * what ends our attempt. Our own data are written once nobody has, if there was no other write since
+ * (`rivals.ts`). Go flannel compares the one key that it claims, which rules out the same subnet,
+ * whoever is first; that it has another length while ours is claimed is for it to see, and if it does
+ * not, the older of the two counts for all our nodes (`validate.ts`).
  *
  * An answer that is lost leaves open whether the claim was carried out. The next snapshot tells: the
  * lease is there under our public address, and is taken over as a former one. Where the claim is
@@ -57,7 +63,7 @@
  */
 import { Buffer } from "node:buffer";
 import { getLogger } from "@logtape/logtape";
-import { blocks, collide, fits, pickSubnets } from "./allocate.ts";
+import { blocks, fits, pickSubnets } from "./allocate.ts";
 import type { NetworkConfig } from "./config.ts";
 import {
   CompareResult,
@@ -69,10 +75,18 @@ import {
 } from "./etcd_client.ts";
 import { LeaseEndedError } from "./etcd_fault.ts";
 import type { LeaseStore, Snapshot, StoredLease } from "./etcd_store.ts";
+import {
+  type Addresses,
+  announces,
+  type FormerLease,
+  formerLeases,
+  isLeaseOf,
+  type NodeIdentity,
+  type UsableLease,
+} from "./former.ts";
 import { type Grant, Grants } from "./grants.ts";
 import { encodeAttrs, leaseKey, overlappingKeys, type Subnets } from "./lease_codec.ts";
-import type { Lease, LeaseAttrs, PreviousSubnets } from "./types.ts";
-import { leaseFault } from "./validate.ts";
+import type { Lease, LeaseAttrs } from "./types.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
 
@@ -81,21 +95,14 @@ export interface OwnLease {
   lease: Lease;
   /** `"0"` for a reservation. */
   leaseId: string;
-  /** Nothing but its public address says that it is ours; what it says is still as it was found. */
-  byAddress?: boolean;
-}
-
-/** A stored lease whose key names subnets. */
-type UsableLease = StoredLease & { subnets: Subnets };
-
-/** What a node asks for. */
-export interface Wish {
-  config: NetworkConfig;
-  attrs: LeaseAttrs;
-  /** What the subnet file says. */
-  previous: PreviousSubnets;
-  /** The lease that this process had before, as it wrote it. */
-  former?: Lease;
+  /** Revision that created its key. */
+  created: number;
+  /** Id of the etcd cluster that has it. */
+  cluster: string;
+  /** Milliseconds that etcd took for the claim. */
+  took: number;
+  /** It was a reservation, and becomes one again once nobody has objected to our taking it. */
+  reserved?: boolean;
 }
 
 /** A reservation hangs on no etcd lease, and has no end. */
@@ -103,9 +110,6 @@ const RESERVED: Grant = { leaseId: "0", since: Infinity };
 
 /** Leases that one claim removes at most: etcd takes 128 operations in a transaction. */
 const MOST_REMOVED = 16;
-
-/** Leases under our address that are compared with all others: one is all that a node has. */
-const MOST_LOOKED_AT = 64;
 
 /** Makes claims. */
 export class Claims {
@@ -128,30 +132,55 @@ export class Claims {
   }
 
   /**
-   * Tries once to get a lease.
+   * Takes back a lease of ours, on an etcd lease of this process; what it announces stays as it is.
+   *
+   * @param asReservation leave a reservation one; otherwise it is one again once it is announced
+   * @returns undefined where it has changed since the snapshot
+   * @throws {EtcdFault}
+   */
+  async takeBack(stored: FormerLease, asReservation: boolean): Promise<OwnLease | undefined> {
+    const reserved = stored.leaseId === "0";
+    const own = await this.#update(stored, stored.lease.attrs, reserved && asReservation);
+    return own && reserved && !asReservation ? { ...own, reserved } : own;
+  }
+
+  /**
+   * Has a lease of ours announce `attrs`.
+   *
+   * @returns whether it does; not where it was overwritten since we wrote it, or its time has ended
+   * @throws {EtcdFault}
+   */
+  async announce(own: OwnLease, attrs: LeaseAttrs): Promise<boolean> {
+    const { lease, reserved } = own;
+    const isSame = encodeAttrs(lease.attrs) === encodeAttrs(attrs);
+    const next = { ...own, lease: { ...lease, attrs } };
+    if (reserved) next.leaseId = "0";
+    if ((!isSame || reserved) && !await this.rewrite(lease, next)) return false;
+    lease.attrs = attrs;
+    lease.revision = next.lease.revision;
+    if (reserved) {
+      await this.#grants.end(own.leaseId);
+      lease.expiration = Infinity;
+      own.leaseId = "0";
+      own.reserved = undefined;
+    }
+    return true;
+  }
+
+  /**
+   * Tries once to claim a subnet that is free: the former one, else any.
    *
    * @returns undefined where another node was faster: try again with a new snapshot
    * @throws {EtcdFault | NoFreeSubnetError}
    */
-  async attempt(wish: Wish, snapshot: Snapshot): Promise<OwnLease | undefined> {
-    const { config, attrs, previous, former } = wish;
-    const ours = snapshot.leases.filter((stored) =>
-      isOurs(stored, attrs) || isUnchanged(stored, former)
-    );
-    const kept = keptLease(wish, ours, snapshot.leases);
-    if (kept) {
-      log.info("Found lease ({subnets}) for current IP ({ip}), reusing", {
-        subnets: describe(kept.subnets),
-        ip: publicAddress(attrs),
-      });
-      const known = [former?.key, previousKey(previous)].includes(kept.key);
-      if (known || kept.leaseId === "0") {
-        return await this.#update(kept, attrs, kept.leaseId === "0");
-      }
-      const own = await this.#update(kept, kept.lease!.attrs, false);
-      return own && { ...own, byAddress: true };
-    }
-    const unfit = ours
+  async claim(
+    config: NetworkConfig,
+    node: NodeIdentity,
+    attrs: LeaseAttrs,
+    snapshot: Snapshot,
+  ): Promise<OwnLease | undefined> {
+    // Not the remembered one under another address: it may be in use by who does not know the config yet.
+    const unfit = formerLeases({ ...node, held: undefined }, snapshot)
       .filter((stored) => stored.leaseId !== "0" && !isLeaseOf(config, stored))
       .slice(0, MOST_REMOVED);
     const taken = snapshot.leases
@@ -159,6 +188,7 @@ export class Claims {
       .map((stored) => stored.subnets)
       .filter((subnets) => subnets !== null);
     const free = (subnets: Subnets) => !taken.some((one) => blocks(config, one, subnets));
+    const { previous } = node;
     let subnets: Subnets;
     if (fits(config, previous) && free(previous)) {
       log.info("Found previously leased subnet ({subnets}), reusing", {
@@ -247,7 +277,10 @@ export class Claims {
    * @returns whether it is written; not where something else was meanwhile, or its time has ended
    * @throws {EtcdFault}
    */
-  async rewrite(stored: StoredLease, { lease, leaseId }: OwnLease): Promise<boolean> {
+  async rewrite(
+    stored: Pick<StoredLease, "key" | "revision">,
+    { lease, leaseId }: OwnLease,
+  ): Promise<boolean> {
     try {
       const { succeeded, header } = await this.#client.txn({
         compare: [this.#unchanged(stored)],
@@ -261,10 +294,23 @@ export class Claims {
     }
   }
 
-  /** Whether another agent with our public address wrote a lease. */
-  isRival(stored: StoredLease, attrs: LeaseAttrs): boolean {
-    const { leaseId } = stored;
-    return isOurs(stored, attrs) && leaseId !== "0" && !this.#grants.has(leaseId);
+  /** Whether a lease with one of these addresses is another agent's. */
+  isRival(stored: StoredLease, addresses: Addresses): boolean {
+    return announces(stored, addresses) && this.#isForeign(stored);
+  }
+
+  /**
+   * Whether another agent wrote over our lease: one with our address, or one that takes our lease for
+   * its own. The key was never gone, or the etcd lease would not be all that is new.
+   */
+  isTaken(stored: StoredLease, { lease, created }: OwnLease): boolean {
+    return this.#isForeign(stored) && stored.lease !== null &&
+      (announces(stored, lease.attrs) || stored.created === created);
+  }
+
+  /** Whether a lease hangs on an etcd lease that this process did not make. */
+  #isForeign({ leaseId }: StoredLease): boolean {
+    return leaseId !== "0" && !this.#grants.has(leaseId);
   }
 
   /** Writes our attributes into a lease that is there, unless it has changed since the snapshot. */
@@ -273,9 +319,10 @@ export class Claims {
     attrs: LeaseAttrs,
     reserved: boolean,
   ): Promise<OwnLease | undefined> {
-    const { key, subnets } = stored;
-    const compare = [this.#unchanged(stored)];
-    return await this.#claim(key, subnets, attrs, reserved, { compare, success: [] });
+    const { key, subnets, created } = stored;
+    const compare = [this.#unchanged(stored), ...this.#sameHolder(stored)];
+    const own = await this.#claim(key, subnets, attrs, reserved, { compare, success: [] });
+    return own && { ...own, created };
   }
 
   /**
@@ -293,6 +340,7 @@ export class Claims {
   ): Promise<OwnLease | undefined> {
     const grant = reserved ? RESERVED : await this.#grants.take(key);
     const { leaseId, since } = grant;
+    const began = performance.now();
     const answer = await this.#client.txn({
       compare,
       success: [...success, this.#put(key, attrs, leaseId)],
@@ -302,24 +350,38 @@ export class Claims {
       return undefined;
     });
     if (answer === undefined) return undefined;
-    const { succeeded, header: { revision } } = answer;
+    const { succeeded, header: { revision, cluster_id: cluster } } = answer;
     if (!succeeded) {
       this.#grants.refused(grant);
       return undefined;
     }
+    const took = performance.now() - began;
     this.#grants.spend(grant);
     await this.#grants.settle(leaseId);
     const expiration = since + this.#ttlSeconds * 1000;
-    return { lease: { key, subnet, ipv6Subnet, attrs, expiration, revision }, leaseId };
+    const lease = { key, subnet, ipv6Subnet, attrs, expiration, revision };
+    return { lease, leaseId, created: Number(revision), cluster, took };
   }
 
-  #unchanged({ key, revision }: StoredLease): ICompare {
+  #unchanged({ key, revision }: Pick<StoredLease, "key" | "revision">): ICompare {
     return {
       key: this.#store.fullKey(key),
       target: CompareTarget.Mod,
       result: CompareResult.Equal,
       mod_revision: revision,
     };
+  }
+
+  /**
+   * That it is the same key on the same etcd lease. In one history of etcd that follows from its
+   * revision; in one that was put back in between, it does not.
+   */
+  #sameHolder({ key, created, leaseId }: StoredLease): ICompare[] {
+    const equal = { key: this.#store.fullKey(key), result: CompareResult.Equal };
+    return [
+      { ...equal, target: CompareTarget.Create, create_revision: String(created) },
+      { ...equal, target: CompareTarget.Lease, lease: leaseId },
+    ];
   }
 
   #put(key: string, attrs: LeaseAttrs, leaseId: string): IRequestOp {
@@ -333,67 +395,12 @@ export class Claims {
   }
 }
 
-/** Whether a stored lease carries this node's public address. */
-export function isOurs({ lease }: StoredLease, { publicIP, publicIPv6 }: LeaseAttrs): boolean {
-  if (lease === null) return false;
-  return publicIP === null
-    ? publicIPv6 !== null && lease.attrs.publicIPv6 === publicIPv6
-    : lease.attrs.publicIP === publicIP;
-}
-
-/** Whether a stored lease is still the one that this process wrote, under an address it had then. */
-function isUnchanged({ key, revision }: StoredLease, former: Lease | undefined): boolean {
-  return key === former?.key && revision === former.revision;
-}
-
-/**
- * Which of our leases to keep: the one of this process, the subnet file's, the oldest. So a lease
- * that someone else writes for our address, a reservation, counts once we have no other.
- */
-function keptLease(
-  { config, previous, former }: Wish,
-  ours: StoredLease[],
-  all: StoredLease[],
-): UsableLease | undefined {
-  const usable = ours
-    .filter((stored) => isLeaseOf(config, stored))
-    .sort((one, other) => one.created - other.created);
-  const wanted = [former?.key, previousKey(previous)].flatMap((key) =>
-    usable.find((stored) => stored.key === key) ?? []
-  );
-  return [...wanted, ...usable.slice(0, MOST_LOOKED_AT)]
-    .find((stored) => rivalOf(config, stored, all) === undefined);
-}
-
-function previousKey(previous: PreviousSubnets): string | undefined {
-  return previous.subnet || previous.ipv6Subnet ? leaseKey(previous) : undefined;
-}
-
-function isLeaseOf(config: NetworkConfig, stored: StoredLease): stored is UsableLease {
-  return stored.subnets !== null && fits(config, stored.subnets);
-}
-
-/** What there is to know of a lease to tell whether it is another's. */
-type Claim = Pick<StoredLease, "key" | "created"> & { subnets: Subnets };
-
-/** An older lease of another node that has a part of these subnets, which is then that node's. */
-export function rivalOf(
-  config: NetworkConfig,
-  { key, created, subnets }: Claim,
-  all: StoredLease[],
-): StoredLease | undefined {
-  return all.find((other) =>
-    other.key !== key && other.created < created && other.lease !== null &&
-    collide(other.lease, subnets) && leaseFault(config, other.lease) === ""
-  );
-}
-
 /** `10.1.34.0/24`, with the IPv6 subnet behind it. */
 export function describe({ subnet, ipv6Subnet }: Subnets): string {
   return [subnet, ipv6Subnet].filter((cidr) => cidr !== null).join(" ");
 }
 
 /** The node's address as the log names it. */
-export function publicAddress({ publicIP, publicIPv6 }: LeaseAttrs): string {
+export function publicAddress({ publicIP, publicIPv6 }: Addresses): string {
   return publicIP ?? publicIPv6 ?? "none";
 }

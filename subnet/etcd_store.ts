@@ -97,6 +97,12 @@ export class LeaseStore {
     };
   }
 
+  /** Reads one lease; undefined where there is none. @throws {EtcdFault} */
+  async one(key: string): Promise<StoredLease | undefined> {
+    const { ranges: [[kv]] } = await this.#client.read([{ key: this.fullKey(key) }]);
+    return kv && this.read(kv);
+  }
+
   /** Whether a changed key is the config's. */
   isConfig(kv: IKeyValue): boolean {
     return kv.key.equals(this.configKey);

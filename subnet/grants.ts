@@ -70,7 +70,7 @@ export class Grants {
           return grant;
         }
         this.#forget(next);
-        if (used === undefined) await this.#end(grant.leaseId);
+        if (used === undefined) await this.end(grant.leaseId);
       } catch (error) {
         this.#forget(next);
         throw error;
@@ -93,18 +93,18 @@ export class Grants {
   /** Ends all that claims used, but for the one that our key hangs on now. */
   async settle(leaseId: string): Promise<void> {
     const others = [...this.#used.keys()].filter((one) => one !== leaseId);
-    await Promise.all(others.map((one) => this.#end(one)));
+    await Promise.all(others.map((one) => this.end(one)));
   }
 
   /** Gives back the one at hand, where no claim has used it. */
   async abandon(): Promise<void> {
     const grant = await this.#next?.catch(() => undefined);
     this.#next = undefined;
-    if (grant && !this.#used.has(grant.leaseId)) await this.#end(grant.leaseId);
+    if (grant && !this.#used.has(grant.leaseId)) await this.end(grant.leaseId);
   }
 
-  /** It ends by itself where this fails, as nobody renews it. */
-  async #end(leaseId: string): Promise<void> {
+  /** Ends one. It ends by itself where this fails, as nobody renews it. */
+  async end(leaseId: string): Promise<void> {
     this.#used.delete(leaseId);
     await this.#client.revoke(leaseId).catch(() => {});
   }

@@ -7,15 +7,20 @@
 import { getLogger } from "@logtape/logtape";
 import { blocks } from "./allocate.ts";
 import type { NetworkConfig } from "./config.ts";
-import { type Claims, type OwnLease, publicAddress, rivalOf } from "./etcd_claim.ts";
+import { type Claims, type OwnLease, publicAddress } from "./etcd_claim.ts";
 import type { LeaseStore, Snapshot, StoredLease } from "./etcd_store.ts";
+import { rivalOf } from "./former.ts";
 import { encodeAttrs } from "./lease_codec.ts";
 import { backoff, type Patience, sleep } from "./patience.ts";
+import { Budget } from "./reports.ts";
 import { type Rivals, rivalText } from "./rivals.ts";
 import type { Lease } from "./types.ts";
 import { leaseFault } from "./validate.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
+
+/** Other agents within {@linkcode Rivals}' time that are answered at once. */
+const MOST_AT_ONCE = 8;
 
 /** See the module. */
 export class Ownership {
@@ -26,8 +31,14 @@ export class Ownership {
   readonly #ttlSeconds: number;
   #config: NetworkConfig | undefined;
   #lost: (reason: string) => void = () => {};
+  /** Told when our key hangs on another etcd lease, or was made anew. */
+  readonly #moved: (own: OwnLease) => void;
+  /** For lines about other agents: ten, then one in ten seconds. */
+  readonly #lines = new Budget(10, 0.1);
   /** Settles when the lease that is being claimed again is ours, or is not. */
   recovering: Promise<void> | undefined;
+  /** Revision of the last change that we were told of. */
+  #seen = 0n;
   /** Recoveries of late, and the time of the last one. */
   #recoveries = { count: 0, last: 0 };
 
@@ -37,12 +48,14 @@ export class Ownership {
     patience: Patience,
     rivals: Rivals,
     ttlSeconds: number,
+    moved: (own: OwnLease) => void,
   ) {
     this.#store = store;
     this.#claims = claims;
     this.#patience = patience;
     this.#rivals = rivals;
     this.#ttlSeconds = ttlSeconds;
+    this.#moved = moved;
   }
 
   /** A session begins: `lost` is told why its lease is another's. */
@@ -58,14 +71,19 @@ export class Ownership {
     revision: string,
     signal: AbortSignal,
   ): Promise<void> {
-    await this.recovering;
-    if (signal.aborted || BigInt(revision) <= BigInt(own.lease.revision)) return;
+    const at = BigInt(revision);
+    this.#seen = at;
+    while (this.recovering) await this.recovering.catch(() => {});
+    if (signal.aborted || at <= BigInt(own.lease.revision)) return;
+    // What came meanwhile has its own call.
+    if (at < this.#seen) return;
     if (stored === undefined) await this.recover(own, "it was deleted or has expired", signal);
-    else if (this.#claims.isRival(stored, own.lease.attrs)) {
-      await this.#dispute(own, stored, signal);
-    } else if (!adopt(own, stored, this.#ttlSeconds)) {
-      await this.#overwritten(own, stored, signal);
-    }
+    else if (this.#claims.isTaken(stored, own)) {
+      this.recovering = this.#dispute(own, stored, signal).finally(() => {
+        this.recovering = undefined;
+      });
+      await this.recovering;
+    } else if (!this.#adopt(own, stored)) await this.#overwritten(own, stored, signal);
   }
 
   /** What is no lease has no owner, so that ours goes over it. */
@@ -81,19 +99,31 @@ export class Ownership {
     return lease && config ? leaseFault(config, lease) : problem;
   }
 
-  /** Writes our lease again that another agent with our address has taken, or gives way. */
+  /** Writes our lease again that another agent has taken, or gives way. */
   async #dispute(own: OwnLease, stored: StoredLease, signal: AbortSignal): Promise<void> {
     const { lease } = own;
-    const text = rivalText(lease.key, publicAddress(lease.attrs));
-    if (!this.#rivals.insists) {
+    const text = this.#takenText(own, stored);
+    if (!this.#rivals.insists(stored.leaseId)) {
       this.#rivals.key = lease.key;
       this.#lost(text);
       return;
     }
-    log.error("{text}; we keep it", { text });
-    this.#rivals.taken();
+    if (this.#lines.take()) log.error("{text}; we keep it", { text });
+    // Someone who keeps on writing it gets an answer every few seconds.
+    const { count } = this.#rivals;
+    if (count > MOST_AT_ONCE) await sleep(backoff(count - MOST_AT_ONCE), signal);
     // Where it cannot be, the watch or the next renewal tells.
-    await this.#patience.until(signal, () => this.#claims.rewrite(stored, own));
+    const isOurs = await this.#patience.until(signal, () => this.#claims.rewrite(stored, own));
+    if (isOurs) this.#rivals.prevailed(stored.leaseId);
+  }
+
+  #takenText({ lease }: OwnLease, stored: StoredLease): string {
+    const address = publicAddress(lease.attrs);
+    const theirs = stored.lease && publicAddress(stored.lease.attrs);
+    return theirs === null || theirs === address
+      ? rivalText(lease.key, address)
+      : `Another agent, at ${theirs}, takes our lease ${lease.key} for its own: ` +
+        "its machine seems to be a copy of this one";
   }
 
   /** Claims our lease again; all who find it gone wait for the same claim. @returns whether it is ours */
@@ -147,7 +177,12 @@ export class Ownership {
     const snapshot = await this.#store.snapshot();
     signal.throwIfAborted();
     const there = snapshot.leases.find((stored) => stored.key === lease.key);
-    if (there && adopt(own, there, this.#ttlSeconds)) return "ours";
+    if (there && this.#claims.isTaken(there, own)) {
+      // It came after the end of our time: it lives, and we are late.
+      this.#rivals.key = lease.key;
+      return this.#takenText(own, there);
+    }
+    if (there && this.#adopt(own, there)) return "ours";
     if (there && this.#problemOf(there) === "") return takenBy(there);
     const inTheWay = this.#inTheWay(lease, there, snapshot);
     if (inTheWay) return `our subnet is part of ${inTheWay.key} now`;
@@ -159,22 +194,27 @@ export class Ownership {
     own.leaseId = claimed.leaseId;
     lease.expiration = claimed.lease.expiration;
     lease.revision = claimed.lease.revision;
+    own.created = claimed.created;
+    own.cluster = claimed.cluster;
+    this.#moved(own);
     log.info("Our lease {key} is claimed again", { key: lease.key });
     return "ours";
   }
-}
 
-/** Takes over what someone wrote for us, with the same content. @returns whether it is ours still */
-function adopt(own: OwnLease, stored: StoredLease, ttlSeconds: number): boolean {
-  const { lease } = own;
-  if (stored.lease === null || encodeAttrs(stored.lease.attrs) !== encodeAttrs(lease.attrs)) {
-    return false;
+  /** Takes over what someone wrote for us, with the same content. @returns whether it is ours still */
+  #adopt(own: OwnLease, stored: StoredLease): boolean {
+    const { lease } = own;
+    if (stored.lease === null || encodeAttrs(stored.lease.attrs) !== encodeAttrs(lease.attrs)) {
+      return false;
+    }
+    if (stored.revision === lease.revision) return true;
+    own.leaseId = stored.leaseId;
+    own.created = stored.created;
+    lease.revision = stored.revision;
+    lease.expiration = stored.leaseId === "0" ? Infinity : Date.now() + this.#ttlSeconds * 1000;
+    this.#moved(own);
+    return true;
   }
-  if (stored.revision === lease.revision) return true;
-  own.leaseId = stored.leaseId;
-  lease.revision = stored.revision;
-  lease.expiration = stored.leaseId === "0" ? Infinity : Date.now() + ttlSeconds * 1000;
-  return true;
 }
 
 function takenBy({ key, lease, problem }: StoredLease): string {

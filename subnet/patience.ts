@@ -46,6 +46,8 @@ function ended(promise: Promise<unknown>): AbortSignal {
 
 /** `promise`, or the signal's reason when it aborts before. */
 export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  // Whoever stops waiting has no use for an error either.
+  promise.catch(() => {});
   signal.throwIfAborted();
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const settled = ended(promise);
@@ -73,6 +75,7 @@ export class Patience {
    */
   async until<T>(signal: AbortSignal, attempt: () => Promise<T>): Promise<T> {
     for (let failures = 0;; failures++) {
+      signal.throwIfAborted();
       try {
         const result = await unlessAborted(attempt(), signal);
         this.well();

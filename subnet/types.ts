@@ -38,6 +38,40 @@ export interface PreviousSubnets {
   ipv6Subnet: Cidr | null;
 }
 
+/**
+ * What a node remembers of its lease across restarts, to know it again whatever its address is then.
+ */
+export interface HeldLease {
+  /** Id of the etcd cluster. */
+  cluster: string;
+  /** Above the key: `/coreos.com/network`. */
+  prefix: string;
+  /** Key below the prefix: `10.1.34.0-24`. */
+  key: string;
+  /** The etcd lease that the key hangs on; `"0"` for a reservation. */
+  leaseId: string;
+  /** Revision that created the key. */
+  created: string;
+  /** Revision of the last write, of a reservation alone. */
+  revision?: string;
+}
+
+/** Where a node keeps that. */
+export interface LeaseMemory {
+  /** What was kept last; undefined where nothing was, or it cannot be read. */
+  recall(): HeldLease | undefined;
+  /** Keeps it; returns at once. A fault is logged. */
+  keep(held: HeldLease): void;
+}
+
+/** What a node has when a session begins. */
+export interface Standing {
+  /** The lease that is ours, as the store has it; undefined where we have none. */
+  lease: Lease | undefined;
+  /** Other nodes' leases that are older; all of them where we have none. */
+  older: Lease[];
+}
+
 /** What {@linkcode SubnetManager.watch} reports. */
 export interface WatchHandlers {
   /**
@@ -66,14 +100,18 @@ export interface SubnetManager {
   /** Waits until a valid network config exists. A bad one is logged once and waited on, too. */
   networkConfig(signal: AbortSignal): Promise<NetworkConfig>;
   /**
-   * The lease this node has in the store, by public IP, without claiming; undefined where none.
-   * For what a backend reuses (its VTEP MAC).
+   * Takes back the lease that this node has, unless another agent that lives turns out to own it:
+   * the one of this process, the remembered one, or one with its public address. What the lease
+   * announces stays as it is until {@linkcode acquire}; a backend may go on using that (its VTEP MAC).
+   *
+   * `current` is the lease of this process, as for {@linkcode acquire}.
    */
-  formerLease(
+  resume(
     publicIP: string | null,
     publicIPv6: string | null,
     signal: AbortSignal,
-  ): Promise<Lease | undefined>;
+    current?: Lease,
+  ): Promise<Standing>;
   /**
    * Claims this node's former subnet or a free one. Never two nodes the same.
    *

@@ -7,10 +7,10 @@
 import { collide } from "../../subnet/allocate.ts";
 import { EtcdSubnetManager } from "../../subnet/etcd.ts";
 import type { Subnets } from "../../subnet/lease_codec.ts";
-import type { Lease, LeaseAttrs, PreviousSubnets } from "../../subnet/types.ts";
+import type { HeldLease, Lease, LeaseAttrs, PreviousSubnets } from "../../subnet/types.ts";
 import { waitFor } from "../lib/netns.ts";
 import { Proxy } from "../lib/proxy.ts";
-import { type History, OPERATOR, Operator } from "./history.ts";
+import { type History, MOVED, nodeOf, OPERATOR, Operator } from "./history.ts";
 
 /** Seconds that a lease lasts. */
 const TTL = 2;
@@ -21,6 +21,7 @@ const CALM = 40_000;
 export const ACTIONS = [
   ...["start", "start", "start", "crash", "crash", "stop", "cut", "cut", "mend", "mend"],
   ...["delete", "delete all", "revoke", "overwrite", "garbage", "config", "reconnect", "expire"],
+  ...["move", "move", "forget"],
 ] as const;
 
 /** Something that happens to a manager, and the milliseconds after it. */
@@ -45,18 +46,33 @@ class Member implements AsyncDisposable {
   belief: Lease | undefined;
   peers: ReadonlyMap<string, Lease> = new Map();
   #previous = NONE;
+  /** What it remembers of its lease, as a file would. */
+  #held: HeldLease | undefined;
+  #moves = 0;
   #manager: EtcdSubnetManager | undefined;
   #stop = new AbortController();
   #living: Promise<void> | undefined;
   #problem: unknown;
   readonly #proxy: Proxy;
 
-  constructor(readonly attrs: LeaseAttrs, address: string, readonly prefix: string) {
+  /** @param addressed its attributes, with this in the addresses */
+  constructor(
+    readonly addressed: (host: number) => LeaseAttrs,
+    readonly host: number,
+    address: string,
+    readonly prefix: string,
+  ) {
     this.#proxy = new Proxy(address);
   }
 
+  /** What it announces where it is now. */
+  get attrs(): LeaseAttrs {
+    return this.addressed(this.host + MOVED * (this.#moves % 2));
+  }
+
+  /** The node, by its first address. */
   get address(): string {
-    return (this.attrs.publicIP ?? this.attrs.publicIPv6)!;
+    return nodeOf((this.attrs.publicIP ?? this.attrs.publicIPv6)!);
   }
 
   get runs(): boolean {
@@ -75,6 +91,7 @@ class Member implements AsyncDisposable {
       endpoints: [this.#proxy.endpoint],
       prefix: this.prefix,
       previous: this.#previous,
+      memory: { recall: () => this.#held, keep: (held) => this.#held = held },
       renewMarginMinutes: 60,
       subnetTtlSeconds: TTL,
     });
@@ -115,6 +132,21 @@ class Member implements AsyncDisposable {
     await this.#manager.close();
     this.#manager = undefined;
     if (crash) this.mend();
+  }
+
+  /** It comes back under its other address. */
+  async move(): Promise<void> {
+    await this.end(true);
+    this.#moves++;
+    this.start();
+  }
+
+  /** Loses its files; only its address is left, as it is now. */
+  async forget(): Promise<void> {
+    await this.end(true);
+    this.#held = undefined;
+    this.#previous = NONE;
+    this.start();
   }
 
   cut(): void {
@@ -160,12 +192,12 @@ export class Fleet implements AsyncDisposable {
     this.#history = history;
     this.#families = families;
     this.#members = Array.from({ length: managers }, (_, at) => {
-      const attrs = {
-        publicIP: families === "ipv6" ? null : `192.0.2.${at + 1}`,
-        publicIPv6: families === "ipv4" ? null : `2001:db8::${at + 1}`,
+      const addressed = (host: number) => ({
+        publicIP: families === "ipv6" ? null : `192.0.2.${host}`,
+        publicIPv6: families === "ipv4" ? null : `2001:db8::${host}`,
         backendType: "host-gw",
-      };
-      return new Member(attrs, new URL(endpoint).host, prefix);
+      });
+      return new Member(addressed, at + 1, new URL(endpoint).host, prefix);
     });
   }
 
@@ -213,6 +245,10 @@ export class Fleet implements AsyncDisposable {
       case "crash":
       case "stop":
         await member.end(kind === "crash");
+        break;
+      case "move":
+      case "forget":
+        await member[kind]();
         break;
       case "cut":
         member.cut();

@@ -7,17 +7,28 @@
 import { Buffer } from "node:buffer";
 import { collide } from "../../subnet/allocate.ts";
 import { EtcdClient, type IKeyValue, type IRequestOp } from "../../subnet/etcd_client.ts";
-import { LeaseStore } from "../../subnet/etcd_store.ts";
+import { LeaseStore, type StoredLease } from "../../subnet/etcd_store.ts";
 import type { Subnets } from "../../subnet/lease_codec.ts";
 
 /** Operators write leases with these addresses, and values that are none: managers never do. */
 export const OPERATOR = "198.51.100.";
 
+/** What is added to a node's number in its addresses for the time after a move. */
+export const MOVED = 100;
+
+/** The address by which a node began, whichever of its addresses this is. */
+export function nodeOf(address: string): string {
+  return address.startsWith(OPERATOR) ? address : address.replace(
+    /\d+$/,
+    (number) => String(Number(number) > MOVED ? Number(number) - MOVED : number),
+  );
+}
+
 /** A key as it stands. */
 export interface Holding {
   key: string;
   subnets: Subnets;
-  /** Public address in its value; null where that is no lease. */
+  /** The node whose public address is in its value; null where that is no lease. */
   owner: string | null;
   revision: number;
 }
@@ -64,7 +75,7 @@ export class History implements AsyncDisposable {
         ? [[stored.key, {
           key: stored.key,
           subnets: stored.subnets,
-          owner: stored.lease?.attrs.publicIP ?? stored.lease?.attrs.publicIPv6 ?? null,
+          owner: ownerOf(stored),
           revision: Number(stored.revision),
         }]]
         : []
@@ -73,14 +84,15 @@ export class History implements AsyncDisposable {
 
   #apply(kv: IKeyValue): void {
     this.changes++;
-    const { key, subnets, lease } = this.#store.read(kv);
+    const stored = this.#store.read(kv);
+    const { key, subnets } = stored;
     const before = this.#held.get(key);
     if (kv.version === "0") {
       this.#held.delete(key);
       return;
     }
     if (subnets === null) return;
-    const owner = lease?.attrs.publicIP ?? lease?.attrs.publicIPv6 ?? null;
+    const owner = ownerOf(stored);
     const now = { key, subnets, owner, revision: Number(kv.mod_revision) };
     if (owner !== null && !owner.startsWith(OPERATOR)) this.#check(now, before);
     this.#held.set(key, now);
@@ -109,6 +121,11 @@ export class History implements AsyncDisposable {
     await this.#following;
     this.#client.close();
   }
+}
+
+function ownerOf({ lease }: StoredLease): string | null {
+  const address = lease?.attrs.publicIP ?? lease?.attrs.publicIPv6 ?? null;
+  return address && nodeOf(address);
 }
 
 /** Writes of an operator, who asks nobody. */

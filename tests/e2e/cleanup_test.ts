@@ -35,7 +35,9 @@ for (const backend of ["vxlan", "host-gw"] as const) {
     assert.deepEqual(await state(one), before);
     const left = await storedLeases(cluster);
     assert.deepEqual(left.map(({ value }) => value.PublicIP), [two.ipv4]);
-    await assert.rejects(Deno.stat(one.subnetFile), Deno.errors.NotFound);
+    for (const path of [one.subnetFile, `${one.subnetFile}.lease`]) {
+      await assert.rejects(Deno.stat(path), Deno.errors.NotFound);
+    }
 
     // And the node can join again.
     one.startAgent();

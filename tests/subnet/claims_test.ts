@@ -47,8 +47,15 @@ Deno.test("nodes that start again keep their subnets, and what they announce is 
     '{"PublicIP":"192.0.2.1","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1}}',
   ]]);
   const other = bench.manager();
-  assert.equal((await other.formerLease("192.0.2.1", null, bench.signal))?.key, first.lease.key);
-  assert.equal(await other.formerLease("192.0.2.2", null, bench.signal), undefined);
+  await other.networkConfig(bench.signal);
+  const standing = await other.resume("192.0.2.1", null, bench.signal);
+  assert.equal(standing.lease?.key, first.lease.key);
+  assert.deepEqual(standing.older, []);
+  const stranger = bench.manager();
+  await stranger.networkConfig(bench.signal);
+  const none = await stranger.resume("192.0.2.2", null, bench.signal);
+  assert.equal(none.lease, undefined);
+  assert.deepEqual(none.older.map(({ key }) => key), [first.lease.key]);
 });
 
 Deno.test("a reservation is taken and stays without an end", async () => {

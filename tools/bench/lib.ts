@@ -144,7 +144,9 @@ export async function reset(node: Node, peers: "keep" | "delete" = "delete"): Pr
   for (const tool of ["iptables-restore", "ip6tables-restore"]) {
     await node.ns.run("sh", "-c", `printf '*filter\\nCOMMIT\\n*nat\\nCOMMIT\\n' | ${tool}`);
   }
-  await Deno.remove(node.subnetFile).catch(() => {});
+  for (const path of [node.subnetFile, `${node.subnetFile}.lease`]) {
+    await Deno.remove(path).catch(() => {});
+  }
   const { etcd } = node.cluster;
   if (peers === "delete") await etcd.ctl("del", "--prefix", "/coreos.com/network/subnets/");
   else if (own) await etcd.ctl("del", `/coreos.com/network/subnets/${own}`);
