@@ -144,8 +144,8 @@ export function isAddressOnly({ loopback, kind }: Pick<Interface, "loopback" | "
 }
 
 /**
- * The interface's MTU; where it only has the address, as on hosts that announce theirs by BGP, that of the devices
- * that packets leave by: those with a default route, else all.
+ * The interface's MTU. Where it only has the address, as on hosts that announce theirs by BGP, the
+ * smallest of the devices that packets leave by: those with a default route, else all.
  */
 function pathMtu(
   iface: Interface,
