@@ -55,7 +55,7 @@ export async function cloud(options: CloudOptions): Promise<Cloud> {
     instances.push(instance);
     if (!changing) stack.use(await Metadata.start(instance, { ns: node.ns }));
     else {
-      const first = { accessKeyId: "FIRST", expiration: Date.now() + ROLE_LIFETIME };
+      const first = { accessKeyId: "FIRST", lifetime: ROLE_LIFETIME };
       const family = families === "ipv6" ? "ipv6" : "ipv4";
       roles.push(stack.use(await ChangingMetadata.start(instance, node.ns, first, family)));
     }

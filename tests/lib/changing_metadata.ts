@@ -14,8 +14,8 @@ export const METADATA_ADDRESSES = { ipv4: "169.254.169.254", ipv6: "fd00:ec2::25
 /** Credentials of the instance's role. */
 export interface RoleCredentials {
   accessKeyId: string;
-  /** Milliseconds since the epoch. */
-  expiration: number;
+  /** Milliseconds from each time they are read to their end; less than 0 for expired ones. */
+  lifetime: number;
 }
 
 /** See the module. */
@@ -113,14 +113,14 @@ export class ChangingMetadata implements AsyncDisposable {
   #credentials(): string | undefined {
     if (this.credentials === undefined) return undefined;
     this.reads++;
-    const { accessKeyId, expiration } = this.credentials;
+    const { accessKeyId, lifetime } = this.credentials;
     return JSON.stringify({
       Code: "Success",
       Type: "AWS-HMAC",
       AccessKeyId: accessKeyId,
       SecretAccessKey: "secret",
       Token: `token of ${accessKeyId}`,
-      Expiration: new Date(expiration).toISOString(),
+      Expiration: new Date(Date.now() + lifetime).toISOString(),
     });
   }
 
