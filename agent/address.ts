@@ -19,7 +19,7 @@ export function usableAddresses(
 }
 
 /**
- * The address to use; null where there is none. One that is in use already stays in use for as long as
+ * The address to use; null if none is usable. One that is in use already stays in use for as long as
  * it is there, whatever better ones come, unless it is link-local, deprecated or another host's.
  */
 export function selectAddress(
@@ -35,7 +35,7 @@ export function selectAddress(
   return isPoor && better !== undefined ? better.ip : current.ip;
 }
 
-/** Why the addresses of a family are no choice, for an error: ` (fe80::1 is link-local)`. */
+/** Why none of the addresses of a family is usable, for an error: ` (fe80::1 is link-local)`. */
 export function unusableReason(addresses: readonly InterfaceAddress[], v6: boolean): string {
   const reasons = addresses.filter((address) => isOf(address, v6)).flatMap((address) => {
     const { ip, scope } = address;

@@ -253,7 +253,7 @@ class Agent {
     }
     log.info("Running backend.");
     began();
-    // So that who is told finds /readyz to agree; not for ever, as iptables may hang.
+    // So that READY=1 and /readyz agree; within a limit, since iptables may hang.
     const late = delay(RULES_LIMIT, undefined, { signal }).catch(() => {});
     await Promise.race([this.#trafficRules(network).looked, late]);
     if (signal.aborted) return;

@@ -191,7 +191,7 @@ Deno.test("a backend that follows routes: looked up once a peer, all again when 
   const first = { ...wish(), backend, peers: new Map([a]) };
   await forwarding.want(first);
   await forwarding.want({ ...first, peers: new Map([a, b]) });
-  // A change of routes that are no peer's.
+  // A change of routes that lead to no peer.
   await forwarding.routesChanged();
   recorder.routes.delete("ip-a");
   await forwarding.routesChanged();

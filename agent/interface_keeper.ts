@@ -124,7 +124,7 @@ export class InterfaceKeeper {
       );
   }
 
-  /** The view of the interface to use now; undefined while there is none. */
+  /** The view of the interface to use now; undefined while no interface is usable. */
   async #check(before: Choice): Promise<PublicInterface | undefined> {
     const around = await look(this.#source);
     const { choice, problem } = this.#current(before, around);
@@ -188,7 +188,7 @@ export class InterfaceKeeper {
     return { choice, problem: { kind: "route", reason } };
   }
 
-  /** What would be chosen at a start; undefined where that is the same or there is none. */
+  /** What would be chosen at a start; undefined if that is the same, or if nothing is usable. */
   async #other(before: Choice): Promise<Choice | undefined> {
     try {
       const tell = (line: string) => log.debug("{line}", { line });

@@ -125,7 +125,7 @@ Deno.test("what IPv6 does to addresses by itself is no change of the interface",
   assert.ok(!isSameInterface(before, view([...before.addresses, address("10.9.0.5", 16)])));
 });
 
-Deno.test("virtual addresses that come and go are no change of the interface", () => {
+Deno.test("virtual addresses that come and go do not change the interface", () => {
   const view = (...addresses: InterfaceAddress[]) => ({
     ...{ name: "eth0", mtu: 1500, ip: "172.31.28.198", ipv6: null },
     ...{ publicIP: "172.31.28.198", publicIPv6: null, addresses },
