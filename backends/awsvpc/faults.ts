@@ -176,7 +176,7 @@ export function faultOf(action: string, error: unknown): Ec2Fault {
       fix: denialFix(action, text),
     });
   }
-  if (status >= 500) {
+  if (isFailure(status)) {
     const reason = `EC2 failed in ${action}: ${answer}`;
     return new Ec2Fault("server", action, name, reason, { answer });
   }
@@ -189,18 +189,21 @@ export function faultOf(action: string, error: unknown): Ec2Fault {
 
 /** An answer without a code: one that was cut off, or not EC2's. */
 function strangeFault(action: string, why: string, status: number, request: string): Ec2Fault {
-  const what = why === "" ? "gives no reason" : `cannot be read (${why})`;
+  const what = why === "" ? "gives no reason" : `cannot be read (${withoutStop(why)})`;
   const answer = `the answer ${what}. status code: ${status}${request}`;
+  const isRefusal = why === "" && !isFailure(status);
   return new Ec2Fault(
-    "server",
+    isRefusal ? "refused" : "server",
     action,
     `Unreadable.${status}`,
-    `EC2 failed in ${action}: ${answer}`,
-    {
-      answer,
-      fix: status < 500 ? ENDPOINT_FIX : undefined,
-    },
+    isRefusal ? `EC2 refuses ${action}: ${answer}` : `EC2 failed in ${action}: ${answer}`,
+    { answer, fix: status < 500 ? ENDPOINT_FIX : undefined },
   );
+}
+
+/** Whether another attempt may have another answer: not with 501, "not implemented". */
+function isFailure(status: number): boolean {
+  return status >= 500 && status !== 501;
 }
 
 /** A message without the SDK's advice to its programmers. */

@@ -228,6 +228,9 @@ Deno.test("an answer that is cut off or has no code is told as such, with its st
     );
     assert.match(advice(unread), /; check AWS_ENDPOINT_URL_EC2, /);
   }
+  for (const status of [400, 501]) {
+    assert.equal(fault("Unknown", "Unknown", status).kind, "refused");
+  }
   assert.match(fault("Unknown", "Unknown", 403).message, /: the answer gives no reason\. status/);
   assert.equal(fault("Unknown", "Unknown", 503).details.fix, undefined);
   assert.equal(fault("Error", `unexpected content${hint} x`, 429).kind, "throttled");
