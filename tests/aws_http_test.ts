@@ -273,7 +273,7 @@ Deno.test("a redirection leads nowhere", async () => {
   await using elsewhere = await tcp((socket) => socket.end("HTTP/1.1 200 OK\r\n\r\n"));
   const location = `http://127.0.0.1:${elsewhere.port}/`;
   answer = () => new Response(null, { status: 307, headers: { location } });
-  assert.equal(await ask(url()), "307 ");
+  await assert.rejects(ask(url()), /redirects requests to http:.* \(status code: 307\)/);
   assert.equal(requests.length, 1);
 });
 
@@ -437,4 +437,38 @@ Deno.test("an open connection keeps no process from its end", async () => {
   }).output();
   assert.equal(new TextDecoder().decode(stdout), "well\n");
   assert.ok(performance.now() - begin < 4_000, `${performance.now() - begin} ms`);
+});
+
+Deno.test("what answers in AWS's place is named for what it is", async () => {
+  const url = `https://127.0.0.1:${server.addr.port}/`;
+  const page = { headers: { "content-type": "text/html; charset=utf-8" } };
+  const cases: [answer: () => Response, reason: RegExp][] = [
+    [() => new Response("<html/>", page), /answers with a web page \(status code: 200\)/],
+    [
+      () => new Response("<p>", { status: 403, ...page }),
+      /answers with a web page \(status code: 403\)/,
+    ],
+    [() => new Response("", { status: 407 }), /asks for a proxy's user and password/],
+    [() => new Response(""), /the answer of 127\.0\.0\.1:\d+ is empty/],
+    [
+      () => new Response(null, { status: 307, headers: { location: "https://login.test/" } }),
+      /redirects requests to https:\/\/login\.test\/ \(status code: 307\)/,
+    ],
+    [() => new Response(new Uint8Array(33_000_000)), /has more than 32000000 bytes/],
+  ];
+  for (const [given, reason] of cases) {
+    answer = given;
+    await assert.rejects(ask(url), (error: TransportError) => {
+      assert.match(error.message, reason);
+      assert.match(error.fix ?? "", /^check AWS_ENDPOINT_URL_EC2, and whether a proxy/);
+      return true;
+    });
+  }
+});
+
+Deno.test("an answer that does not end is not waited for", async () => {
+  await using stuck = await tcp((socket) => {
+    socket.once("data", () => socket.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"));
+  });
+  await assert.rejects(ask(`http://127.0.0.1:${stuck.port}/`), /has not ended within 20 s/);
 });

@@ -19,7 +19,7 @@ import {
   type Route,
   type RouteTable as Ec2RouteTable,
 } from "@aws-sdk/client-ec2";
-import { Cidr } from "../../subnet/cidr.ts";
+import { Cidr, tryParseIp } from "../../subnet/cidr.ts";
 import { Credentials } from "./credentials.ts";
 import { faultOf } from "./faults.ts";
 import { awsRequestHandler } from "./http.ts";
@@ -31,6 +31,8 @@ const TABLES_PAGE = 40;
 /** Tables of a VPC that are read, EC2's quota, and routes after which no more pages are. */
 const MOST_TABLES = 200;
 const MOST_ROUTES = 10_000;
+/** Pages of one answer: EC2 may send empty ones, but not without end. */
+const MOST_PAGES = 50;
 
 /**
  * A client of the SDK as it is used here.
@@ -186,7 +188,8 @@ async function firstTables(
     const page = RouteTables.map(tableOf);
     tables.push(...page);
     routes += page.reduce((sum, table) => sum + table.routes.length, 0);
-    const isEnough = tables.length >= MOST_TABLES || routes >= MOST_ROUTES;
+    const isEnough = tables.length >= MOST_TABLES || routes >= MOST_ROUTES ||
+      requests >= MOST_PAGES;
     if (NextToken && isEnough) return { tables, isWhole: false, requests };
   }
   return { tables, isWhole: true, requests };
@@ -217,10 +220,14 @@ function tableOf(table: Ec2RouteTable): RouteTable {
 }
 
 function vpcRouteOf(route: Route): VpcRoute[] {
-  const destination = route.DestinationCidrBlock ?? route.DestinationIpv6CidrBlock;
-  if (!destination) return [];
+  const text = route.DestinationCidrBlock ?? route.DestinationIpv6CidrBlock ?? "";
+  const [address, length = ""] = text.split("/");
+  const ip = tryParseIp(address);
+  const destination = ip && Cidr.ofText(ip, length);
+  // Such as that of a prefix list; what is of no known form is no node's.
+  if (destination === undefined) return [];
   return [{
-    destination: Cidr.parse(destination),
+    destination,
     target: targetOf(route),
     blackHole: route.State === "blackhole",
   }];

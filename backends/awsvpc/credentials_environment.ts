@@ -23,6 +23,12 @@ export function hasKeys(env: Environment): boolean {
     }
     return false;
   }
+  for (const name of [id, secret, "AWS_SESSION_TOKEN"]) {
+    // Files that such values are from often end in a line break, which no header may have.
+    if (/[^!-~]/.test(env(name) ?? "")) {
+      throw refusal(`${name} has a space, a line break or the like in it: remove that`);
+    }
+  }
   const ends = env("AWS_CREDENTIAL_EXPIRATION");
   if (ends && !(Date.parse(ends) > Date.now())) {
     throw refusal(

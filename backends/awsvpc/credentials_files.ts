@@ -50,6 +50,8 @@ export async function readProfiles(env: Environment): Promise<Profiles> {
         `${path}, line ${line}, is neither a [section] nor a setting in one: correct the file`,
       );
     }
+    const passedOver = passedOverLine(text, path === credentials && path !== config);
+    if (passedOver) throw refusal(`${path}, ${passedOver}`);
   }
   return await parseKnownFiles({
     filepath: credentials,
@@ -95,6 +97,29 @@ async function readText(path: string, setting?: string): Promise<string> {
     if (!(error instanceof Error) || error.name === "Ec2Fault") throw error;
     throw refusal(`${named} cannot be read: ${error.message.replace(/, run again with.*/s, "")}`);
   }
+}
+
+/** Settings without which the SDK would take another identity. */
+const NAMES =
+  /^(aws_access_key_id|aws_secret_access_key|aws_session_token|role_arn|source_profile|credential_source|web_identity_token_file)$/;
+
+/** What the SDK passes over though somebody meant it; undefined where there is nothing such. */
+function passedOverLine(text: string, isCredentials: boolean): string | undefined {
+  for (const [index, line] of text.split(/\r?\n/).entries()) {
+    const content = line.split(/(?:^|\s)[;#]/)[0];
+    const at = `line ${index + 1}`;
+    if (isCredentials && /^\[\s*profile\s+default\s*\]$/.test(content.trim())) {
+      return `${at}: in this file the section is [default], without the word profile`;
+    }
+    // Indented lines are parts of another setting.
+    const [, name, value] = /^(\S[^=]*?)\s*=\s*(.*)$/.exec(content) ?? [];
+    if (name === undefined) continue;
+    const meant = name.replace(/^export\s+/i, "").toLowerCase();
+    if (!NAMES.test(meant)) continue;
+    if (name !== meant) return `${at}: write ${meant} in place of ${JSON.stringify(name)}`;
+    if (value.trim() === "") return `${at}: ${name} has no value`;
+  }
+  return undefined;
 }
 
 /** The number of the first line that the SDK would skip, though it is not a comment; or 0. */

@@ -5,7 +5,7 @@
  */
 import { credentialsFault, type Environment } from "./credentials_fault.ts";
 import { noCredentials, type Way } from "./credentials_way.ts";
-import { Ec2Fault, faultOf } from "./faults.ts";
+import { Ec2Fault, faultOf, readable } from "./faults.ts";
 import { TransportError } from "./http_errors.ts";
 
 /** An error of the SDK's, as far as it is read. */
@@ -38,8 +38,10 @@ const STS_ADVICE: Record<string, string> = {
 export function providerFault(way: Way, error: unknown, env: Environment): Ec2Fault {
   if (error instanceof Ec2Fault) return error;
   const { name = "", message = "", code, statusCode, $metadata } = error as ProviderError;
-  const text = message.trim().replaceAll(/\s*\n\s*/g, " ") || code || name;
-  if ($metadata?.httpStatusCode !== undefined) return stsFault(way, error, text);
+  const text = readable(message).trim().replaceAll(/\s*\n\s*/g, " ") || code || name;
+  if ($metadata?.httpStatusCode !== undefined && !(error instanceof TransportError)) {
+    return stsFault(way, error, text);
+  }
   if (way.kind === "instance") {
     const reason = statusCode === 404
       ? "the instance has no role"

@@ -14,7 +14,7 @@ import {
   hasWebIdentity,
   metadataDisabled,
 } from "./credentials_environment.ts";
-import { credentialsFault, type Environment } from "./credentials_fault.ts";
+import { credentialsFault, type Environment, refusal } from "./credentials_fault.ts";
 import { type Profiles, readProfiles, sharedFiles } from "./credentials_files.ts";
 import { checkProfile, hasCredentials } from "./credentials_profile.ts";
 import type { Ec2Fault } from "./faults.ts";
@@ -37,6 +37,11 @@ export async function chooseWay(env: Environment): Promise<Way> {
   const named = env("AWS_PROFILE");
   if (named) return await profileWay(await readProfiles(env), named, env);
   if (hasKeys(env)) return { kind: "environment", source: "AWS_ACCESS_KEY_ID" };
+  if (env("AWS_DEFAULT_PROFILE")) {
+    throw refusal(
+      "AWS_DEFAULT_PROFILE is an old name, which flanneld does not read: set AWS_PROFILE",
+    );
+  }
   const profiles = await readProfiles(env);
   if (hasCredentials(profiles, "default")) return await profileWay(profiles, "default", env);
   if (await hasWebIdentity(env)) {

@@ -111,6 +111,9 @@ Deno.test("an incomplete environment is refused, never passed over", async () =>
     ],
     [{ AWS_SECRET_ACCESS_KEY: "s" }, /^AWS_SECRET_ACCESS_KEY is set without AWS_ACCESS_KEY_ID: /],
     [{ AWS_SESSION_TOKEN: "t" }, /^AWS_SESSION_TOKEN is set without AWS_ACCESS_KEY_ID and /],
+    [{ ...KEYS, AWS_ACCESS_KEY_ID: "k\n" }, /^AWS_ACCESS_KEY_ID has a space, a line break or/],
+    [{ ...KEYS, AWS_SESSION_TOKEN: "a\r\nb" }, /^AWS_SESSION_TOKEN has a space, a line break or/],
+    [{ AWS_DEFAULT_PROFILE: "x" }, /^AWS_DEFAULT_PROFILE is an old name, .*: set AWS_PROFILE$/],
     [{ AWS_ACCESS_KEY: "k", AWS_SECRET_KEY: "s" }, /are old names: set AWS_ACCESS_KEY_ID and /],
     [{ ...KEYS, AWS_CREDENTIAL_EXPIRATION: "soon" }, /_EXPIRATION is "soon", which is not a time$/],
     [{ ...KEYS, AWS_CREDENTIAL_EXPIRATION: "2020-01-01T00:00:00Z" }, /expired at 2020-.*: restart/],
@@ -260,6 +263,23 @@ Deno.test("files that cannot be read as they are meant are refused", async () =>
     [{ config: "[default\nregion = x\n" }, /^HOME\/config, line 1, is neither/],
     [{ config: "\n[default]\r\nregion x\r\n" }, /^HOME\/config, line 3, is neither/],
     [{ config: "[default]\n= x\n" }, /^HOME\/config, line 2, is neither/],
+    [
+      { credentials: "[default]\nAWS_ACCESS_KEY_ID = k\n" },
+      /^HOME\/credentials, line 2: write aws_access_key_id in place of "AWS_ACCESS_KEY_ID"$/,
+    ],
+    [
+      { credentials: "[default]\nexport AWS_ACCESS_KEY_ID=k\n" },
+      /line 2: write aws_access_key_id in place of "export AWS_ACCESS_KEY_ID"$/,
+    ],
+    [
+      { credentials: "[default]\naws_access_key_id =\n" },
+      /line 2: aws_access_key_id has no value$/,
+    ],
+    [
+      { credentials: `[profile default]\n${STATIC}` },
+      /line 1: in this file the section is \[default\]/,
+    ],
+    [{ config: "[default]\nRole_Arn = x\n" }, /^HOME\/config, line 2: write role_arn in place of/],
     [{ credentials: "\0\0" }, /^HOME\/credentials, line 1, is neither/],
     [{ credentials: `[default]\n${"#".repeat(1_000_001)}` }, /which? ?has \d+ bytes|has \d+ bytes/],
   ];

@@ -116,6 +116,21 @@ const NOT_FOUND_YET = /^Invalid(Instance|NetworkInterface|RouteTable|Subnet)ID\.
 /** Milliseconds after which EC2 should know a new id. */
 const GRACE = 30_000;
 
+/** What the SDK appends to the error of an answer that it cannot read. */
+const UNREADABLE = /\s*Deserialization error: to see the raw response[\s\S]*$/;
+
+/** How the SDK's words for wrong settings begin; it makes no call then. */
+const SETTING_FIXES = [
+  ["Invalid URL", "correct AWS_ENDPOINT_URL_EC2 or AWS_ENDPOINT_URL: a URL begins with https://"],
+  ["Region not accepted", "correct AWS_REGION"],
+];
+
+/** What the SDK calls errors without a code. */
+const NAMELESS = new Set(["", "Unknown", "UnknownError"]);
+
+const ENDPOINT_FIX = "check AWS_ENDPOINT_URL_EC2, and whether a proxy or firewall on the way " +
+  "answers in EC2's place";
+
 /** An error of the SDK, as far as it is read. */
 interface SdkError {
   name?: string;
@@ -129,14 +144,22 @@ export function faultOf(action: string, error: unknown): Ec2Fault {
   if (error instanceof Ec2Fault) return error;
   const { name = "", message = "", code, $metadata } = error as SdkError;
   const status = $metadata?.httpStatusCode;
-  const text = plainText(withoutEncoded(message).trim()) || name;
-  if (status === undefined) {
+  const text = plainText(readable(withoutEncoded(message)).trim()) || name;
+  if (status === undefined || error instanceof TransportError) {
     const reason = `EC2 cannot be reached: ${text}`;
-    const fix = error instanceof TransportError ? error.fix : undefined;
+    const fix = error instanceof TransportError
+      ? error.fix
+      : SETTING_FIXES.find(([begin]) => text.startsWith(begin))?.[1];
     return new Ec2Fault("unreachable", action, code ?? name, reason, { fix });
   }
   const request = $metadata?.requestId ? `, request id: ${$metadata.requestId}` : "";
   const answer = `${name}: ${withoutStop(text)}. status code: ${status}${request}`;
+  if (status === 429 && !THROTTLED.has(name)) {
+    return new Ec2Fault("throttled", action, "429", "EC2 limits this account's calls (status 429)");
+  }
+  if (UNREADABLE.test(message) || NAMELESS.has(name)) {
+    return strangeFault(action, UNREADABLE.test(message) ? text : "", status, request);
+  }
   if (THROTTLED.has(name)) {
     return new Ec2Fault("throttled", action, name, `EC2 limits this account's calls (${name})`);
   }
@@ -153,7 +176,7 @@ export function faultOf(action: string, error: unknown): Ec2Fault {
       fix: denialFix(action, text),
     });
   }
-  if (status >= 500) {
+  if (isFailure(status)) {
     const reason = `EC2 failed in ${action}: ${answer}`;
     return new Ec2Fault("server", action, name, reason, { answer });
   }
@@ -162,6 +185,30 @@ export function faultOf(action: string, error: unknown): Ec2Fault {
     fix: FIXES.get(name),
     grace: NOT_FOUND_YET.test(name) ? GRACE : undefined,
   });
+}
+
+/** An answer without a code: one that was cut off, or not EC2's. */
+function strangeFault(action: string, why: string, status: number, request: string): Ec2Fault {
+  const what = why === "" ? "gives no reason" : `cannot be read (${withoutStop(why)})`;
+  const answer = `the answer ${what}. status code: ${status}${request}`;
+  const isRefusal = why === "" && !isFailure(status);
+  return new Ec2Fault(
+    isRefusal ? "refused" : "server",
+    action,
+    `Unreadable.${status}`,
+    isRefusal ? `EC2 refuses ${action}: ${answer}` : `EC2 failed in ${action}: ${answer}`,
+    { answer, fix: status < 500 ? ENDPOINT_FIX : undefined },
+  );
+}
+
+/** Whether another attempt may have another answer: not with 501, "not implemented". */
+function isFailure(status: number): boolean {
+  return status >= 500 && status !== 501;
+}
+
+/** A message without the SDK's advice to its programmers. */
+export function readable(message: string): string {
+  return message.replace(UNREADABLE, "");
 }
 
 /** What to do where the credentials are at fault; undefined where they are not. */

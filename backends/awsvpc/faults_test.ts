@@ -211,3 +211,27 @@ Deno.test("a code that is the name of something else is nothing but a code", () 
     );
   }
 });
+
+Deno.test("an answer that is cut off or has no code is told as such, with its status", () => {
+  const hint = "\n  Deserialization error: to see the raw response, inspect the hidden field";
+  const fault = (name: string, message: string, httpStatusCode: number) =>
+    faultOf(
+      "CreateRoute",
+      Object.assign(new Error(message), { name, $metadata: { httpStatusCode } }),
+    );
+  for (const status of [200, 403]) {
+    const unread = fault("Error", `aborted${hint} x`, status);
+    assert.equal(unread.kind, "server");
+    assert.equal(
+      unread.message,
+      `EC2 failed in CreateRoute: the answer cannot be read (aborted). status code: ${status}`,
+    );
+    assert.match(advice(unread), /; check AWS_ENDPOINT_URL_EC2, /);
+  }
+  for (const status of [400, 501]) {
+    assert.equal(fault("Unknown", "Unknown", status).kind, "refused");
+  }
+  assert.match(fault("Unknown", "Unknown", 403).message, /: the answer gives no reason\. status/);
+  assert.equal(fault("Unknown", "Unknown", 503).details.fix, undefined);
+  assert.equal(fault("Error", `unexpected content${hint} x`, 429).kind, "throttled");
+});

@@ -8,12 +8,13 @@ import { Agent as HttpAgent, type ClientRequestArgs } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import type { Duplex } from "node:stream";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
+import { checkedResponse } from "./http_answer.ts";
 import { connectTo, proxyHeaders, refusal } from "./http_connect.ts";
 import { proxyError, TransportError, transportError } from "./http_errors.ts";
 import { nameOf, proxyFor, type Server, serverOf } from "./http_proxy.ts";
 import type { Environment } from "./http_trust.ts";
 
-/** Milliseconds for an answer, the connection included. */
+/** Milliseconds until an answer begins, the connection included, and from there to its end. */
 const ANSWER_LIMIT = 20_000;
 
 /** The base class's words once that is over. */
@@ -25,6 +26,10 @@ const LATE = /^@smithy\/.* requestTimeout\.$/;
  * after 350 s), and the call would wait for nothing.
  */
 const SOCKETS = { keepAlive: true, maxSockets: 50, timeout: 10_000 };
+
+const ENDPOINT_FIX =
+  "correct AWS_ENDPOINT_URL_EC2, AWS_ENDPOINT_URL or endpoint_url in the shared " +
+  "config file, whichever is set";
 
 type Request = Parameters<NodeHttpHandler["handle"]>[0];
 type Options = Parameters<NodeHttpHandler["handle"]>[1];
@@ -56,9 +61,15 @@ class AwsHandler extends NodeHttpHandler {
 
   override async handle(request: Request, options?: Options): Answer {
     const server = serverOf(request);
+    if (!/^https?:$/.test(request.protocol)) {
+      const reason = `the endpoint's URL begins with ${request.protocol}, not with https://`;
+      throw new TransportError("Endpoint", reason, ENDPOINT_FIX);
+    }
     try {
-      if (server.protocol === "http:") return await this.#plainly(request, server, options);
-      return await super.handle(request, options);
+      const { response } = server.protocol === "http:"
+        ? await this.#plainly(request, server, options)
+        : await super.handle(request, options);
+      return { response: checkedResponse(response, nameOf(server), ANSWER_LIMIT) };
     } catch (error) {
       throw options?.abortSignal?.aborted ? error : failure(error, server);
     }

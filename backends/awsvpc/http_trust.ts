@@ -57,7 +57,10 @@ function named(setting: string, path: string): Trust {
   if (certificates.length === 0) {
     throw fault({ code: "NoCertificates", what: "has no certificate in PEM form" });
   }
-  const broken = certificates.findIndex((pem) => !isDer(pem)) + 1;
+  const begun = read.split("-----BEGIN CERTIFICATE-----").length - 1;
+  const undecodable = certificates.findIndex((pem) => !isDer(pem)) + 1;
+  // One that has lost its end is not among them.
+  const broken = undecodable || (begun > certificates.length ? certificates.length + 1 : 0);
   if (broken > 0) {
     const what = `is damaged: certificate ${broken} in it cannot be decoded`;
     throw fault({ code: "DamagedCertificate", what });

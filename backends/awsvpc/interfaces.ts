@@ -23,6 +23,9 @@ import type { Eni } from "./types.ts";
 /** Instances or interfaces per page, EC2's maximum. */
 const PAGE = 1000;
 
+/** Pages of one answer: EC2 may send empty ones, but not without end. */
+const MOST_PAGES = 100;
+
 /** Values per filter, EC2's maximum. */
 const MOST_VALUES = 200;
 
@@ -150,8 +153,12 @@ async function gather<Page>(
   enisOfPage: (page: Page) => Eni[],
 ): Promise<Eni[]> {
   const enis: Eni[] = [];
+  let requests = 0;
   try {
-    for await (const page of pages) enis.push(...enisOfPage(page));
+    for await (const page of pages) {
+      enis.push(...enisOfPage(page));
+      if (++requests >= MOST_PAGES) throw endlessFault(action);
+    }
   } catch (error) {
     const fault = faultOf(action, error);
     // EC2 may not know an instance yet that was just launched.
@@ -159,6 +166,14 @@ async function gather<Page>(
     throw fault;
   }
   return enis;
+}
+
+function endlessFault(action: string): Ec2Fault {
+  const message =
+    `EC2's answer to ${action} has no end: ${MOST_PAGES} pages were read, and there are more`;
+  return new Ec2Fault("server", action, "Endless", message, {
+    fix: "check AWS_ENDPOINT_URL_EC2",
+  });
 }
 
 /** EC2 lists a terminated instance for another hour, but its interfaces are no longer its own. */

@@ -158,6 +158,8 @@ function* anyOf(results: readonly [Trial, Answer][]): Generator<Finding> {
   const allowed = results.find(([, { kind }]) => kind === "allowed");
   const [first, ...others] = results;
   const [finding] = allOf([allowed ?? first]);
+  // Another call mends a missing permission, nothing else.
+  if (first[1].kind !== "refused") return yield finding;
   const enough = others.map(([{ action }]) => `; ec2:${action} is enough, too`).join("");
   yield finding.fix === undefined ? finding : { ...finding, fix: finding.fix + enough };
 }

@@ -10,7 +10,7 @@
  */
 import { getLogger } from "@logtape/logtape";
 import { ConfigError } from "../../subnet/config.ts";
-import { followedTable, type StrayTable, strayText } from "./coverage.ts";
+import { followedTable, names, type StrayTable, strayText } from "./coverage.ts";
 import { Ec2Fault } from "./faults.ts";
 import type { Ec2, Eni, RouteTable } from "./types.ts";
 
@@ -179,8 +179,6 @@ async function tableOf(ec2: Ec2, { subnetId, vpcId }: Eni): Promise<RouteTable> 
 
 /** Why no named table is the node's. */
 export function noTable({ strays }: VpcLook, { vpcId }: Eni): string {
-  return `${
-    strays.map(strayText).join(", ")
-  }: name a route table of ${vpcId}, where this node is, ` +
+  return `${names(strays.map(strayText))}: name a route table of ${vpcId}, where this node is, ` +
     "or none, for the one that its VPC subnet follows";
 }
