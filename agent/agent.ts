@@ -233,6 +233,7 @@ class Agent {
     const { devices } = this.#forwarding;
     if (devices.problem() === undefined) return;
     log.warn("Not ready until the backend's device works; retrying until it does");
+    await this.#serveStatus();
     await devices.working(signal);
     if (!signal.aborted) log.info("The backend's device works now");
   }
@@ -312,7 +313,7 @@ class Agent {
     }
   }
 
-  /** Only once the node works: containers need not wait for it. */
+  /** Late, as containers need not wait for it. */
   async #serveStatus(): Promise<void> {
     if (this.#servesStatus) return;
     this.#servesStatus = true;
