@@ -19,6 +19,7 @@ import { type NetworkConfig, unknownKeyLines } from "../subnet/config.ts";
 import { EtcdSubnetManager } from "../subnet/etcd.ts";
 import type { Lease, SubnetManager } from "../subnet/types.ts";
 import { createTrafficRules, type TrafficRules, trafficRules } from "../traffic/mod.ts";
+import { requireCapabilities } from "./capabilities.ts";
 import { ConfigWatch } from "./config_watch.ts";
 import { UsageError } from "./errors.ts";
 import { FormerFlannel } from "./former_flannel.ts";
@@ -29,6 +30,7 @@ import { LeaseFile, leaseFileOf } from "./lease_file.ts";
 import { acquireLock } from "./lock.ts";
 import { notify } from "./notify.ts";
 import type { AgentOptions } from "./options.ts";
+import { PacketForwarding } from "./packet_forwarding.ts";
 import { Status } from "./status.ts";
 import { previousSubnets, subnetFileText, writeSubnetFile } from "./subnet_file.ts";
 import { VERSION } from "./version.ts";
@@ -61,6 +63,7 @@ export async function runAgent(options: AgentOptions): Promise<number> {
     stop.abort();
   });
   using dataplane = DataPlane.open(options.libraryPath);
+  requireCapabilities(dataplane);
   const manager = new EtcdSubnetManager({
     ...options.etcd,
     previous: previousSubnets(options.subnetFile),
@@ -100,6 +103,7 @@ class Agent {
   readonly #manager: SubnetManager;
   readonly #signal: AbortSignal;
   readonly #status = new Status();
+  readonly #packets: PacketForwarding;
   readonly #forwarding: Forwarding;
   /** Ends the session in progress. */
   #endSession: (reason: string) => void = () => {};
@@ -118,7 +122,9 @@ class Agent {
     this.#dataplane = dataplane;
     this.#manager = manager;
     this.#signal = signal;
-    this.#forwarding = new Forwarding(dataplane, this.#status);
+    this.#packets = new PacketForwarding((query) => dataplane.packetForwarding(query));
+    this.#forwarding = new Forwarding(dataplane, this.#status, () => this.#packets.check());
+    this.#status.deviceProblem = (graceMs) => this.#forwarding.devices.problem(graceMs);
     this.#status.lastContact = () => manager.lastContact;
     this.#status.tunnel = () => dataplane.counters();
   }
@@ -182,6 +188,7 @@ class Agent {
     this.#status.leaseExpiration = lease.expiration ?? 0;
     const { bridge, blackholeRoute } = this.#options;
     const node = { bridge, blackholeRoute, mtu: backend.mtu };
+    this.#wantPackets(network, backend);
     const outside = await backend.outside?.(lease);
     let ready: Promise<void> | undefined;
     const began = Promise.withResolvers<void>();
@@ -190,7 +197,10 @@ class Agent {
       peers: (peers) => {
         outside?.want(peers);
         const applied = this.#forwarding.want({ backend, lease, peers, node });
-        ready ??= Promise.all([applied, outside && Promise.race([outside.ready, began.promise])])
+        ready ??= Promise.all([
+          applied.then(() => this.#deviceWorks(signal)),
+          outside && Promise.race([outside.ready, began.promise]),
+        ])
           .then(() =>
             signal.aborted ? undefined : this.#ready(network, backend, lease, signal, began.resolve)
           );
@@ -203,6 +213,29 @@ class Agent {
     const rules = began.promise.then(() => this.#keepTrafficRules(network, lease, signal));
     await Promise.all([watching, keeping, rules, outside?.keep(signal)]);
     await ready;
+  }
+
+  /** Packets are forwarded between the bridge, the overlay and the public interface. */
+  #wantPackets(network: NetworkConfig, backend: Backend): void {
+    const { bridge } = this.#options;
+    // alloc's packets are somebody else's matter.
+    if (backend.type === "alloc" && !bridge) return;
+    this.#packets.want({
+      devs: [...backend.devices, this.#iface!.name, ...bridge ? [bridge] : []],
+      ipv4: network.ipv4 !== null,
+      ipv6: network.ipv6 !== null,
+      enable: bridge !== undefined && bridge !== "",
+    });
+  }
+
+  /** Resolves when the backend's own device carries packets: containers must not start before. */
+  async #deviceWorks(signal: AbortSignal): Promise<void> {
+    const { devices } = this.#forwarding;
+    if (devices.problem() === undefined) return;
+    log.warn("Not ready until the backend's device works; retrying until it does");
+    await this.#serveStatus();
+    await devices.working(signal);
+    if (!signal.aborted) log.info("The backend's device works now");
   }
 
   #trafficRules(network: NetworkConfig): TrafficRules {
@@ -280,7 +313,7 @@ class Agent {
     }
   }
 
-  /** Only once the node works: containers need not wait for it. */
+  /** Late, as containers need not wait for it. */
   async #serveStatus(): Promise<void> {
     if (this.#servesStatus) return;
     this.#servesStatus = true;
@@ -321,7 +354,7 @@ class Agent {
         case "link":
           if (keeper.concerns(event.name)) recheck();
           // With a device the kernel drops its routes without a word.
-          this.#forwarding.routesChanged();
+          this.#forwarding.linksChanged();
           break;
         case "address":
           if (keeper.concerns(event.dev)) recheck();

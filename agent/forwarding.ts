@@ -8,6 +8,7 @@ import type { Backend, Skipped } from "../backends/types.ts";
 import type { ApplyReport, EntryError, KernelChange, KernelState } from "../dataplane/state.ts";
 import { Budget, Reports } from "../subnet/reports.ts";
 import type { Lease } from "../subnet/types.ts";
+import { DeviceHealth } from "./device_health.ts";
 import { difference } from "./difference.ts";
 import { type NodeOptions, withNodeState } from "./node_state.ts";
 import { type LookUp, PeerRoutes } from "./peer_routes.ts";
@@ -36,6 +37,8 @@ export interface Wish {
 /** Milliseconds before refused entries are tried again, doubled up to the last. */
 const FIRST_RETRY = 1_000;
 const LAST_RETRY = 30_000;
+/** The same where the backend's own device is refused, without which nothing is carried. */
+const LAST_DEVICE_RETRY = 4_000;
 /** Longest pause between two applies, in milliseconds, so that churn is taken in batches. */
 const LONGEST_PAUSE = 200;
 /** Milliseconds after a change that was made alone in which everything is compared all the same. */
@@ -46,6 +49,9 @@ export class Forwarding {
   readonly #applier: Applier;
   readonly #status: Status;
   readonly #routes: PeerRoutes;
+  readonly #applied: () => void;
+  /** Whether the backend's own devices carry packets. */
+  readonly devices = new DeviceHealth();
   /** Routes have changed since they were looked up. */
   #staleRoutes = false;
   #wish: Wish | undefined;
@@ -68,7 +74,9 @@ export class Forwarding {
   #closed = false;
   #carried: Carried | undefined;
 
-  constructor(applier: Applier, status: Status) {
+  /** @param applied called after each time that the whole state was applied or put right */
+  constructor(applier: Applier, status: Status, applied: () => void = () => {}) {
+    this.#applied = applied;
     this.#applier = applier;
     this.#status = status;
     this.#routes = new PeerRoutes((ips) => applier.routesTo(ips));
@@ -96,9 +104,15 @@ export class Forwarding {
     return this.#kick();
   }
 
+  /** A device that may have been in the way has changed. */
+  linksChanged(): Promise<void> {
+    return this.devices.problem() === undefined ? this.routesChanged() : this.again();
+  }
+
   /** Takes note of what the data plane did by itself after someone else's change. */
   healed({ errors }: ApplyReport): void {
     this.#reportErrors(errors);
+    this.#applied();
   }
 
   /** What the last apply carried, and what not; undefined before the first. */
@@ -186,6 +200,7 @@ export class Forwarding {
     const { errors } = await this.#applier.apply(withNodeState(kernel, lease, node));
     this.#reportErrors(errors);
     if (skipped.length + errors.length === 0) this.#matched = wish;
+    this.#applied();
   }
 
   /** Notes what is carried, and what not. */
@@ -224,6 +239,7 @@ export class Forwarding {
       if (this.#errorLines.take()) log.info("No longer: {line}", { line });
     }
     this.#refused = now;
+    this.devices.note(errors, this.#wish?.backend.devices ?? []);
     this.#status.failedEntries = errors.length;
     this.#status.backendErrors += errors.length;
     clearTimeout(this.#retry);
@@ -231,7 +247,8 @@ export class Forwarding {
       this.#retryDelay = FIRST_RETRY;
     } else if (!this.#closed) {
       this.#retry = setTimeout(() => this.#kick(), this.#retryDelay * (0.75 + Math.random() / 2));
-      this.#retryDelay = Math.min(2 * this.#retryDelay, LAST_RETRY);
+      const last = this.devices.problem() === undefined ? LAST_RETRY : LAST_DEVICE_RETRY;
+      this.#retryDelay = Math.min(2 * this.#retryDelay, last);
     }
   }
 }

@@ -10,6 +10,9 @@ import { metricsText, type Status } from "./status.ts";
 
 const log = getLogger(["flanneld", "health"]);
 
+/** Milliseconds in which a lost device may be restored before `/readyz` says so. */
+const DEVICE_GRACE = 10_000;
+
 /**
  * Serves `/healthz`, `/readyz` and `/metrics` until `signal` aborts.
  *
@@ -86,8 +89,12 @@ export async function answer(
 }
 
 function readiness(status: Status): Response {
-  if (!status.ready) return new Response("flanneld is not ready yet\n", { status: 503 });
-  const problem = status.trafficProblem();
+  if (!status.ready) {
+    const reason = status.deviceProblem(0);
+    const why = reason === undefined ? "" : `: ${reason}`;
+    return new Response(`flanneld is not ready yet${why}\n`, { status: 503 });
+  }
+  const problem = status.deviceProblem(DEVICE_GRACE) ?? status.trafficProblem();
   return problem === undefined
     ? new Response("flanneld is ready\n")
     : new Response(`flanneld is not ready: ${problem}\n`, { status: 503 });

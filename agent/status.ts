@@ -12,6 +12,11 @@ export class Status {
   readonly started = Date.now();
   /** The subnet file is written and the first peers are programmed. */
   ready = false;
+  /**
+   * Read at each check: why the backend's own device carries nothing; undefined where it does, or
+   * where that has lasted for less than `graceMs`.
+   */
+  deviceProblem: (graceMs: number) => string | undefined = () => undefined;
   /** Read at each check: why packets are lost although {@link ready}; undefined where none are. */
   trafficProblem: () => string | undefined = () => undefined;
   backend = "";

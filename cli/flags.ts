@@ -171,7 +171,9 @@ export const FLAGS = {
   "bridge": string({
     group: "Containers",
     value: "NAME",
-    help: "Make a bridge of this name with the lease's gateway address and MTU, for containers.",
+    help:
+      "Make a bridge of this name with the lease's gateway address and MTU, for containers, and " +
+      "enable packet forwarding where it is off.",
     check: checkInterfaceName,
   }),
   "ip-blackhole-route": bool({

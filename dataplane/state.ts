@@ -155,6 +155,27 @@ export interface ApplyReport {
   micros: number;
 }
 
+/** What should forward packets. */
+export interface ForwardingQuery {
+  /** Names of interfaces; those that are not there are left out. */
+  devs: string[];
+  ipv4: boolean;
+  /** The kernel forwards IPv6 on all interfaces or on none. */
+  ipv6: boolean;
+  /** Switch on what is off. */
+  enable: boolean;
+}
+
+/** What did not forward packets, by the names that sysctl(8) takes. */
+export interface ForwardingAnswer {
+  /** Switched on now. */
+  enabled: string[];
+  /** Off still. */
+  off: string[];
+  /** Why switching one on failed. */
+  error?: string;
+}
+
 /** What a cleanup did. */
 export interface CleanupReport {
   /** Each thing removed, as an operator would write it: `link flannel.1`, `route 10.1.2.0/24`. */

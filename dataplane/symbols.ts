@@ -85,6 +85,17 @@ const SYMBOLS = {
     result: "pointer", // char *
     nonblocking: true,
   },
+  dp_missing_capabilities: {
+    parameters: [],
+    result: "pointer", // char *
+  },
+  dp_forwarding: {
+    parameters: [
+      "buffer", // const uint8_t *json
+      "usize", // size_t length
+    ],
+    result: "pointer", // char *
+  },
   dp_cleanup: {
     parameters: [
       "u32", // uint32_t handle

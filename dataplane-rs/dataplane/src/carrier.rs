@@ -30,6 +30,16 @@ impl Drop for Running {
     }
 }
 
+/// What went wrong with a tunnel, with the holder of its port where that is taken.
+fn explained(error: &tunnel::Error) -> String {
+    match error {
+        tunnel::Error::Socket { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+            netlink::udp_port_in_use(address.port())
+        }
+        _ => error.to_string(),
+    }
+}
+
 /// See the module.
 pub struct Carrier {
     pub plane: Arc<Plane>,
@@ -94,7 +104,7 @@ impl Carrier {
         let entry = |error: tunnel::Error| EntryError {
             entry: format!("tunnel {}", wanted.name),
             errno: 0,
-            message: error.to_string(),
+            message: explained(&error),
         };
         match running {
             None => {

@@ -17,7 +17,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use netlink::{Cidr, FlannelRoutes};
+use netlink::{Cidr, FlannelRoutes, ForwardingQuery, capabilities};
 
 use crate::answer::Answer;
 use crate::carrier::Carrier;
@@ -209,6 +209,32 @@ pub unsafe extern "C" fn dp_adopt(handle: u32, json: *const u8, length: usize) -
             .map_err(|e| format!("flannel's routes are not understood: {e}"))?;
         let adopted = carrier.plane.adopt(&flannels);
         Answer::ok(&adopted.map_err(|e| format!("netlink failed: {e}"))?)
+    })
+}
+
+/// Answers with the names of the capabilities that the agent needs and does not have here. Takes
+/// less than a millisecond.
+#[unsafe(no_mangle)]
+pub extern "C" fn dp_missing_capabilities() -> *mut c_char {
+    answer::give(|| {
+        let missing = capabilities::missing();
+        Answer::ok(&missing.map_err(|e| format!("cannot find out the capabilities: {e}"))?)
+    })
+}
+
+/// Finds out whether interfaces forward packets, and switches it on, by a `ForwardingQuery` in JSON:
+/// answers with a `Forwarding`. Takes less than a millisecond.
+///
+/// # Safety
+/// `json` points to `length` bytes that stay as they are until the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_forwarding(json: *const u8, length: usize) -> *mut c_char {
+    answer::give(|| {
+        // SAFETY: the caller's promise.
+        let json = unsafe { bytes(json, length) };
+        let query: ForwardingQuery = serde_json::from_slice(json)
+            .map_err(|e| format!("the interfaces are not understood: {e}"))?;
+        Answer::ok(&netlink::forwarding(&query))
     })
 }
 

@@ -8,10 +8,13 @@
 mod actual;
 mod adopt;
 pub mod attach;
+pub mod capabilities;
 mod change;
 mod default_routes;
 mod desired;
 mod events;
+mod forwarding;
+mod holder;
 mod judge;
 mod links;
 mod message;
@@ -30,6 +33,8 @@ mod values;
 
 pub use adopt::FlannelRoutes;
 pub use change::{Change, Entries};
+pub use forwarding::{Forwarding, ForwardingQuery, forwarding};
+pub use holder::udp_port_in_use;
 pub use plane::Plane;
 pub use report::{
     ApplyReport, CleanupReport, DefaultRoute, EntryError, Event, Interface, RouteLookup,

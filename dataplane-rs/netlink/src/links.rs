@@ -7,6 +7,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 
 use crate::actual::{self, ActualLink};
 use crate::desired::Desired;
+use crate::holder;
 use crate::message::{self, LinkChange};
 use crate::plan::Devices;
 use crate::reconcile::record;
@@ -43,8 +44,12 @@ pub fn reconcile(
     for wanted in &desired.links {
         let need = need(wanted, &links);
         touched |= need != Need::Nothing;
+        let before = report.errors.len();
         if !meet(socket, wanted, need, &mut links, report)? {
             failed.insert(wanted.name());
+        }
+        if let Link::Vxlan(vxlan) = wanted {
+            holder::explain(&mut report.errors[before..], vxlan, &links);
         }
     }
     if touched {

@@ -1,0 +1,129 @@
+//! Who holds what the agent's device needs: a UDP port, a VXLAN network identifier.
+
+use std::fs;
+
+use crate::actual::ActualLink;
+use crate::report::EntryError;
+use crate::state::VxlanLink;
+
+/// Names the holder and the remedy in `errors`, those about a VXLAN device, where `links` or the
+/// processes tell.
+pub fn explain(errors: &mut [EntryError], wanted: &VxlanLink, links: &[ActualLink]) {
+    for error in errors {
+        let message = match error.errno {
+            libc::EEXIST => vni_in_use(wanted, links),
+            libc::EADDRINUSE => Some(port_in_use(wanted, links)),
+            _ => None,
+        };
+        if let Some(message) = message {
+            error.message = message;
+        }
+    }
+}
+
+fn vni_in_use(wanted: &VxlanLink, links: &[ActualLink]) -> Option<String> {
+    let (vni, port) = (wanted.vni, wanted.port);
+    let holder = others(wanted, links).find(|(_, other)| other.vni == vni && other.port == port)?;
+    Some(format!(
+        "VNI {vni} on UDP port {port} is in use by {} (VXLAN): remove that device or set Backend.VNI",
+        holder.0.name
+    ))
+}
+
+fn port_in_use(wanted: &VxlanLink, links: &[ActualLink]) -> String {
+    let port = wanted.port;
+    match others(wanted, links).find(|(link, other)| other.port == port && link.up()) {
+        Some((link, _)) => format!(
+            "UDP port {port} is in use by {} (VXLAN): remove that device or set Backend.Port",
+            link.name
+        ),
+        None => udp_port_in_use(port),
+    }
+}
+
+fn others<'a>(
+    wanted: &'a VxlanLink,
+    links: &'a [ActualLink],
+) -> impl Iterator<Item = (&'a ActualLink, &'a crate::actual::ActualVxlan)> {
+    links
+        .iter()
+        .filter(|link| link.name != wanted.name)
+        .filter_map(|link| Some((link, link.vxlan.as_ref()?)))
+}
+
+/// The line for a UDP port that another socket holds, with the process where there is one to see.
+pub fn udp_port_in_use(port: u16) -> String {
+    match process_at(port) {
+        Some(process) => {
+            format!("UDP port {port} is in use by {process}: stop it or set Backend.Port")
+        }
+        None => format!(
+            "UDP port {port} is in use by another program or a tunnel of the kernel: stop it (see \
+             ss -ulnp) or set Backend.Port"
+        ),
+    }
+}
+
+/// The process with a UDP socket at this port: `NAME (process ID)`.
+fn process_at(port: u16) -> Option<String> {
+    let sockets: Vec<String> = ["udp", "udp6"]
+        .iter()
+        .filter_map(|table| fs::read_to_string(format!("/proc/self/net/{table}")).ok())
+        .flat_map(|table| sockets_at(&table, port))
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    if sockets.is_empty() {
+        return None;
+    }
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    processes
+        .filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok())
+        .find(|id| holds(*id, &sockets))
+        .map(|id| {
+            let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+            format!("{} (process {id})", name.trim())
+        })
+}
+
+/// The inodes of the sockets at a port in the text of `/proc/net/udp`.
+fn sockets_at(table: &str, port: u16) -> Vec<u64> {
+    let end = format!(":{port:04X}");
+    let sockets = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_there = fields.get(1)?.ends_with(&end);
+        fields.get(9)?.parse().ok().filter(|_| is_there)
+    });
+    sockets.collect()
+}
+
+fn holds(process: u32, sockets: &[String]) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else {
+        return false;
+    };
+    descriptors
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .any(|target| {
+            sockets
+                .iter()
+                .any(|socket| target.as_os_str() == socket.as_str())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_of_a_port() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   \
+                     uid  timeout inode ref pointer drops\n\
+                     100: 00000000:205D 00000000:0000 07 00000000:00000000 00:00000000 00000000 \
+                     0        0 1234 2 0000000000000000 0\n\
+                     101: 00000000:2118 00000000:0000 07 00000000:00000000 00:00000000 00000000 \
+                     0        0 5678 2 0000000000000000 0\n";
+        assert_eq!(sockets_at(table, 8285), [1234]);
+        assert_eq!(sockets_at(table, 8472), [5678]);
+        assert!(sockets_at(table, 53).is_empty());
+    }
+}
