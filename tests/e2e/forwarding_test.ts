@@ -23,6 +23,8 @@ for (const backend of ["vxlan", "host-gw"] as const) {
         families,
         network: networkConfig(families, { Type: backend }),
       });
+      // As Docker leaves it, so that the agent has something to change.
+      for (const { ns } of cluster.nodes) await ns.run("iptables", "-P", "FORWARD", "DROP");
       await cluster.startAgents();
       await waitForwarding(cluster, backend);
       const leases = await storedLeases(cluster);
