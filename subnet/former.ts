@@ -64,7 +64,7 @@ export function isUnchanged({ key, revision }: StoredLease, former: Lease | unde
 }
 
 /** Whether a stored lease is the one that the node remembers. */
-function isHeld(stored: StoredLease, cluster: string, held: HeldLease | undefined): boolean {
+export function isHeld(stored: StoredLease, cluster: string, held: HeldLease | undefined): boolean {
   if (held === undefined || held.cluster !== cluster || held.key !== stored.key) return false;
   return held.leaseId === stored.leaseId && held.created === String(stored.created) &&
     // A reservation is the operator's: written anew, it may be meant for another node.

@@ -15,13 +15,14 @@ import {
   announces,
   type FormerLease,
   formerLeases,
+  isHeld,
   isUnchanged,
   keptLease,
   type NodeIdentity,
   olderLeases,
 } from "./former.ts";
-import { type Patience, sleep } from "./patience.ts";
-import { cloneText, objectionTime, type Rivals } from "./rivals.ts";
+import type { Patience } from "./patience.ts";
+import { cloneText, type Rivals, waitForObjection } from "./rivals.ts";
 import type { HeldLease, Lease, LeaseMemory, PreviousSubnets } from "./types.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
@@ -116,9 +117,10 @@ export class FormerLeases {
       const own = await this.#patience.until(signal, () => this.#claims.takeBack(kept, isSure));
       if (own && isSure) return own;
       if (own) {
-        this.remember(own);
         this.#rivals.prevailed(kept.leaseId);
-        await sleep(objectionTime(own.took), signal);
+        const isRemembered = isHeld(kept, snapshot.cluster, node.held) || isUnchanged(kept, former);
+        this.remember(own);
+        await waitForObjection(isRemembered ? "remembered" : "byAddress", own.took, signal);
         if (!await this.isDisputed(own, addresses, signal)) return own;
       }
       this.#snapshots.drop();

@@ -6,7 +6,7 @@
  * - Whoever takes back a lease that it had before a restart, or under another address, first writes
  *   what it found, on an etcd lease of its own. That changes nothing for the peers, and the owner, if
  *   there is one, notices: nobody else uses another etcd lease. Only where nobody objects within
- *   {@linkcode objectionTime} does it announce its own data and use the lease. From then on it is the
+ *   {@linkcode waitForObjection}'s time does it announce its own data and use the lease. From then on it is the
  *   owner, but for {@linkcode TRUCE} it still gives way to the etcd lease that it took over from: an
  *   owner that was slow, or cut off, has objected.
  * - Whoever sees its lease overwritten by another agent writes it again. Against the same etcd lease
@@ -15,23 +15,48 @@
  *
  * @module
  */
+import { sleep } from "./patience.ts";
 
 /** Milliseconds within which an overwritten lease is written again once against the same agent. */
 const TRUCE = 60_000;
 
-/** Least and most milliseconds for a living owner to object before we use its lease. */
-const SHORTEST = 75;
+/**
+ * Least milliseconds for a living owner to object before we use its lease: of one that we remember,
+ * and of one that has no more than our address. An owner that has just begun to watch may hear of a
+ * change only after 100 ms, when etcd next looks after watches that begin in the past.
+ */
+const SHORTEST = { remembered: 60, byAddress: 100 } as const;
+/** The most. */
 const LONGEST = 1_000;
-/** It takes a message from etcd and a transaction: so many times ours, where all are slow. */
+/** An objection takes a message from etcd and a transaction: so many times ours, if etcd is slow. */
 const TRANSACTIONS = 5;
+/** Milliseconds between two looks at the clock, and what counts as in time. */
+const SLICE = 10;
+const PUNCTUAL = 2;
+/** How much longer to wait where the host is overloaded, as the owner's may be: by how late we are. */
+const LATE = 10;
 
 /**
- * Milliseconds to wait for an objection, which is not too late after that either.
+ * Waits for an objection, which is not too late after that either.
  *
+ * @param why we take the lease for ours
  * @param transaction milliseconds that our own transaction took
+ * @throws the signal's reason when it aborts
  */
-export function objectionTime(transaction: number): number {
-  return Math.min(LONGEST, Math.max(SHORTEST, TRANSACTIONS * transaction));
+export async function waitForObjection(
+  why: keyof typeof SHORTEST,
+  transaction: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const began = performance.now();
+  let [now, late] = [began, 0];
+  const time = () => Math.max(SHORTEST[why], TRANSACTIONS * transaction, LATE * late);
+  while (now - began < Math.min(LONGEST, time())) {
+    await sleep(SLICE, signal);
+    const before = now;
+    now = performance.now();
+    late += Math.max(0, now - before - SLICE - PUNCTUAL);
+  }
 }
 
 /** Agents that are remembered. */

@@ -37,6 +37,10 @@ async function livingNode(bench: Bench, options: Partial<EtcdSubnetManagerOption
   const memory = new Memory();
   const node = await bench.node(1, { memory, ...options });
   const followed = bench.run(node);
+  // etcd looks after watches that begin in the past every 100 ms; after a first change, at once.
+  await bench.putLease("10.1.255.0-25", value(99));
+  await followed.until("10.1.255.0-25");
+  await bench.etcd.ctl("del", `${PREFIX}/subnets/10.1.255.0-25`);
   await followed.until();
   return { memory, node, followed, key: node.lease.key };
 }
