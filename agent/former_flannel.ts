@@ -8,6 +8,7 @@ import { getLogger } from "@logtape/logtape";
 import type { DataPlane } from "../dataplane/mod.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
 import { leaseFileOf } from "./lease_file.ts";
+import { exists } from "./subnet_file.ts";
 
 const log = getLogger(["flanneld", "agent"]);
 
@@ -45,14 +46,5 @@ export class FormerFlannel {
         error: String(error),
       });
     }
-  }
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch {
-    return false;
   }
 }

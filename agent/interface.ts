@@ -293,7 +293,7 @@ function publicAddresses(
 
 /**
  * Whether two views of the public interface are the same to the peers and to the kernel state. An
- * address that comes into or out of use by IPv6's own clockwork is no change, nor is one that brings no
+ * address that comes and goes as IPv6 manages it by itself does not count, nor does one that brings no
  * other hosts onto the link, such as a virtual address that moves between hosts.
  */
 export function isSameInterface(one: PublicInterface, other: PublicInterface): boolean {

@@ -169,7 +169,7 @@ Deno.test("the default route of the network's family decides, IPv4's where it ha
   );
 });
 
-Deno.test("default routes by loopback, by devices of ours or without an address are no choice", async () => {
+Deno.test("default routes by loopback, our own devices or an interface without an address are skipped", async () => {
   const interfaces = [
     iface("lo", [address("10.0.0.1", 32)]),
     iface("flannel.1", [address("10.1.40.0", 32)], { owned: true }),

@@ -73,7 +73,7 @@ export class LeaseFile implements LeaseMemory {
   }
 }
 
-/** The file's text; undefined where there is none. @throws Error where it is not such a file */
+/** The file's text; undefined if it does not exist. @throws Error if it is not a regular file of that size */
 function read(path: string): string | undefined {
   try {
     const { isFile, size } = Deno.lstatSync(path);

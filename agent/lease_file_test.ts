@@ -100,7 +100,7 @@ Deno.test("garbage is ignored with one warning that says why", async () => {
   assert.match(place.lines.at(-1)!, /it is not a regular file/);
 });
 
-Deno.test("a file that cannot be written is told of once", async () => {
+Deno.test("a file that cannot be written is logged once", async () => {
   await using place = await Place.make();
   await Deno.writeTextFile(`${place.folder}/run`, "in the way");
   const file = new LeaseFile(place.path);

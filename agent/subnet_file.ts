@@ -68,6 +68,16 @@ export async function writeSubnetFile(path: string, text: string): Promise<void>
   await writeWhole(path, text, 0o644);
 }
 
+/** Whether something is at `path`, as far as this process may see. */
+export function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** The file's keys and values; undefined where it does not exist. */
 export function readSubnetFile(path: string): Map<string, string> | undefined {
   let text: string;

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { exists } from "../agent/subnet_file.ts";
 import { type DelegateConf, makeDelegate, rebuildDelegate } from "./delegate.ts";
 import { CniError, CODES } from "./errors.ts";
 import type { CniCommand, Invocation } from "./invocation.ts";
@@ -265,15 +266,6 @@ function warn(message: string): void {
 async function unmasquerade({ name: network }: DelegateConf, { containerId }: Invocation) {
   const { unmasquerade } = await import("./masquerade.ts");
   await unmasquerade({ network, containerId });
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function missing(type: string, { path }: Invocation): string {

@@ -14,5 +14,5 @@ export const STORE_FILES = [
   "/etc/ssl/cert.pem",
 ];
 
-/** A file each, where there is no such file. */
+/** Folders with one file per authority, for hosts without such a file. */
 export const STORE_FOLDERS = ["/etc/ssl/certs", "/etc/pki/tls/certs"];

@@ -224,7 +224,7 @@ function vpcRouteOf(route: Route): VpcRoute[] {
   const [address, length = ""] = text.split("/");
   const ip = tryParseIp(address);
   const destination = ip && Cidr.ofText(ip, length);
-  // Such as that of a prefix list; what is of no known form is no node's.
+  // Such as a route to a prefix list; a destination of another form cannot be a node's.
   if (destination === undefined) return [];
   return [{
     destination,
