@@ -41,36 +41,60 @@ function state(
   const routes: RouteState[] = [];
   const skipped: Skipped[] = [];
   for (const peer of peers) {
-    const wanted = peerRoutes(network, peer, iface, routeTo);
-    if (typeof wanted === "string") skipped.push({ key: peer.key, reason: wanted });
-    else routes.push(...wanted);
+    const { carried, reason } = peerRoutes(network, peer, iface, routeTo);
+    routes.push(...carried);
+    if (reason !== undefined) skipped.push({ key: peer.key, reason });
   }
   return { kernel: { links: [], addresses: [], routes, neighbours: [], fdb: [] }, skipped };
 }
 
-/** A peer's routes, all or none; else why not. */
+/** A peer's routes, and why some or all of them are missing. */
+interface PeerRoutes {
+  carried: RouteState[];
+  reason?: string;
+}
+
+/**
+ * A peer's routes. Each family stands for itself: a link that was down has lost its IPv6 addresses,
+ * which is no reason to give up the routes of IPv4.
+ */
 function peerRoutes(
   network: NetworkConfig,
   { subnet, ipv6Subnet, attrs }: Lease,
   iface: string,
   routeTo: RouteTo,
-): RouteState[] | string {
+): PeerRoutes {
   if (attrs.backendType !== "host-gw") {
-    return `its backend is ${quote(attrs.backendType || "udp")}, ours is host-gw`;
+    const reason = `its backend is ${quote(attrs.backendType || "udp")}, ours is host-gw`;
+    return { carried: [], reason };
   }
-  const routes: RouteState[] = [];
+  const carried: RouteState[] = [];
+  const reasons: string[] = [];
   const halves = [
     { dst: network.ipv4 && subnet, via: attrs.publicIP },
     { dst: network.ipv6 && ipv6Subnet, via: attrs.publicIPv6 },
   ];
   for (const { dst, via } of halves) {
     if (!dst) continue;
-    if (via === null) return `it has the subnet ${dst} and no public address for it`;
-    const direct = directTo(via, iface, routeTo);
-    if ("reason" in direct) {
-      return `${direct.reason}: host-gw needs all nodes on one L2 segment`;
-    }
-    routes.push({ dst: `${dst}`, via, dev: direct.dev });
+    const route = routeVia(`${dst}`, via, iface, routeTo);
+    if (typeof route === "string") reasons.push(route);
+    else carried.push(route);
   }
-  return routes;
+  if (reasons.length === 0) return { carried };
+  const reason = reasons.join("; ");
+  const [rest] = carried;
+  return { carried, reason: rest ? `only ${rest.dst} of it is carried: ${reason}` : reason };
+}
+
+/** The route to one subnet of a peer, or why there is none. */
+function routeVia(
+  dst: string,
+  via: string | null,
+  iface: string,
+  routeTo: RouteTo,
+): RouteState | string {
+  if (via === null) return `it has the subnet ${dst} and no public address for it`;
+  const direct = directTo(via, iface, routeTo);
+  if ("reason" in direct) return `${direct.reason}: host-gw needs all nodes on one L2 segment`;
+  return { dst, via, dev: direct.dev };
 }
