@@ -6,8 +6,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVxlan, LinkAttribute, LinkFlags,
-    LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -17,7 +16,8 @@ use netlink_packet_route::route::{
     RouteVia,
 };
 
-use crate::message::ALIAS;
+use crate::ALIAS;
+use crate::links::Details;
 use crate::state::{Address, RouteKey};
 use crate::values::{Cidr, DevName, Mac};
 
@@ -34,7 +34,7 @@ pub struct ActualLink {
     pub owned: bool,
     /// IPv6 link-local addresses are not made; true also where there is no IPv6.
     pub no_link_local: bool,
-    pub vxlan: Option<ActualVxlan>,
+    pub details: Details,
 }
 
 impl ActualLink {
@@ -62,7 +62,7 @@ impl ActualLink {
             flags: message.header.flags,
             owned: false,
             no_link_local: true,
-            vxlan: None,
+            details: Details::default(),
         };
         for attribute in &message.attributes {
             match attribute {
@@ -83,9 +83,7 @@ impl ActualLink {
         for info in infos {
             match info {
                 LinkInfo::Kind(kind) => self.kind = kind.to_string(),
-                LinkInfo::Data(InfoData::Vxlan(data)) => {
-                    self.vxlan = Some(ActualVxlan::parse(data));
-                }
+                LinkInfo::Data(data) => self.details = Details::parse(data),
                 _ => {}
             }
         }
@@ -102,44 +100,6 @@ impl ActualLink {
                 }
             }
         }
-    }
-}
-
-/// What cannot be altered of a VXLAN device.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct ActualVxlan {
-    pub vni: u32,
-    pub local: Option<IpAddr>,
-    pub lower: Option<u32>,
-    pub port: u16,
-    pub learning: bool,
-    pub gbp: bool,
-    /// Properties that a VTEP of this agent never has: external control, another header, a default
-    /// destination.
-    pub foreign: bool,
-}
-
-impl ActualVxlan {
-    fn parse(data: &[InfoVxlan]) -> Self {
-        let mut vxlan = Self::default();
-        for item in data {
-            match item {
-                InfoVxlan::Id(vni) => vxlan.vni = *vni,
-                InfoVxlan::Local(ip) => vxlan.local = Some((*ip).into()),
-                InfoVxlan::Local6(ip) => vxlan.local = Some((*ip).into()),
-                InfoVxlan::Link(index) => vxlan.lower = Some(*index),
-                InfoVxlan::Port(port) => vxlan.port = *port,
-                InfoVxlan::Learning(learning) => vxlan.learning = *learning,
-                InfoVxlan::Gbp => vxlan.gbp = true,
-                InfoVxlan::CollectMetadata(true)
-                | InfoVxlan::Vnifilter(true)
-                | InfoVxlan::Gpe
-                | InfoVxlan::Group(_)
-                | InfoVxlan::Group6(_) => vxlan.foreign = true,
-                _ => {}
-            }
-        }
-        vxlan
     }
 }
 

@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use crate::actual::{ActualFdb, ActualNeighbour, ActualRoute, Hop, Hops};
 use crate::desired::Desired;
-use crate::plan::{Devices, Plan};
-use crate::reconcile::{Tables, protocol};
+use crate::message::protocol;
+use crate::plan::{Devices, Plan, Tables};
 use crate::state::{Fdb, Neighbour, Route, RouteKey, RouteKind};
 use crate::values::{DevName, Mac};
 

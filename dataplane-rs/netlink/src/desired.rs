@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use netlink_packet_route::route::RouteType;
 
 use crate::actual::ActualRoute;
+use crate::links::Link;
 use crate::report::EntryError;
-use crate::state::{Address, KernelState, Link, Route, RouteKey, RouteKind};
+use crate::state::{Address, KernelState, Route, RouteKey, RouteKind};
 use crate::values::{DevName, Mac};
 
 /// See the module.
@@ -55,7 +56,7 @@ impl Desired {
         }
         desired
             .foundations
-            .extend(desired.links.iter().filter_map(Link::lower));
+            .extend(desired.links.iter().filter_map(|link| link.lower()));
         for link in &desired.links {
             desired.foundations.remove(&link.name());
         }

@@ -3,8 +3,8 @@
 use std::fs;
 
 use crate::actual::ActualLink;
+use crate::links::{ActualVxlan, VxlanLink};
 use crate::report::EntryError;
-use crate::state::VxlanLink;
 
 /// Names the holder and the remedy in `errors`, those about a VXLAN device, where `links` or the
 /// processes tell.
@@ -44,11 +44,11 @@ fn port_in_use(wanted: &VxlanLink, links: &[ActualLink]) -> String {
 fn others<'a>(
     wanted: &'a VxlanLink,
     links: &'a [ActualLink],
-) -> impl Iterator<Item = (&'a ActualLink, &'a crate::actual::ActualVxlan)> {
+) -> impl Iterator<Item = (&'a ActualLink, &'a ActualVxlan)> {
     links
         .iter()
         .filter(|link| link.name != wanted.name)
-        .filter_map(|link| Some((link, link.vxlan.as_ref()?)))
+        .filter_map(|link| Some((link, link.details.vxlan()?)))
 }
 
 /// The line for a UDP port that another socket holds, with the process where there is one to see.

@@ -244,7 +244,8 @@ impl Judge {
     }
 
     fn is_vxlan(&self, index: u32) -> bool {
-        self.find(index).is_some_and(|link| link.vxlan.is_some())
+        self.find(index)
+            .is_some_and(|link| link.details.vxlan().is_some())
     }
 }
 

@@ -25,6 +25,7 @@ mod plane;
 mod query;
 mod reconcile;
 mod report;
+mod shared;
 mod socket;
 mod state;
 #[cfg(test)]
@@ -35,12 +36,16 @@ pub use adopt::FlannelRoutes;
 pub use change::{Change, Entries};
 pub use forwarding::{Forwarding, ForwardingQuery, forwarding};
 pub use holder::udp_port_in_use;
+pub use links::{BridgeLink, Link, LinkKind, TunLink, VxlanLink};
 pub use plane::Plane;
 pub use report::{
     ApplyReport, CleanupReport, DefaultRoute, EntryError, Event, Interface, RouteLookup,
 };
-pub use state::{Address, Fdb, KernelState, Link, Neighbour, Route, TunLink};
+pub use state::{Address, Fdb, KernelState, Neighbour, Route};
 pub use values::{Cidr, DevName};
+
+/// Marks a device as the agent's (`ip link` shows it as `alias`).
+pub const ALIAS: &str = "flanneld";
 
 /// The route protocol number (`rtm_protocol`) of the agent's routes.
 ///

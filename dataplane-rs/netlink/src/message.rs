@@ -1,5 +1,6 @@
 //! The requests: one function each, from an entry to an rtnetlink message.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use netlink_packet_route::AddressFamily;
@@ -8,8 +9,8 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVxlan, LinkAttribute,
-    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -19,11 +20,10 @@ use netlink_packet_route::route::{
 };
 
 use crate::actual::{ActualFdb, ActualNeighbour, ActualRoute};
-use crate::state::{Link, Route, RouteKind, VxlanLink};
+use crate::links::LinkKind;
+use crate::state::{Route, RouteKind};
 use crate::values::{Cidr, DevName, Mac};
-
-/// Marks a device as the agent's (`ip link` shows it as `alias`).
-pub const ALIAS: &str = "flanneld";
+use crate::{ALIAS, PROTOCOL, PROTOCOLS};
 
 pub fn family(ip: IpAddr) -> AddressFamily {
     if ip.is_ipv4() {
@@ -41,42 +41,16 @@ pub fn get_links() -> Message {
 }
 
 /// Makes a device, down and not yet marked: those attributes are taken from an RTM_SETLINK only.
-pub fn new_link(link: &Link, lower: Option<u32>) -> Message {
+pub fn new_link(link: &dyn LinkKind, info: Vec<LinkInfo>) -> Message {
     let mut attributes = vec![LinkAttribute::IfName(link.name().to_string())];
-    // A bridge keeps an MTU that was set, not one that it was made with, when a port joins.
-    if !matches!(link, Link::Bridge(_)) {
+    if !link.mtu_afterwards() {
         attributes.push(LinkAttribute::Mtu(link.mtu()));
     }
     attributes.extend(link.mac().map(|mac| LinkAttribute::Address(mac.0.to_vec())));
-    attributes.push(LinkAttribute::LinkInfo(match link {
-        Link::Vxlan(vxlan) => vec![
-            LinkInfo::Kind(InfoKind::Vxlan),
-            LinkInfo::Data(InfoData::Vxlan(vxlan_data(vxlan, lower))),
-        ],
-        Link::Bridge(_) => vec![LinkInfo::Kind(InfoKind::Bridge)],
-        // Refused by the kernel: only /dev/net/tun makes one.
-        Link::Tun(_) => vec![LinkInfo::Kind(InfoKind::Tun)],
-    }));
+    attributes.push(LinkAttribute::LinkInfo(info));
     let mut message = LinkMessage::default();
     message.attributes = attributes;
     Message::NewLink(message)
-}
-
-fn vxlan_data(link: &VxlanLink, lower: Option<u32>) -> Vec<InfoVxlan> {
-    let mut data = vec![
-        InfoVxlan::Id(link.vni),
-        match link.local {
-            IpAddr::V4(ip) => InfoVxlan::Local(ip),
-            IpAddr::V6(ip) => InfoVxlan::Local6(ip),
-        },
-        InfoVxlan::Port(link.port),
-        InfoVxlan::Learning(link.learning),
-    ];
-    data.extend(lower.map(InfoVxlan::Link));
-    if link.gbp {
-        data.push(InfoVxlan::Gbp);
-    }
-    data
 }
 
 /// What of a device can be set while it lives; absent fields are left as they are.
@@ -196,6 +170,17 @@ pub fn new_route(route: &Route, index: Option<u32>, protocol: u8) -> Message {
         .extend(route.via.map(|via| RouteAttribute::Gateway(via.into())));
     message.attributes.extend(index.map(RouteAttribute::Oif));
     Message::NewRoute(message)
+}
+
+/// The protocol number for a new route: its own, whatever others come and go.
+pub fn protocol(route: &Route, many: bool) -> u8 {
+    if !many {
+        return PROTOCOL;
+    }
+    let mut hasher = DefaultHasher::new();
+    route.dst.hash(&mut hasher);
+    let spread = PROTOCOLS.end() - PROTOCOLS.start() + 1;
+    PROTOCOLS.start() + (hasher.finish() % u64::from(spread)) as u8
 }
 
 /// Removes exactly this route, whatever its scope.

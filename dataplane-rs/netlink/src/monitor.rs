@@ -13,8 +13,8 @@ use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use crate::actual::{self, ActualLink};
 use crate::judge::Judge;
 use crate::message;
-use crate::plane::Shared;
 use crate::report::Event;
+use crate::shared::Shared;
 use crate::socket::{Messages, RtSocket, set_option, set_receive_queue};
 
 /// RTNLGRP_LINK, NEIGH (with the fdb), IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE,

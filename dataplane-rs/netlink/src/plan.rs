@@ -10,6 +10,13 @@ use crate::report::EntryError;
 use crate::state::{Address, Fdb, Neighbour, Route};
 use crate::values::DevName;
 
+/// What is to be done to the tables that peers are in.
+pub struct Tables {
+    pub routes: Plan<Route, ActualRoute>,
+    pub neighbours: Plan<Neighbour, ActualNeighbour>,
+    pub fdb: Plan<Fdb, ActualFdb>,
+}
+
 /// The devices as they are once the links were reconciled.
 #[derive(Clone, Default, Debug)]
 pub struct Devices {

@@ -3,87 +3,21 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crate::adopt::{self, FlannelRoutes};
 use crate::change::Change;
 use crate::default_routes;
 use crate::desired::Desired;
-use crate::events::Events;
 use crate::monitor::{self, Waker};
-use crate::plan::Devices;
 use crate::query;
 use crate::reconcile;
-use crate::report::{
-    ApplyReport, CleanupReport, DefaultRoute, EntryError, Event, Interface, RouteLookup,
-};
+use crate::report::{ApplyReport, CleanupReport, DefaultRoute, Event, Interface, RouteLookup};
+use crate::shared::{Shared, lock};
 use crate::socket::RtSocket;
 use crate::state::KernelState;
 use crate::values::Cidr;
-
-/// What the monitor and the callers share.
-pub struct Shared {
-    socket: Mutex<RtSocket>,
-    desired: Mutex<Option<Arc<Desired>>>,
-    /// The devices as the last reconcile left them.
-    devices: Mutex<Devices>,
-    errors: Mutex<Vec<EntryError>>,
-    pub events: Events,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    /// The last state applied; none before the first and after a cleanup.
-    pub fn desired(&self) -> Option<Arc<Desired>> {
-        lock(&self.desired).clone()
-    }
-
-    /// Reconciles the last state applied, and tells whether the errors are others than last time.
-    pub fn reconcile(&self) -> io::Result<Option<(ApplyReport, bool)>> {
-        self.reconcile_by(&mut lock(&self.socket))
-    }
-
-    fn reconcile_by(&self, socket: &mut RtSocket) -> io::Result<Option<(ApplyReport, bool)>> {
-        let Some(desired) = self.desired() else {
-            return Ok(None);
-        };
-        let (report, devices) = reconcile::reconcile(socket, &desired)?;
-        *lock(&self.devices) = devices;
-        let mut errors = lock(&self.errors);
-        let news = *errors != report.errors;
-        errors.clone_from(&report.errors);
-        Ok(Some((report, news)))
-    }
-
-    /// See [`Plane::change`].
-    fn change(&self, change: &Change) -> io::Result<Option<ApplyReport>> {
-        // Held to the end: the monitor heals by the state before or by the one after.
-        let mut socket = lock(&self.socket);
-        if !lock(&self.errors).is_empty() {
-            return Ok(None);
-        }
-        let desired = {
-            let mut place = lock(&self.desired);
-            let Some(desired) = place.as_mut() else {
-                return Ok(None);
-            };
-            if !Arc::make_mut(desired).take(change) {
-                return Ok(None);
-            }
-            Arc::clone(desired)
-        };
-        let devices = lock(&self.devices).clone();
-        let done = reconcile::reconcile_change(&mut socket, &desired, change, &devices)?;
-        if done.is_some() {
-            return Ok(done);
-        }
-        Ok(self.reconcile_by(&mut socket)?.map(|(report, _)| report))
-    }
-}
 
 /// See the module.
 pub struct Plane {
@@ -97,13 +31,7 @@ impl Plane {
     pub fn open() -> io::Result<Self> {
         let socket = RtSocket::open()?;
         let port = socket.port();
-        let shared = Arc::new(Shared {
-            socket: Mutex::new(socket),
-            desired: Mutex::default(),
-            devices: Mutex::default(),
-            errors: Mutex::default(),
-            events: Events::default(),
-        });
+        let shared = Arc::new(Shared::new(socket));
         let (waker, monitor) = monitor::start(Arc::clone(&shared), port)?;
         Ok(Self {
             shared,

@@ -2,7 +2,6 @@
 //! fdb entries and neighbours before the routes that use them; the reverse to remove.
 
 use std::fmt::Display;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage as Message;
 
+use crate::PROTOCOLS;
 use crate::actual::{
     self, ActualAddress, ActualFdb, ActualLink, ActualNeighbour, ActualRoute, NeighbourEntry,
 };
@@ -17,21 +17,13 @@ use crate::change::{self, Change};
 use crate::desired::Desired;
 use crate::links;
 use crate::message;
-use crate::plan::{self, Devices, Plan, Put};
-use crate::report::{ApplyReport, CleanupReport, EntryError};
-use crate::socket::{Refusal, RtSocket};
-use crate::state::{Address, Fdb, Neighbour, Route};
-use crate::{PROTOCOL, PROTOCOLS};
+use crate::plan::{self, Devices, Plan, Put, Tables};
+use crate::report::{ApplyReport, CleanupReport, record};
+use crate::socket::RtSocket;
+use crate::state::Address;
 
 /// With more routes than this their protocol numbers are spread, see [`PROTOCOLS`].
 const MANY_ROUTES: usize = 1000;
-
-/// What is to be done to the tables that peers are in.
-pub struct Tables {
-    pub routes: Plan<Route, ActualRoute>,
-    pub neighbours: Plan<Neighbour, ActualNeighbour>,
-    pub fdb: Plan<Fdb, ActualFdb>,
-}
 
 /// Reconciles `desired`, and gives the devices as they are by then.
 ///
@@ -114,7 +106,7 @@ fn carry_out(
             NLM_F_EXCL
         };
         (
-            message::new_route(&put.entry, put.index, protocol(&put.entry, many)),
+            message::new_route(&put.entry, put.index, message::protocol(&put.entry, many)),
             NLM_F_CREATE | mode,
         )
     })?;
@@ -130,17 +122,6 @@ fn carry_out(
     )?;
     let entry = |entry: &ActualFdb| format!("fdb {}", entry.mac);
     remove(socket, &fdb.remove, report, message::del_fdb, entry)
-}
-
-/// The protocol number for a new route: its own, whatever others come and go.
-pub fn protocol(route: &Route, many: bool) -> u8 {
-    if !many {
-        return PROTOCOL;
-    }
-    let mut hasher = DefaultHasher::new();
-    route.dst.hash(&mut hasher);
-    let spread = PROTOCOLS.end() - PROTOCOLS.start() + 1;
-    PROTOCOLS.start() + (hasher.finish() % u64::from(spread)) as u8
 }
 
 fn addresses(
@@ -262,63 +243,6 @@ fn remove<A>(
     let refused = record(report, refusals, true, |at| describe(&entries[at]));
     report.removed += entries.len() as u32 - refused;
     Ok(())
-}
-
-/// Puts refusals into the report and gives their number; with `removal`, what is gone already is
-/// as good as removed.
-pub fn record(
-    report: &mut ApplyReport,
-    refusals: Vec<Refusal>,
-    removal: bool,
-    describe: impl Fn(usize) -> String,
-) -> u32 {
-    const GONE: [i32; 4] = [libc::ESRCH, libc::ENOENT, libc::ENODEV, libc::EADDRNOTAVAIL];
-    let mut count = 0;
-    for refusal in refusals {
-        if removal && GONE.contains(&refusal.errno) {
-            continue;
-        }
-        count += 1;
-        let entry = if removal {
-            format!("removal of {}", describe(refusal.index))
-        } else {
-            describe(refusal.index)
-        };
-        report.errors.push(refused(entry, &refusal));
-    }
-    count
-}
-
-fn refused(entry: String, refusal: &Refusal) -> EntryError {
-    let mut message = errno_text(refusal.errno);
-    if let Some(detail) = &refusal.detail {
-        message = format!("{message}: {detail}");
-    }
-    EntryError {
-        entry,
-        errno: refusal.errno,
-        message,
-    }
-}
-
-/// The text of an errno, without the number that Rust puts behind it.
-pub fn errno_text(errno: i32) -> String {
-    let text = io::Error::from_raw_os_error(errno).to_string();
-    match text.find(" (os error") {
-        Some(end) => text[..end].to_string(),
-        None => text,
-    }
-}
-
-impl ApplyReport {
-    /// Adds an entry that was not even tried.
-    pub(crate) fn refuse(&mut self, entry: &impl Display, errno: i32, message: String) {
-        self.errors.push(EntryError {
-            entry: entry.to_string(),
-            errno,
-            message,
-        });
-    }
 }
 
 /// Removes the agent's devices and all routes with its protocol number.

@@ -1,6 +1,11 @@
 //! What the control side is told: the Rust side of the answers in `dataplane/state.ts`.
 
+use std::fmt::Display;
+use std::io;
+
 use serde::Serialize;
+
+use crate::socket::Refusal;
 
 /// One entry that the kernel refused.
 #[derive(Serialize, Clone, PartialEq, Eq, Debug)]
@@ -30,6 +35,61 @@ impl ApplyReport {
     /// Whether the kernel was touched.
     pub fn touched(&self) -> bool {
         self.added + self.changed + self.removed > 0
+    }
+
+    /// Adds an entry that was not even tried.
+    pub fn refuse(&mut self, entry: &impl Display, errno: i32, message: String) {
+        self.errors.push(EntryError {
+            entry: entry.to_string(),
+            errno,
+            message,
+        });
+    }
+}
+
+/// Puts refusals into the report and gives their number; with `removal`, what is gone already is
+/// as good as removed.
+pub fn record(
+    report: &mut ApplyReport,
+    refusals: Vec<Refusal>,
+    removal: bool,
+    describe: impl Fn(usize) -> String,
+) -> u32 {
+    const GONE: [i32; 4] = [libc::ESRCH, libc::ENOENT, libc::ENODEV, libc::EADDRNOTAVAIL];
+    let mut count = 0;
+    for refusal in refusals {
+        if removal && GONE.contains(&refusal.errno) {
+            continue;
+        }
+        count += 1;
+        let entry = if removal {
+            format!("removal of {}", describe(refusal.index))
+        } else {
+            describe(refusal.index)
+        };
+        report.errors.push(refused(entry, &refusal));
+    }
+    count
+}
+
+fn refused(entry: String, refusal: &Refusal) -> EntryError {
+    let mut message = errno_text(refusal.errno);
+    if let Some(detail) = &refusal.detail {
+        message = format!("{message}: {detail}");
+    }
+    EntryError {
+        entry,
+        errno: refusal.errno,
+        message,
+    }
+}
+
+/// The text of an errno, without the number that Rust puts behind it.
+pub fn errno_text(errno: i32) -> String {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_string(),
+        None => text,
     }
 }
 

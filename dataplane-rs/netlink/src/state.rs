@@ -6,87 +6,8 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
+use crate::links::Link;
 use crate::values::{Cidr, DevName, Mac};
-
-/// A VXLAN device (RFC 7348).
-#[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
-pub struct VxlanLink {
-    pub name: DevName,
-    pub vni: u32,
-    pub mac: Mac,
-    pub mtu: u32,
-    pub lower: DevName,
-    pub local: IpAddr,
-    pub port: u16,
-    pub learning: bool,
-    pub gbp: bool,
-}
-
-/// A bridge for the host's containers.
-#[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
-pub struct BridgeLink {
-    pub name: DevName,
-    pub mtu: u32,
-}
-
-/// A TUN device that a tunnel of this process has made, and holds.
-#[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
-pub struct TunLink {
-    pub name: DevName,
-    pub mtu: u32,
-}
-
-/// A device that the agent makes.
-#[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum Link {
-    Vxlan(VxlanLink),
-    Bridge(BridgeLink),
-    Tun(TunLink),
-}
-
-impl Link {
-    pub fn name(&self) -> DevName {
-        match self {
-            Self::Vxlan(link) => link.name,
-            Self::Bridge(link) => link.name,
-            Self::Tun(link) => link.name,
-        }
-    }
-
-    pub fn mtu(&self) -> u32 {
-        match self {
-            Self::Vxlan(link) => link.mtu,
-            Self::Bridge(link) => link.mtu,
-            Self::Tun(link) => link.mtu,
-        }
-    }
-
-    /// The hardware address it must have; none where the kernel's choice is fine.
-    pub fn mac(&self) -> Option<Mac> {
-        match self {
-            Self::Vxlan(link) => Some(link.mac),
-            Self::Bridge(_) | Self::Tun(_) => None,
-        }
-    }
-
-    /// The device below it.
-    pub fn lower(&self) -> Option<DevName> {
-        match self {
-            Self::Vxlan(link) => Some(link.lower),
-            Self::Bridge(_) | Self::Tun(_) => None,
-        }
-    }
-
-    /// The kernel's name of its kind.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Vxlan(_) => "vxlan",
-            Self::Bridge(_) => "bridge",
-            Self::Tun(_) => "tun",
-        }
-    }
-}
 
 /// An address on one of the links.
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -168,20 +89,6 @@ pub struct KernelState {
     pub routes: Vec<Route>,
     pub neighbours: Vec<Neighbour>,
     pub fdb: Vec<Fdb>,
-}
-
-impl fmt::Display for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Vxlan(link) => write!(
-                f,
-                "link {} type vxlan id {} local {} dev {} dstport {}",
-                link.name, link.vni, link.local, link.lower, link.port
-            ),
-            Self::Bridge(link) => write!(f, "link {} type bridge", link.name),
-            Self::Tun(link) => write!(f, "link {} type tun", link.name),
-        }
-    }
 }
 
 impl fmt::Display for Address {

@@ -2,8 +2,9 @@
 
 use crate::actual::{ActualRoute, Hop, Hops};
 use crate::desired::Desired;
+use crate::links::{Link, VxlanLink};
 use crate::plan::Devices;
-use crate::state::{KernelState, Link, Route, RouteKey, RouteKind, VxlanLink};
+use crate::state::{KernelState, Route, RouteKey, RouteKind};
 use netlink_packet_route::route::RouteType;
 
 pub const ETH0: u32 = 2;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::actual::{self, ActualLink};
 use crate::message::get_links;
-use crate::reconcile::errno_text;
+use crate::report::errno_text;
 use crate::socket::{Refusal, Request, RtSocket};
 use crate::values::{Cidr, DevName, Mac};
 

@@ -1,7 +1,7 @@
 use super::*;
-use crate::actual;
+use crate::links::{ActualVxlan, Details, Link};
 use crate::message;
-use crate::state::{Fdb, Link, Route};
+use crate::state::{Fdb, Route};
 use crate::testing::{ETH0, FLANNEL, desired, route, vxlan};
 use netlink_packet_route::link::LinkFlags;
 
@@ -17,7 +17,7 @@ fn link(index: u32, name: &str) -> ActualLink {
         flags: LinkFlags::Up | LinkFlags::LowerUp,
         owned: false,
         no_link_local: true,
-        vxlan: None,
+        details: Details::default(),
     }
 }
 
@@ -28,12 +28,12 @@ fn flannel() -> ActualLink {
         mac: Some(wanted.mac),
         mtu: wanted.mtu,
         owned: true,
-        vxlan: Some(actual::ActualVxlan {
+        details: Details::Vxlan(ActualVxlan {
             vni: wanted.vni,
             local: Some(wanted.local),
             lower: Some(ETH0),
             port: wanted.port,
-            ..actual::ActualVxlan::default()
+            ..ActualVxlan::default()
         }),
         ..link(FLANNEL, "flannel.1")
     }

@@ -4,26 +4,27 @@ use std::collections::HashSet;
 use std::io;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::link::LinkInfo;
 
+use super::Link;
 use crate::actual::{self, ActualLink};
 use crate::desired::Desired;
 use crate::holder;
 use crate::message::{self, LinkChange};
 use crate::plan::Devices;
-use crate::reconcile::record;
-use crate::report::ApplyReport;
+use crate::report::{ApplyReport, record};
 use crate::socket::RtSocket;
-use crate::state::{Link, VxlanLink};
 use crate::values::DevName;
 
 /// What a wanted link needs.
 #[derive(PartialEq, Eq, Debug)]
 enum Need {
     Nothing,
-    Create,
+    /// With what the request says of its kind.
+    Create(Vec<LinkInfo>),
     Change(LinkChange),
-    /// It differs in what cannot be altered.
-    Recreate(u32),
+    /// It differs in what cannot be altered: its index, and what the new one is made with.
+    Recreate(u32, Vec<LinkInfo>),
     /// A device that is not to be touched has its name.
     Occupied(String),
     /// The device below it is not there.
@@ -111,24 +112,25 @@ fn need(wanted: &Link, links: &[ActualLink]) -> Need {
         None => None,
     };
     let Some(actual) = find(wanted.name()) else {
-        return match wanted {
-            Link::Tun(_) => Need::NoTunnel,
-            Link::Vxlan(_) | Link::Bridge(_) => Need::Create,
+        return match wanted.info(lower) {
+            Some(info) => Need::Create(info),
+            None => Need::NoTunnel,
         };
     };
     if actual.kind != wanted.kind() {
         return Need::Occupied(actual.kind.clone());
     }
-    if let Link::Vxlan(vxlan) = wanted
-        && !same_tunnel(vxlan, lower, actual)
-    {
-        return Need::Recreate(actual.index);
+    if !wanted.matches(&actual.details, lower) {
+        return match wanted.info(lower) {
+            Some(info) => Need::Recreate(actual.index, info),
+            None => Need::NoTunnel,
+        };
     }
     let change = LinkChange {
         mtu: (actual.mtu != wanted.mtu()).then_some(wanted.mtu()),
         mac: wanted.mac().filter(|mac| actual.mac != Some(*mac)),
         alias: !actual.owned,
-        no_link_local: matches!(wanted, Link::Vxlan(_)) && !actual.no_link_local,
+        no_link_local: wanted.no_link_local() && !actual.no_link_local,
         up: !actual.up(),
     };
     if change == LinkChange::default() {
@@ -136,18 +138,6 @@ fn need(wanted: &Link, links: &[ActualLink]) -> Need {
     } else {
         Need::Change(change)
     }
-}
-
-fn same_tunnel(wanted: &VxlanLink, lower: Option<u32>, actual: &ActualLink) -> bool {
-    actual.vxlan.as_ref().is_some_and(|vxlan| {
-        !vxlan.foreign
-            && vxlan.vni == wanted.vni
-            && vxlan.port == wanted.port
-            && vxlan.local == Some(wanted.local)
-            && vxlan.lower == lower
-            && vxlan.gbp == wanted.gbp
-            && vxlan.learning == wanted.learning
-    })
 }
 
 /// Does what a link needs; false where there is no such device afterwards. One that is not all as
@@ -191,18 +181,18 @@ fn meet(
             report.changed += u32::from(done);
             Ok(true)
         }
-        Need::Recreate(index) => {
+        Need::Recreate(index, info) => {
             let refusals = socket.execute([(message::del_link(index), 0)])?;
             if record(report, refusals, true, |_| wanted.to_string()) > 0 {
                 return Ok(false);
             }
             links.retain(|link| link.index != index);
-            let done = create(socket, wanted, links, report)?;
+            let done = create(socket, wanted, info, links, report)?;
             report.changed += u32::from(done);
             Ok(done)
         }
-        Need::Create => {
-            let done = create(socket, wanted, links, report)?;
+        Need::Create(info) => {
+            let done = create(socket, wanted, info, links, report)?;
             report.added += u32::from(done);
             Ok(done)
         }
@@ -212,47 +202,39 @@ fn meet(
 fn create(
     socket: &mut RtSocket,
     wanted: &Link,
+    info: Vec<LinkInfo>,
     links: &mut Vec<ActualLink>,
     report: &mut ApplyReport,
 ) -> io::Result<bool> {
-    let mut lower = None;
-    if let Link::Vxlan(vxlan) = wanted {
-        lower = links
-            .iter()
-            .find(|link| link.name == vxlan.lower)
-            .map(|link| link.index);
-        remove_rival(socket, vxlan, links, report)?;
-    }
-    let request = (message::new_link(wanted, lower), NLM_F_CREATE | NLM_F_EXCL);
+    remove_rival(socket, wanted, links, report)?;
+    let request = (
+        message::new_link(&**wanted, info),
+        NLM_F_CREATE | NLM_F_EXCL,
+    );
     let refusals = socket.execute([request])?;
     if record(report, refusals, false, |_| wanted.to_string()) > 0 {
         return Ok(false);
     }
     let change = LinkChange {
-        mtu: matches!(wanted, Link::Bridge(_)).then_some(wanted.mtu()),
+        mtu: wanted.mtu_afterwards().then_some(wanted.mtu()),
         mac: None,
         alias: true,
-        no_link_local: matches!(wanted, Link::Vxlan(_)),
+        no_link_local: wanted.no_link_local(),
         up: true,
     };
     alter(socket, wanted, &change, report)?;
     Ok(true)
 }
 
-/// A device of an earlier life with the same VNI and port would be in the way of the new one.
+/// Removes the agent's own device of an earlier life that the new one cannot be beside.
 fn remove_rival(
     socket: &mut RtSocket,
-    wanted: &VxlanLink,
+    wanted: &Link,
     links: &mut Vec<ActualLink>,
     report: &mut ApplyReport,
 ) -> io::Result<()> {
     let rival = links.iter().position(|link| {
-        let same = |vxlan: &actual::ActualVxlan| {
-            vxlan.vni == wanted.vni
-                && vxlan.port == wanted.port
-                && vxlan.local.map(|ip| ip.is_ipv4()) == Some(wanted.local.is_ipv4())
-        };
-        link.owned && link.name != wanted.name && link.vxlan.as_ref().is_some_and(same)
+        link.owned && link.name != wanted.name() && wanted.excludes(&link.details)
     });
     if let Some(rival) = rival {
         let link = links.swap_remove(rival);
