@@ -12,6 +12,7 @@ import {
   parseNetworkConfig,
   unknownKeyLines,
 } from "../subnet/config.ts";
+import { checkFile } from "./checks.ts";
 import type { Settings } from "./parse.ts";
 import { Store } from "./store.ts";
 
@@ -113,11 +114,25 @@ async function stored(settings: Settings): Promise<string> {
   return text;
 }
 
+/** What is meant for a file's name, and is no JSON. */
+const PATH = /^(?:(?:~|\.{1,2})?\/(?!\/)[^\s{}"]+|[^\s{}"]+\.json)$/;
+
 /** The config that the arguments name. */
 async function given(argument?: string, file?: string): Promise<string> {
   if (argument !== undefined && file !== undefined) {
     throw new UsageError("a config as argument and --file exclude each other");
   }
-  if (file !== undefined) return await Deno.readTextFile(file);
+  if (file !== undefined) return await readFile(file);
+  if (argument !== undefined && PATH.test(argument)) {
+    throw new UsageError(
+      `${JSON.stringify(argument)} is a path: read a file by --file=${argument}`,
+    );
+  }
   return argument === "-" ? await new Response(Deno.stdin.readable).text() : argument ?? "";
+}
+
+async function readFile(path: string): Promise<string> {
+  const fault = checkFile(path);
+  if (fault !== undefined) throw new Error(`cannot read ${path} (--file): ${fault}`);
+  return await Deno.readTextFile(path);
 }

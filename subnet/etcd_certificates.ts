@@ -71,9 +71,17 @@ function insteadOfCertificate(key: FileKey, content: Buffer): string {
       ? " but a key: are --etcd-certfile and --etcd-keyfile interchanged?"
       : " but a key";
   }
-  // DER begins with a SEQUENCE whose length takes two bytes.
-  const der = content[0] === 0x30 && content[1] === 0x82;
-  return der ? ": convert it by 'openssl x509 -inform der'" : "";
+  return isDer(content) ? ": convert it by 'openssl x509 -inform der'" : "";
+}
+
+/** Whether a file is one SEQUENCE of DER, as keys and certificates are: its length says so. */
+function isDer(content: Buffer): boolean {
+  if (content[0] !== 0x30 || content.length < 2) return false;
+  const first = content[1];
+  const bytes = first < 0x80 ? 0 : first & 0x7f;
+  if (bytes > 4 || content.length < 2 + bytes) return false;
+  const length = bytes === 0 ? first : content.readUIntBE(2, bytes);
+  return content.length === 2 + bytes + length;
 }
 
 function readKey(path: string): Buffer {
@@ -83,12 +91,15 @@ function readKey(path: string): Buffer {
     throw unusable(
       "keyfile",
       path,
-      "is encrypted, and no passphrase can be given: decrypt it by 'openssl pkey -in FILE -out FILE'",
+      "is encrypted, and no passphrase can be given: decrypt it by " +
+        `'openssl pkey -in ${path} -out NEW_FILE'`,
     );
   }
   if (!PRIVATE_KEY.test(text)) {
     const instead = CERTIFICATE.test(text)
       ? " but a certificate: are --etcd-certfile and --etcd-keyfile interchanged?"
+      : isDer(pem)
+      ? `: convert it by 'openssl pkey -inform der -in ${path} -out NEW_FILE'`
       : "";
     throw unusable("keyfile", path, `holds no private key in PEM format${instead}`);
   }

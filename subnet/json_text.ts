@@ -99,6 +99,9 @@ export function jsonFault(text: string): JsonFault | undefined {
   }
   function unexpected(at: number): JsonFault {
     if (matchAt(COMMENT, text, at)) return fault(text, at, "a comment", true);
+    if (text[at] === "\ufeff") {
+      return fault(text, at, "a byte order mark: save the text as UTF-8 without one");
+    }
     const word = matchAt(WORD, text, at)?.text ?? text[at];
     if (afterComma && (word === "}" || word === "]" || word === ",")) {
       return fault(text, at, `a comma before ${word}`);

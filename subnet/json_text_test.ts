@@ -28,7 +28,7 @@ Deno.test("a fault is told with its line, its column and what is wrong", () => {
     ["{\n  // why\n}", "line 2, column 3: a comment"],
     ["# why\n{}", "line 1, column 1: a comment"],
     ["{} /* why */", "line 1, column 4: a comment"],
-    ["\ufeff{}", "line 1, column 1: \ufeff where a value should be"],
+    ["\ufeff{}", "line 1, column 1: a byte order mark: save the text as UTF-8 without one"],
   ];
   for (const [text, expected] of cases) assert.equal(where(text), expected, text);
 });

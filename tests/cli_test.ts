@@ -194,6 +194,23 @@ function revision(json: string): number {
   return JSON.parse(json).kvs[0].mod_revision;
 }
 
+Deno.test("a config in a file: what is wrong with it is told, and how to name it", async () => {
+  const folder = await Deno.makeTempDir();
+  const file = `${folder}/net.json`;
+  try {
+    await fail(["config", "validate", `--file=${file}`], 1, /cannot read \/.*: no such file$/m);
+    await fail(["config", "validate", `--file=${folder}`], 1, /cannot read \/.*: a directory, not/);
+    await Deno.writeTextFile(file, `\ufeff${CONFIG}`);
+    await fail(["config", "validate", `--file=${file}`], 1, /line 1, column 1: a byte order mark/);
+    for (const path of [file, "./net.json", "net.json", "~/net", "/etc/net.conf"]) {
+      await fail(["config", "validate", path], 2, /is a path: read a file by --file=/);
+    }
+    await fail(["config", "validate", "//comment"], 1, /line 1, column 1: a comment/);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
 Deno.test("a store that is away or refuses: one line, soon", async () => {
   await fail(
     ["config", "get", "--etcd-endpoints=http://127.0.0.1:1"],
@@ -222,7 +239,15 @@ Deno.test("TLS with a client certificate", async () => {
   await fail(
     ["config", "get", store, ca, pair[0], `--etcd-keyfile=${encrypted}`],
     1,
-    /encrypted\.key \(--etcd-keyfile\) is encrypted/,
+    /encrypted\.key \(--etcd-keyfile\) is encrypted.*'openssl pkey -in \/\S+\/encrypted\.key -out /,
+  );
+  const der = `${etcd.folder}/key.der`;
+  const convert = ["pkey", "-in", etcd.tls.key, "-outform", "der", "-out", der];
+  assert.equal((await exec("openssl", convert)).code, 0);
+  await fail(
+    ["config", "get", store, ca, pair[0], `--etcd-keyfile=${der}`],
+    1,
+    /key\.der \(--etcd-keyfile\) holds no private key in PEM.*'openssl pkey -inform der -in \/\S+/,
   );
 });
 
