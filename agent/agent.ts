@@ -228,14 +228,15 @@ class Agent {
     });
   }
 
-  /** Resolves when the backend's own device carries packets: containers must not start before. */
+  /** Resolves when the agent's own devices carry packets: containers must not start before. */
   async #deviceWorks(signal: AbortSignal): Promise<void> {
     const { devices } = this.#forwarding;
     if (devices.problem() === undefined) return;
-    log.warn("Not ready until the backend's device works; retrying until it does");
+    const which = devices.name === this.#options.bridge ? "bridge" : "backend's device";
+    log.warn("Not ready until the {which} works; retrying until it does", { which });
     await this.#serveStatus();
     await devices.working(signal);
-    if (!signal.aborted) log.info("The backend's device works now");
+    if (!signal.aborted) log.info("The {which} works now", { which });
   }
 
   #trafficRules(network: NetworkConfig): TrafficRules {

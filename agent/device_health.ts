@@ -1,5 +1,6 @@
 /**
- * Whether the backend's own devices carry packets, by what the kernel refused.
+ * Whether the agent's own devices, the backend's and the bridge, carry packets, by what the kernel
+ * refused.
  *
  * @module
  */
@@ -7,25 +8,31 @@ import type { EntryError } from "../dataplane/state.ts";
 
 /** See the module. */
 export class DeviceHealth {
-  #fault: { reason: string; since: number } | undefined;
+  #fault: { device: string; reason: string; since: number } | undefined;
   #recovered: PromiseWithResolvers<void> | undefined;
 
   /**
    * Takes note of the result of a reconcile.
    *
    * @param errors all entries that the kernel refused
-   * @param devices names of the backend's own devices
+   * @param devices names of the agent's own devices
    */
   note(errors: readonly EntryError[], devices: readonly string[]): void {
-    const error = faultOf(errors, devices);
-    if (error === undefined) {
+    const fault = faultOf(errors, devices);
+    if (fault === undefined) {
       this.#fault = undefined;
       this.#recovered?.resolve();
       this.#recovered = undefined;
       return;
     }
+    const { device, error } = fault;
     const reason = `${error.entry}: ${error.message}`;
-    this.#fault = { reason, since: this.#fault?.since ?? performance.now() };
+    this.#fault = { device, reason, since: this.#fault?.since ?? performance.now() };
+  }
+
+  /** The device that carries nothing; empty where it is none in particular, or all work. */
+  get name(): string {
+    return this.#fault?.device ?? "";
   }
 
   /** Why a device carries nothing, for `graceMs` milliseconds or longer; undefined where all do. */
@@ -44,16 +51,18 @@ export class DeviceHealth {
   }
 }
 
-/** The refused entry without which a backend's device carries nothing; causes before effects. */
+/** The refused entry without which a device carries nothing; causes before effects. */
 function faultOf(
   errors: readonly EntryError[],
   devices: readonly string[],
-): EntryError | undefined {
-  const concerns = (pattern: RegExp) =>
-    errors.find(({ entry }) => {
-      const device = pattern.exec(entry)?.[1];
-      return device !== undefined && devices.includes(device);
-    });
-  return errors.find(({ entry }) => entry === "kernel state") ??
-    concerns(/^tunnel (\S+)/) ?? concerns(/^link (\S+)/) ?? concerns(/^address \S+ dev (\S+)/);
+): { device: string; error: EntryError } | undefined {
+  const all = errors.find(({ entry }) => entry === "kernel state");
+  if (all !== undefined) return { device: "", error: all };
+  for (const pattern of [/^tunnel (\S+)/, /^link (\S+)/, /^address \S+ dev (\S+)/]) {
+    for (const error of errors) {
+      const device = pattern.exec(error.entry)?.[1];
+      if (device !== undefined && devices.includes(device)) return { device, error };
+    }
+  }
+  return undefined;
 }

@@ -239,7 +239,7 @@ export class Forwarding {
       if (this.#errorLines.take()) log.info("No longer: {line}", { line });
     }
     this.#refused = now;
-    this.devices.note(errors, this.#wish?.backend.devices ?? []);
+    this.devices.note(errors, devicesOf(this.#wish));
     this.#status.failedEntries = errors.length;
     this.#status.backendErrors += errors.length;
     clearTimeout(this.#retry);
@@ -251,6 +251,13 @@ export class Forwarding {
       this.#retryDelay = Math.min(2 * this.#retryDelay, last);
     }
   }
+}
+
+/** The devices without which the node is not ready. */
+function devicesOf(wish: Wish | undefined): readonly string[] {
+  if (wish === undefined) return [];
+  const { backend, node: { bridge } } = wish;
+  return bridge ? [...backend.devices, bridge] : backend.devices;
 }
 
 function pause(milliseconds: number): Promise<void> {

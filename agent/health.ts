@@ -6,12 +6,9 @@
 import { getLogger } from "@logtape/logtape";
 import { isLoopback, tryParseIp } from "../subnet/cidr.ts";
 import type { AgentOptions } from "./options.ts";
-import { metricsText, type Status } from "./status.ts";
+import { metricsText, notReadyReason, type Status } from "./status.ts";
 
 const log = getLogger(["flanneld", "health"]);
-
-/** Milliseconds in which a lost device may be restored before `/readyz` says so. */
-const DEVICE_GRACE = 10_000;
 
 /**
  * Serves `/healthz`, `/readyz` and `/metrics` until `signal` aborts.
@@ -89,15 +86,10 @@ export async function answer(
 }
 
 function readiness(status: Status): Response {
-  if (!status.ready) {
-    const reason = status.deviceProblem(0);
-    const why = reason === undefined ? "" : `: ${reason}`;
-    return new Response(`flanneld is not ready yet${why}\n`, { status: 503 });
-  }
-  const problem = status.deviceProblem(DEVICE_GRACE) ?? status.trafficProblem();
-  return problem === undefined
-    ? new Response("flanneld is ready\n")
-    : new Response(`flanneld is not ready: ${problem}\n`, { status: 503 });
+  const reason = notReadyReason(status);
+  if (reason === undefined) return new Response("flanneld is ready\n");
+  const yet = status.ready ? "" : " yet";
+  return new Response(`flanneld is not ready${yet}: ${reason}\n`, { status: 503 });
 }
 
 /** Texts as a body that is made as fast as it is taken. */

@@ -45,6 +45,15 @@ export class Status {
   tunnel: () => Promise<TunnelCounters | undefined> = () => Promise.resolve(undefined);
 }
 
+/** Milliseconds in which a lost device may be restored before the node is not ready. */
+const DEVICE_GRACE = 10_000;
+
+/** Why the node is not ready, for `/readyz` and the metric alike; undefined where it is. */
+export function notReadyReason(status: Status): string | undefined {
+  if (status.ready) return status.deviceProblem(DEVICE_GRACE) ?? status.trafficProblem();
+  return status.deviceProblem(0) ?? "the subnet file is not written";
+}
+
 /** A metric of the text format, with all its samples. */
 interface Family {
   name: string;
@@ -91,8 +100,8 @@ function agentFamilies(status: Status, version: string): Family[] {
   return [
     gauge(
       "flanneld_ready",
-      "1 once the subnet file is written and peers are programmed.",
-      +status.ready,
+      "1 while /readyz answers 200.",
+      notReadyReason(status) === undefined ? 1 : 0,
     ),
     gauge("flanneld_start_time_seconds", "When the agent started.", status.started / 1000),
     gauge("flanneld_leases", "Valid leases in the store, ours included.", status.leases),

@@ -11,6 +11,8 @@ interface Obstacle {
   make(node: Node): Promise<() => Promise<unknown>>;
   /** What the log and `/readyz` say. */
   says: RegExp;
+  /** Whose device it is; the backend's where absent. */
+  whose?: "bridge";
 }
 
 /** A device that is in the way, and how to remove it. */
@@ -65,6 +67,13 @@ const OBSTACLES: Obstacle[] = [
     says: /a device flannel\.1 of kind bridge .*ip link delete flannel\.1/,
   },
   {
+    title: "the bridge's name is somebody else's",
+    backend: "vxlan",
+    make: device("cni0", "type", "veth", "peer", "name", "cni0-peer"),
+    says: /a device cni0 of kind veth .*ip link delete cni0.*--bridge/,
+    whose: "bridge",
+  },
+  {
     title: "a process has udp's port",
     backend: "udp",
     make: holder(8285),
@@ -72,25 +81,30 @@ const OBSTACLES: Obstacle[] = [
   },
 ];
 
-async function assertNotReady(node: Node, says: RegExp): Promise<void> {
-  await node.agent!.waitForLine(/Not ready until the backend's device works/, 20_000);
+async function assertNotReady(node: Node, says: RegExp, whose?: "bridge"): Promise<void> {
+  const waits = whose === "bridge"
+    ? /Not ready until the bridge works/
+    : /Not ready until the backend's device works/;
+  await node.agent!.waitForLine(waits, 20_000);
   const { status, body } = await node.health("/readyz");
   assert.equal(status, 503);
   assert.match(body, says);
+  assert.match((await node.health("/metrics")).body, /^flanneld_ready 0$/m);
   assert.equal(matching(node.agent!, says).length, 1, node.agent!.lines.join("\n"));
   await assert.rejects(Deno.stat(node.subnetFile), Deno.errors.NotFound);
 }
 
-for (const { title, backend, make, says } of OBSTACLES) {
+for (const { title, backend, make, says, whose } of OBSTACLES) {
   Deno.test(`not ready while ${title}: ${backend}`, async () => {
     const network = networkConfig("ipv4", { Type: backend });
     await using cluster = await Cluster.create({ label: "obstacle", nodes: 1, network });
     const [node] = cluster.nodes;
     const remove = await make(node);
     node.startAgent();
-    await assertNotReady(node, says);
+    await assertNotReady(node, says, whose);
     await remove();
     await node.waitReady();
+    assert.match((await node.health("/metrics")).body, /^flanneld_ready 1$/m);
     assert.equal(
       (await link(node.ns, backend === "udp" ? "flannel0" : "flannel.1")).flags.includes("UP"),
       true,
@@ -138,6 +152,7 @@ Deno.test("a lost device that cannot be restored makes the node not ready after 
     assert.equal(status, 503);
     assert.match(body, /^flanneld is not ready: .*a device flannel\.1 of kind bridge/);
   }, { limitMs: 20_000 });
+  assert.match((await node.health("/metrics")).body, /^flanneld_ready 0$/m);
   const took = performance.now() - lost;
   assert.ok(took > 9_000 && took < 15_000, `${took} ms`);
   assert.equal((await node.health("/healthz")).status, 200);

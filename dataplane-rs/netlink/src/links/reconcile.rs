@@ -157,12 +157,16 @@ fn meet(
         Need::Occupied(kind) => {
             let kind = if kind.is_empty() { "hardware" } else { &kind };
             let name = wanted.name();
+            let other = match wanted {
+                Link::Bridge(_) => ", or name another bridge with --bridge",
+                Link::Vxlan(_) | Link::Tun(_) => "",
+            };
             report.refuse(
                 wanted,
                 libc::EEXIST,
                 format!(
                     "a device {name} of kind {kind} is there, which is not the agent's: remove it \
-                 (ip link delete {name}) or rename it"
+                 (ip link delete {name}) or rename it{other}"
                 ),
             );
             Ok(false)
