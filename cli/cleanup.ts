@@ -64,7 +64,7 @@ const STEPS: Step[] = [
 async function giveBack(removed: (thing: string) => void, settings: Settings): Promise<void> {
   const node = thisNode(settings);
   using store = new Store(settings);
-  for (const lease of ownLeases(await store.leases(warnRefused), node)) {
+  for (const lease of ownLeases(await store.leases(warnRefused, node.held), node)) {
     await store.release(lease);
     removed(`lease ${lease.key} of ${lease.attrs.publicIP ?? lease.attrs.publicIPv6}`);
   }

@@ -7,7 +7,7 @@ import type { Lease } from "../subnet/types.ts";
 import type { Settings } from "./parse.ts";
 import { Store } from "./store.ts";
 import { table } from "./table.ts";
-import { announcesUs, thisNode, warnRefused } from "./this_node.ts";
+import { isOurs, thisNode, warnRefused } from "./this_node.ts";
 
 /** A lease as `--json` prints it. The shape is stable: fields may be added, none go. */
 export interface LeaseEntry {
@@ -23,7 +23,7 @@ export interface LeaseEntry {
   backendV6Data: unknown;
   /** Whole seconds until the lease ends without renewal; null for a reservation. */
   expiresInSeconds: number | null;
-  /** The lease announces an address of this node. */
+  /** The lease is the one that this node remembers, or announces an address of this node. */
   thisNode: boolean;
 }
 
@@ -85,9 +85,9 @@ function duration(seconds: number | null): string {
 export async function leases(settings: Settings, json: boolean): Promise<number> {
   const node = thisNode(settings);
   using store = new Store(settings);
-  const found = await store.leases(warnRefused);
+  const found = await store.leases(warnRefused, node.held);
   const now = Date.now();
-  const entries = found.map((lease) => leaseEntry(lease, announcesUs(lease, node), now));
+  const entries = found.map((lease) => leaseEntry(lease, isOurs(lease, node), now));
   console.log(json ? JSON.stringify(entries, null, 2) : leaseTable(entries));
   return 0;
 }

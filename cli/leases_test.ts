@@ -61,3 +61,10 @@ Deno.test("cleanup gives back what announces this node, and nothing that another
     /lease 10\.1\.2\.0-24 .* add --public-ip=192\.0\.2\.1/,
   );
 });
+
+Deno.test("the lease that a node remembers is its own, whatever that announces", () => {
+  const remembered = { ...lease("10.1.2.0/24", "192.0.2.1"), isHeld: true };
+  const other = { ...lease("10.1.3.0/24", "192.0.2.3"), isHeld: false };
+  const node: ThisNode = { addresses: new Set(), previous: { subnet: null, ipv6Subnet: null } };
+  assert.deepEqual(ownLeases([remembered, other], node), [remembered]);
+});

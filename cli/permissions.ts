@@ -102,7 +102,8 @@ export const ENTRIES: Record<string, Permissions> = {
   config: { net: "all", read: [...ETCD_FILES, "flag:file"], env: VARIABLES },
   leases: {
     net: "all",
-    read: [...ETCD_FILES, `flag:${SUBNET_FILE}`],
+    // The lease file is beside the subnet file.
+    read: [...ETCD_FILES, `folder:${SUBNET_FILE}`],
     env: VARIABLES,
     sys: ["networkInterfaces"],
   },

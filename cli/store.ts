@@ -7,22 +7,30 @@
 import { Buffer } from "node:buffer";
 import { CompareResult, CompareTarget, EtcdClient } from "../subnet/etcd_client.ts";
 import { LeaseStore, type StoredLease } from "../subnet/etcd_store.ts";
-import type { Lease } from "../subnet/types.ts";
+import { isHeld } from "../subnet/former.ts";
+import type { HeldLease, Lease } from "../subnet/types.ts";
 import { etcdOptions } from "./agent_options.ts";
 import type { Settings } from "./parse.ts";
 
 /** Calls for the remaining time of leases that are under way at once. */
 const PARALLEL = 32;
 
+/** A lease, and whether it is the one that this node remembers. */
+export interface NodeLease extends Lease {
+  isHeld?: boolean;
+}
+
 /** Network config and leases in etcd. */
 export class Store implements Disposable {
   readonly #client: EtcdClient;
   readonly #store: LeaseStore;
+  readonly #prefix: string;
 
   /** The store that the flags name. */
   constructor(settings: Settings) {
     const options = etcdOptions(settings);
     this.#client = new EtcdClient(options);
+    this.#prefix = options.prefix;
     this.#store = new LeaseStore(this.#client, options.prefix);
   }
 
@@ -49,10 +57,17 @@ export class Store implements Disposable {
    * All leases by address, with the time of their end.
    *
    * @param refused is told of each entry that cannot be read
+   * @param held what this node remembers of its lease
    */
-  async leases(refused: (key: string, reason: string) => void): Promise<Lease[]> {
-    const { leases: stored } = await this.#store.snapshot();
-    return leasesOf(stored, await this.#expirations(stored), refused);
+  async leases(
+    refused: (key: string, reason: string) => void,
+    held?: HeldLease,
+  ): Promise<NodeLease[]> {
+    const { cluster, leases: stored } = await this.#store.snapshot();
+    const remembered = held?.prefix === this.#prefix ? held : undefined;
+    const ours = stored.find((one) => isHeld(one, cluster, remembered))?.key;
+    const leases = leasesOf(stored, await this.#expirations(stored), refused);
+    return leases.map((lease) => ({ ...lease, isHeld: lease.key === ours }));
   }
 
   /** The same without the time of their end, which takes a call for each. */

@@ -3,9 +3,11 @@
  *
  * @module
  */
+import { LeaseFile, leaseFileOf } from "../agent/lease_file.ts";
 import { previousSubnets } from "../agent/subnet_file.ts";
-import type { Lease, PreviousSubnets } from "../subnet/types.ts";
+import type { HeldLease, Lease, PreviousSubnets } from "../subnet/types.ts";
 import type { Settings } from "./parse.ts";
+import type { NodeLease } from "./store.ts";
 
 /** What this node is known by. */
 export interface ThisNode {
@@ -13,20 +15,28 @@ export interface ThisNode {
   addresses: ReadonlySet<string>;
   /** From the subnet file. */
   previous: PreviousSubnets;
+  /** From the lease file. */
+  held?: HeldLease;
 }
 
-/** Reads flags, interfaces and subnet file. */
+/** Reads flags, interfaces, subnet file and lease file. */
 export function thisNode({ values }: Settings): ThisNode {
   const addresses = Deno.networkInterfaces().map(({ address }) => address);
   return {
     addresses: new Set([...addresses, values["public-ip"], values["public-ipv6"]]),
     previous: previousSubnets(values["subnet-file"]),
+    held: new LeaseFile(leaseFileOf(values["subnet-file"])).recall(),
   };
 }
 
 /** Whether a lease announces an address of this node. */
 export function announcesUs({ attrs }: Lease, node: ThisNode): boolean {
   return [attrs.publicIP, attrs.publicIPv6].some((ip) => ip !== null && node.addresses.has(ip));
+}
+
+/** Whether a lease is this node's: by what it remembers, or by its address. */
+export function isOurs(lease: NodeLease, node: ThisNode): boolean {
+  return lease.isHeld === true || announcesUs(lease, node);
 }
 
 /** Whether a lease is for the subnet in this node's subnet file. */
@@ -38,12 +48,12 @@ function inSubnetFile(lease: Lease, { previous }: ThisNode): boolean {
 }
 
 /**
- * The leases that announce this node's address.
+ * The leases that are this node's: the one that it remembers, and those that announce its address.
  *
  * @throws Error for one that is only in the subnet file: it may be another node's by now
  */
-export function ownLeases(leases: readonly Lease[], node: ThisNode): Lease[] {
-  const ours = leases.filter((lease) => announcesUs(lease, node));
+export function ownLeases(leases: readonly NodeLease[], node: ThisNode): Lease[] {
+  const ours = leases.filter((lease) => isOurs(lease, node));
   if (ours.length > 0) return ours;
   const former = leases.find((lease) => inSubnetFile(lease, node));
   if (!former) return [];

@@ -46,6 +46,28 @@ for (const backend of ["vxlan", "host-gw"] as const) {
   });
 }
 
+Deno.test("leases and cleanup know the lease that the node remembers, under another address", async () => {
+  await using cluster = await Cluster.create({ label: "clean-moved" });
+  await cluster.startAgents();
+  const [one, two] = cluster.nodes;
+  const { key, subnet } = await nodeLease(cluster, one);
+  await terminate(one.agent!);
+  await one.ns.run("ip", "address", "flush", "dev", "eth0", "scope", "global");
+  await one.ns.run("ip", "address", "add", "192.168.77.61/24", "dev", "eth0");
+  // Neither by address nor by the subnet file.
+  await Deno.remove(one.subnetFile);
+  const flags = [...cluster.etcdArgs(), `--subnet-file=${one.subnetFile}`];
+  const listed = await runFlanneld(one, "leases", "--json", ...flags);
+  assert.equal(listed.code, 0, listed.stderr);
+  const own = JSON.parse(listed.stdout).filter((lease: { thisNode: boolean }) => lease.thisNode);
+  assert.deepEqual(own.map((lease: { subnet: string }) => lease.subnet), [subnet]);
+  const cleaned = await cleanup(cluster, one, "--lease");
+  assert.equal(cleaned.code, 0, cleaned.stderr);
+  assert.match(cleaned.stdout, new RegExp(`removed lease ${key} `));
+  const left = await storedLeases(cluster);
+  assert.deepEqual(left.map(({ value }) => value.PublicIP), [two.ipv4]);
+});
+
 /** The agent on `node` has routes and rules: other routes on eth0 are not its business. */
 async function waitForRoutes(cluster: Cluster, node: Node): Promise<void> {
   const peer = await nodeLease(cluster, cluster.nodes.find((other) => other !== node)!);
