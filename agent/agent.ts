@@ -26,7 +26,7 @@ import { FormerFlannel } from "./former_flannel.ts";
 import { Forwarding } from "./forwarding.ts";
 import { changeOf, isSameInterface } from "./interface.ts";
 import { INTERFACE_RETRY, InterfaceKeeper } from "./interface_keeper.ts";
-import { LeaseFile, leaseFileOf } from "./lease_file.ts";
+import { LeaseFile, leaseFileOf, stampOf } from "./lease_file.ts";
 import { acquireLock } from "./lock.ts";
 import { notify } from "./notify.ts";
 import type { AgentOptions } from "./options.ts";
@@ -64,17 +64,18 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   });
   using dataplane = DataPlane.open(options.libraryPath);
   requireCapabilities(dataplane);
+  const leaseFile = new LeaseFile(leaseFileOf(options.subnetFile));
   const manager = new EtcdSubnetManager({
     ...options.etcd,
     previous: previousSubnets(options.subnetFile),
-    memory: new LeaseFile(leaseFileOf(options.subnetFile)),
+    memory: leaseFile,
     renewMarginMinutes: options.renewMarginMinutes,
     subnetTtlSeconds: options.leaseSeconds,
     checkConfig: validateBackendConfig,
   });
   log.info("Created subnet manager: {name}", { name: manager.name });
   try {
-    await new Agent(options, dataplane, manager, stop.signal).run();
+    await new Agent(options, dataplane, manager, leaseFile, stop.signal).run();
   } catch (error) {
     if (!stop.signal.aborted) throw error;
   } finally {
@@ -101,6 +102,7 @@ class Agent {
   readonly #options: AgentOptions;
   readonly #dataplane: DataPlane;
   readonly #manager: SubnetManager;
+  readonly #leaseFile: LeaseFile;
   readonly #signal: AbortSignal;
   readonly #status = new Status();
   readonly #packets: PacketForwarding;
@@ -108,6 +110,7 @@ class Agent {
   /** Ends the session in progress. */
   #endSession: (reason: string) => void = () => {};
   #iface: PublicInterface | undefined;
+  #rechecking: ReturnType<typeof setTimeout> | undefined;
   #rules: TrafficRules | undefined;
   #configs: ConfigWatch | undefined;
   #servesStatus = false;
@@ -116,11 +119,13 @@ class Agent {
     options: AgentOptions,
     dataplane: DataPlane,
     manager: SubnetManager,
+    leaseFile: LeaseFile,
     signal: AbortSignal,
   ) {
     this.#options = options;
     this.#dataplane = dataplane;
     this.#manager = manager;
+    this.#leaseFile = leaseFile;
     this.#signal = signal;
     this.#packets = new PacketForwarding((query) => dataplane.packetForwarding(query));
     this.#forwarding = new Forwarding(dataplane, this.#status, () => this.#packets.check());
@@ -151,14 +156,23 @@ class Agent {
       families,
       this.#dataplane,
       this.#signal,
+      this.#leaseFile,
     );
     const events = this.#followEvents(keeper);
-    const flannel = new FormerFlannel(this.#dataplane, this.#options.subnetFile);
+    const flannel = new FormerFlannel(
+      this.#dataplane,
+      this.#options.subnetFile,
+      this.#leaseFile,
+    );
     let lease: Lease | undefined;
     while (!this.#signal.aborted) {
       this.#iface = await keeper.next();
-      await flannel.takeOver(this.#iface.name, network);
       const { publicIP, publicIPv6 } = this.#iface;
+      await flannel.takeOver(
+        this.#iface.name,
+        network,
+        () => this.#manager.isWrittenByOther(publicIP, publicIPv6, this.#signal),
+      );
       const [{ lease: former, older }, existing] = await Promise.all([
         this.#manager.resume(publicIP, publicIPv6, this.#signal, lease),
         this.#dataplane.interfaces(),
@@ -168,6 +182,7 @@ class Agent {
       lease = await this.#manager.acquire(network, backend.attrs, this.#signal, lease);
       // It may have changed while the store did not answer.
       if (!isSameInterface(await keeper.next(), this.#iface)) continue;
+      if (keeper.isUnsettled) this.#recheck(keeper, INTERFACE_RETRY);
       await this.#session(network, backend, lease);
     }
     await this.#forwarding.close();
@@ -299,6 +314,7 @@ class Agent {
     const { subnetFile } = this.#options;
     await writeSubnetFile(subnetFile, text);
     log.info("Wrote subnet file to {subnetFile}", { subnetFile });
+    this.#leaseFile.keepSubnetFile(stampOf(subnetFile));
     this.#status.ready = true;
   }
 
@@ -330,14 +346,7 @@ class Agent {
 
   /** Logs what the data plane put right, and follows the public interface. */
   async #followEvents(keeper: InterfaceKeeper): Promise<void> {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const recheck = (afterMs = SETTLE) => {
-      timer ??= setTimeout(async () => {
-        await this.#recheckInterface(keeper);
-        timer = undefined;
-        if (keeper.isUnsettled && !this.#signal.aborted) recheck(INTERFACE_RETRY);
-      }, afterMs);
-    };
+    const recheck = () => this.#recheck(keeper, SETTLE);
     for await (const event of this.#dataplane.events()) {
       switch (event.type) {
         case "healed": {
@@ -375,7 +384,16 @@ class Agent {
           break;
       }
     }
-    clearTimeout(timer);
+    clearTimeout(this.#rechecking);
+  }
+
+  /** Looks at the interface again after a time, and as long as time alone may bring another one. */
+  #recheck(keeper: InterfaceKeeper, afterMs: number): void {
+    this.#rechecking ??= setTimeout(async () => {
+      await this.#recheckInterface(keeper);
+      this.#rechecking = undefined;
+      if (keeper.isUnsettled && !this.#signal.aborted) this.#recheck(keeper, INTERFACE_RETRY);
+    }, afterMs);
   }
 
   /** Begins a new session if the interface is another now; waits while there is none. */

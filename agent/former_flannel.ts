@@ -2,12 +2,18 @@
  * The first start on a node on which flannel ran before: flannel's host-gw and DirectRouting leave
  * routes that nothing marks as flannel's, and that would outlive their peers.
  *
+ * That flannel ran last is told by its traces, since the same routes may be an operator's:
+ * - the subnet file is there, and this program has held no lease yet; or
+ * - the subnet file is not the one that this program wrote last, and the lease in etcd for its subnet
+ *   and this node's address hangs on an etcd lease that this program did not make: flannel makes one
+ *   of its own at each start. Either alone may have other causes, such as a restored file or a crash.
+ *
  * @module
  */
 import { getLogger } from "@logtape/logtape";
 import type { DataPlane } from "../dataplane/mod.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
-import { leaseFileOf } from "./lease_file.ts";
+import { type LeaseFile, leaseFileOf, stampOf } from "./lease_file.ts";
 import { exists } from "./subnet_file.ts";
 
 const log = getLogger(["flanneld", "agent"]);
@@ -18,21 +24,34 @@ const MOST_NAMES = 5;
 /** See the module. */
 export class FormerFlannel {
   readonly #dataplane: Pick<DataPlane, "adopt">;
-  /** flannel has written the subnet file, and this program no lease file beside it. */
-  #wasHere: boolean;
+  /** What the files tell: flannel ran last, perhaps, or this program. */
+  #ranLast: "flannel" | "perhaps flannel" | "this program";
 
-  constructor(dataplane: Pick<DataPlane, "adopt">, subnetFile: string) {
+  constructor(
+    dataplane: Pick<DataPlane, "adopt">,
+    subnetFile: string,
+    memory: Pick<LeaseFile, "recallSubnetFile">,
+  ) {
     this.#dataplane = dataplane;
-    this.#wasHere = exists(subnetFile) && !exists(leaseFileOf(subnetFile));
+    this.#ranLast = ranLast(subnetFile, memory);
   }
 
   /**
    * Takes over, once, the routes into the overlay through a gateway on `iface`. Then they are kept,
    * corrected and removed as this agent's own.
+   *
+   * @param wroteLease whether another agent has written this node's lease in etcd
    */
-  async takeOver(iface: string, { ipv4, ipv6 }: NetworkConfig): Promise<void> {
-    if (!this.#wasHere) return;
-    this.#wasHere = false;
+  async takeOver(
+    iface: string,
+    { ipv4, ipv6 }: NetworkConfig,
+    wroteLease: () => Promise<boolean>,
+  ): Promise<void> {
+    const before = this.#ranLast;
+    if (before === "this program") return;
+    const isFlannels = before === "flannel" || await wroteLease();
+    this.#ranLast = "this program";
+    if (!isFlannels) return;
     const networks = [ipv4, ipv6].flatMap((family) => family ? [`${family.network}`] : []);
     try {
       const routes = await this.#dataplane.adopt(iface, networks);
@@ -47,4 +66,13 @@ export class FormerFlannel {
       });
     }
   }
+}
+
+function ranLast(subnetFile: string, memory: Pick<LeaseFile, "recallSubnetFile">) {
+  if (!exists(subnetFile)) return "this program";
+  if (!exists(leaseFileOf(subnetFile))) return "flannel";
+  const written = memory.recallSubnetFile();
+  return written === undefined || written === stampOf(subnetFile)
+    ? "this program"
+    : "perhaps flannel";
 }

@@ -15,9 +15,12 @@ import {
   describe,
   type Families,
   type InterfaceSource,
+  isAddressOnly,
   look,
   type Surroundings,
+  type Tell,
 } from "./interface.ts";
+import type { LeaseFile, Uplink } from "./lease_file.ts";
 import type { InterfaceOptions } from "./options.ts";
 
 const log = getLogger(["flanneld", "interface"]);
@@ -26,6 +29,8 @@ const log = getLogger(["flanneld", "interface"]);
 export const PATIENCE = 30_000;
 /** Milliseconds for which a deleted one is waited for: a driver that restarts makes it again. */
 export const DELETED_PATIENCE = 5_000;
+/** Milliseconds for which a start waits for the uplink that the node had before. */
+export const START_PATIENCE = 5_000;
 /** Milliseconds between looks at an interface that is waited for. */
 export const INTERFACE_RETRY = 1_000;
 /** Milliseconds that IPv6 may take at the start to find that no other host has an address. */
@@ -34,11 +39,21 @@ const TENTATIVE_RETRY = 100;
 
 type Kind = "deleted" | "address" | "moved" | "route";
 
+/** What a look without memory comes to. */
+type Fresh =
+  & { lines: string[] }
+  & (
+    { choice: Choice; error?: undefined } | { choice?: undefined; error: UsageError }
+  );
+
 /** What is wrong with the chosen interface. */
 interface Problem {
   kind: Kind;
   reason: string;
 }
+
+/** Where the uplink is remembered across restarts. */
+export type UplinkMemory = Pick<LeaseFile, "recallUplink" | "keepUplink">;
 
 /** See the module. */
 export class InterfaceKeeper {
@@ -46,6 +61,7 @@ export class InterfaceKeeper {
   readonly #families: Families;
   readonly #source: InterfaceSource;
   readonly #signal: AbortSignal;
+  readonly #memory: UplinkMemory | undefined;
   readonly #now: () => number;
   #choice: Choice | undefined;
   /** When each kind of problem began, while there is one and another interface to go to. */
@@ -58,12 +74,14 @@ export class InterfaceKeeper {
     families: Families,
     source: InterfaceSource,
     signal: AbortSignal,
+    memory?: UplinkMemory,
     now: () => number = () => performance.now(),
   ) {
     this.#options = options;
     this.#families = families;
     this.#source = source;
     this.#signal = signal;
+    this.#memory = memory;
     this.#now = now;
   }
 
@@ -86,14 +104,20 @@ export class InterfaceKeeper {
    */
   async next(): Promise<PublicInterface> {
     if (this.#choice === undefined) {
-      this.#choice = await this.#first();
-      return this.#choice.view;
+      this.#take(await this.#first());
+      return this.#choice!.view;
     }
     while (true) {
       const view = await this.#check(this.#choice);
       if (view !== undefined) return view;
       await delay(INTERFACE_RETRY, undefined, { signal: this.#signal });
     }
+  }
+
+  #take(choice: Choice): void {
+    this.#choice = choice;
+    const { byRoute, view: { name, ip, ipv6 } } = choice;
+    this.#memory?.keepUplink(byRoute && { name, ip, ipv6, byRoute });
   }
 
   async #first(): Promise<Choice> {
@@ -103,13 +127,75 @@ export class InterfaceKeeper {
       lines.add(line);
     };
     for (const start = this.#now();;) {
-      try {
-        return await choose(this.#options, this.#families, this.#source, tell);
-      } catch (error) {
-        const isOver = this.#now() - start > TENTATIVE_LIMIT;
-        if (!(error instanceof UsageError) || isOver || !await this.#hasTentative()) throw error;
+      const waited = this.#now() - start;
+      const fresh = await this.#fresh();
+      const former = await this.#formerUplink(fresh.choice, waited, tell);
+      if (former !== undefined && former !== "wait") return former;
+      if (former === undefined) {
+        fresh.lines.forEach(tell);
+        if (fresh.choice) return fresh.choice;
+        if (waited > TENTATIVE_LIMIT || !await this.#hasTentative()) throw fresh.error;
       }
       await delay(TENTATIVE_RETRY, undefined, { signal: this.#signal });
+    }
+  }
+
+  /** What is chosen without regard to what was before, and the log's lines about it. */
+  async #fresh(): Promise<Fresh> {
+    const lines: string[] = [];
+    try {
+      const tell = (line: string) => lines.push(line);
+      const choice = await choose(this.#options, this.#families, this.#source, tell);
+      return { choice, lines };
+    } catch (error) {
+      if (error instanceof UsageError) return { error, lines };
+      throw error;
+    }
+  }
+
+  /**
+   * The uplink that the node had before the restart, while that has no default route and another one
+   * has, as in a flap: from then on it is waited for as while the agent runs. `wait` while it cannot be used yet, for a
+   * short time; undefined where the fresh choice counts.
+   */
+  async #formerUplink(
+    fresh: Choice | undefined,
+    waited: number,
+    tell: Tell,
+  ): Promise<Choice | "wait" | undefined> {
+    const uplink = this.#memory?.recallUplink();
+    // Whatever an option names is what is wanted now.
+    if (!uplink || !isByDefault(this.#options) || !fresh?.byRoute) return undefined;
+    const { name, ip, ipv6, byRoute } = uplink;
+    if (fresh.view.name === name) return undefined;
+    const around = await look(this.#source);
+    const route = around.routes.find((one) =>
+      one.dev === name && one.ipv6 === (byRoute === "ipv6")
+    );
+    if (route && !route.linkDown) return undefined;
+    const title = `interface ${name} (${[ip, ipv6].filter(Boolean).join(", ")})`;
+    const choice = route ? undefined : this.#former(uplink, around);
+    if (choice !== undefined) {
+      tell(`Staying with ${title}, this node's before the restart, which has no default route now`);
+      return choice;
+    }
+    if (waited >= START_PATIENCE) return undefined;
+    tell(`Waiting up to ${START_PATIENCE / 1000} s for ${title}, this node's before the restart`);
+    return "wait";
+  }
+
+  /** The former uplink as it is now; undefined where it is gone or has another address. */
+  #former({ name, ip, ipv6, byRoute }: Uplink, around: Surroundings): Choice | undefined {
+    const iface = around.interfaces.find((each) => each.name === name);
+    if (iface === undefined) return undefined;
+    try {
+      const match = { iface, byRoute };
+      const view = describe(match, this.#families, this.#options, around, { ip, ipv6 });
+      if (view.ip !== ip || view.ipv6 !== ipv6) return undefined;
+      return { index: iface.index, isAddressOnly: isAddressOnly(iface), view, byRoute };
+    } catch (error) {
+      if (error instanceof UsageError) return undefined;
+      throw error;
     }
   }
 
@@ -130,7 +216,7 @@ export class InterfaceKeeper {
     const { choice, problem } = this.#current(before, around);
     if (problem === undefined) {
       this.#recovered(before.view.name);
-      this.#choice = choice!;
+      this.#take(choice!);
       return choice!.view;
     }
     const other = await this.#other(before);
@@ -146,7 +232,7 @@ export class InterfaceKeeper {
       this.#warn(`${problem.reason}; waiting for it`);
       return undefined;
     }
-    this.#choice = choice;
+    this.#take(choice);
     if (problem.kind !== "moved") this.#warn(routeWarning(choice, other));
     return choice.view;
   }
@@ -217,7 +303,7 @@ export class InterfaceKeeper {
   #replace(before: Choice, other: Choice, { kind, reason }: Problem, waited: number): void {
     this.#settle();
     this.#logged = "";
-    this.#choice = other;
+    this.#take(other);
     const since = kind === "address" || kind === "route" ? sinceText(waited) : "";
     log.warn("Replacing interface {from} with {to}: {reason}{since}", {
       from: titled(before),
@@ -249,6 +335,11 @@ export class InterfaceKeeper {
 function isSameNode(before: Choice, other: Choice): boolean {
   const [was, is] = [before.view, other.view];
   return was.name === is.name || (was.ip !== null ? was.ip === is.ip : was.ipv6 === is.ipv6);
+}
+
+/** Whether no option names an interface, or one of its addresses. */
+function isByDefault({ iface, ifaceRegex, ifaceCanReach }: InterfaceOptions): boolean {
+  return iface.length === 0 && ifaceRegex.length === 0 && ifaceCanReach === undefined;
 }
 
 function patience(kind: Kind): number {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Interface } from "../dataplane/state.ts";
-import { DELETED_PATIENCE, InterfaceKeeper, PATIENCE } from "./interface_keeper.ts";
+import { DELETED_PATIENCE, InterfaceKeeper, PATIENCE, START_PATIENCE } from "./interface_keeper.ts";
+import type { Uplink } from "./lease_file.ts";
 import type { InterfaceOptions } from "./options.ts";
 import { address } from "./testing.ts";
 
@@ -13,6 +14,13 @@ function iface(name: string, index: number, ...ips: string[]): Interface {
   };
 }
 
+/** What a node remembers across restarts. */
+class Memory {
+  #uplink: Uplink | undefined;
+  recallUplink = () => this.#uplink;
+  keepUplink = (uplink: Uplink | undefined) => this.#uplink = uplink;
+}
+
 /** A dual-homed node whose clock and kernel the test moves. */
 class Node {
   interfaces = [iface("wb", 2, "172.31.16.86"), iface("eth9", 3, "10.9.0.5")];
@@ -20,7 +28,11 @@ class Node {
   #time = 0;
   readonly keeper: InterfaceKeeper;
 
-  constructor(options: Partial<InterfaceOptions> = {}, signal = new AbortController().signal) {
+  constructor(
+    options: Partial<InterfaceOptions> = {},
+    signal = new AbortController().signal,
+    readonly memory = new Memory(),
+  ) {
     const source = {
       interfaces: () => Promise.resolve(this.interfaces),
       defaultRoutes: () =>
@@ -31,7 +43,7 @@ class Node {
     };
     const all = { iface: [], ifaceRegex: [], ...options };
     const families = { ipv4: true, ipv6: false };
-    this.keeper = new InterfaceKeeper(all, families, source, signal, () => this.#time);
+    this.keeper = new InterfaceKeeper(all, families, source, signal, this.memory, () => this.#time);
   }
 
   /** The answer after some time. */
@@ -171,4 +183,51 @@ Deno.test("one named by --iface needs no default route", async () => {
   const [answer] = await node.waits();
   assert.equal(await node.after(PATIENCE), ETH9, "the next of the list");
   await answer;
+});
+
+/** A node that has chosen `wb`, restarted. */
+async function restarted(options: Partial<InterfaceOptions> = {}): Promise<Node> {
+  const before = new Node();
+  assert.equal(await before.after(0), WB);
+  return new Node(options, undefined, before.memory);
+}
+
+Deno.test("a restart while the uplink has no default route stays with it, as without the restart", async () => {
+  const node = await restarted();
+  node.routes = ["eth9"];
+  assert.equal(await node.after(0), WB);
+  assert.equal(await node.after(1_000), WB);
+  assert.ok(node.keeper.isUnsettled);
+  assert.equal(await node.after(PATIENCE), ETH9);
+});
+
+Deno.test("a restart while no interface has a default route says so at once", async () => {
+  const node = await restarted();
+  node.routes = [];
+  await assert.rejects(node.after(0), /no interface has a default route/);
+});
+
+Deno.test("a restart while the uplink is gone waits for it, for a short time", async () => {
+  const gone = await restarted();
+  gone.set("wb", undefined);
+  gone.routes = ["eth9"];
+  const [late] = await gone.waits();
+  gone.after(START_PATIENCE).catch(() => {});
+  assert.equal(await late, ETH9);
+
+  const back = await restarted();
+  back.set("wb", iface("wb", 2));
+  back.routes = ["eth9"];
+  const [early] = await back.waits();
+  back.set("wb", iface("wb", 2, "172.31.16.86"));
+  assert.equal(await early, WB);
+});
+
+Deno.test("a restart chooses afresh where a better route or an option says so", async () => {
+  const better = await restarted();
+  better.routes = ["eth9", "wb"];
+  assert.equal(await better.after(0), ETH9);
+  const option = await restarted({ iface: ["eth9"] });
+  option.routes = ["eth9"];
+  assert.equal(await option.after(0), ETH9);
 });

@@ -64,6 +64,27 @@ Deno.test("what is kept is recalled; the file is the agent's alone and written w
   assert.deepEqual(place.lines, []);
 });
 
+Deno.test("uplink and subnet file are kept with the lease, and not without one", async () => {
+  await using place = await Place.make();
+  const uplink = { name: "eth0", ip: "192.0.2.1", ipv6: null, byRoute: "ipv4" as const };
+  const file = new LeaseFile(place.path);
+  file.keepUplink(uplink);
+  file.keepSubnetFile("7 8 9");
+  await new Promise((done) => setTimeout(done, 20));
+  await assert.rejects(Deno.stat(place.path), Deno.errors.NotFound);
+  file.keep(HELD);
+  await waitFor(() => has(place.path, HELD.created));
+  const again = new LeaseFile(place.path);
+  assert.deepEqual(again.recall(), HELD);
+  assert.deepEqual(again.recallUplink(), uplink);
+  assert.equal(again.recallSubnetFile(), "7 8 9");
+  again.keep({ ...HELD, created: "43" });
+  again.keepUplink(undefined);
+  await waitFor(() => has(place.path, '"43"'));
+  await waitFor(async () => !await has(place.path, "eth0"));
+  assert.equal(new LeaseFile(place.path).recallSubnetFile(), "7 8 9");
+});
+
 Deno.test("garbage is ignored with one warning that says why", async () => {
   await using place = await Place.make();
   await Deno.mkdir(`${place.folder}/run`);
@@ -79,6 +100,9 @@ Deno.test("garbage is ignored with one warning that says why", async () => {
     [JSON.stringify({ ...good, created: "1".repeat(21) }), /its created is not a number/],
     [JSON.stringify({ ...good, key: "" }), /its key is not a string/],
     [JSON.stringify({ ...good, revision: null }), /its revision is not a number/],
+    [JSON.stringify({ ...good, uplink: "eth0" }), /its uplink has no family/],
+    [JSON.stringify({ ...good, uplink: { byRoute: "ipv4" } }), /its uplink's name is not a string/],
+    [JSON.stringify({ ...good, subnetFile: 7 }), /its subnetFile is not a string/],
     [`{"key":${"[".repeat(1_000)}${"]".repeat(1_000)}}`, /it is nested/],
     [" ".repeat(5_000), /it has 5000 bytes/],
   ];

@@ -176,6 +176,14 @@ export class EtcdSubnetManager implements SubnetManager {
     return { lease: this.#resumed?.lease, older };
   }
 
+  async isWrittenByOther(
+    publicIP: string | null,
+    publicIPv6: string | null,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    return await this.#former.isWrittenByOther({ publicIP, publicIPv6 }, signal);
+  }
+
   /** The session before may be claiming its lease again: what becomes of that counts here. */
   async #settle(): Promise<void> {
     if (this.#ownership.recovering === undefined) return;

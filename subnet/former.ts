@@ -72,6 +72,19 @@ export function isHeld(stored: StoredLease, cluster: string, held: HeldLease | u
 }
 
 /**
+ * Whether a stored lease was written by an agent that ran on this node since it remembered one: for the
+ * subnet file's subnet and this node's address, on another etcd lease. Reservations tell nothing.
+ */
+export function isOfSuccessor(
+  stored: StoredLease,
+  cluster: string,
+  { addresses, held, previous }: NodeIdentity,
+): boolean {
+  return held?.cluster === cluster && stored.key === previousKey(previous) &&
+    announces(stored, addresses) && stored.leaseId !== "0" && stored.leaseId !== held.leaseId;
+}
+
+/**
  * Which of its leases a node keeps: the one of this process, the remembered one, the subnet file's,
  * the oldest. So a lease that someone else writes for its address, a reservation, counts once it has
  * no other.

@@ -16,6 +16,7 @@ import {
   type FormerLease,
   formerLeases,
   isHeld,
+  isOfSuccessor,
   isUnchanged,
   keptLease,
   type NodeIdentity,
@@ -23,7 +24,7 @@ import {
 } from "./former.ts";
 import type { Patience } from "./patience.ts";
 import { cloneText, type Rivals, waitForObjection } from "./rivals.ts";
-import type { HeldLease, Lease, LeaseMemory, PreviousSubnets } from "./types.ts";
+import type { HeldLease, Lease, LeaseMemory, PreviousSubnets, SubnetManager } from "./types.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
 
@@ -125,6 +126,13 @@ export class FormerLeases {
       }
       this.#snapshots.drop();
     }
+  }
+
+  /** As {@linkcode SubnetManager.isWrittenByOther}. */
+  async isWrittenByOther(addresses: Addresses, signal: AbortSignal): Promise<boolean> {
+    const { cluster, leases } = await this.#snapshots.latest(signal);
+    const node = this.identity(addresses, undefined);
+    return leases.some((stored) => isOfSuccessor(stored, cluster, node));
   }
 
   /** Others' leases that are older than ours, or all of them where we have none. */

@@ -113,6 +113,16 @@ export interface SubnetManager {
     current?: Lease,
   ): Promise<Standing>;
   /**
+   * Whether another agent has written this node's lease since this node remembered it: the lease for
+   * the previous subnet announces its public address, and hangs on an etcd lease that is not the
+   * remembered one. To be asked before {@linkcode resume}.
+   */
+  isWrittenByOther(
+    publicIP: string | null,
+    publicIPv6: string | null,
+    signal: AbortSignal,
+  ): Promise<boolean>;
+  /**
    * Claims this node's former subnet or a free one. Never two nodes the same.
    *
    * `current` is the lease that this process holds, when it claims again after a change of its

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { Cluster, type Container, type Node, waitReach } from "../lib/cluster.ts";
 import { plug } from "../lib/netns.ts";
-import { eventually, matching, nodeLease, ping, storedLeases } from "./support.ts";
+import { eventually, killHard, matching, nodeLease, ping, storedLeases } from "./support.ts";
 
 const OWN = "192.168.77.11";
 const OTHER = "192.168.99.11";
@@ -52,6 +52,30 @@ Deno.test("one flap of the uplink does not move a dual-homed node", async () => 
   await reach(a, b);
   assert.deepEqual(await nodeLease(cluster, node), before);
   assert.deepEqual(matching(node.agent!, /Replacing interface|Setting up anew/), []);
+});
+
+Deno.test("a restart during a flap of the uplink does not move a dual-homed node", async () => {
+  await using cluster = await dualHomed("flaprestart");
+  const [node] = cluster.nodes;
+  const [a, b] = await cluster.attachAll("c1");
+  await reach(a, b);
+  const before = await nodeLease(cluster, node);
+  await killHard(node.agent!);
+  await node.ns.run("ip", "link", "set", "eth0", "down");
+  const began = performance.now();
+  const agent = node.startAgent();
+  await agent.waitForLine(
+    /Staying with interface eth0 \(192\.168\.77\.11\), .* no default route now$/,
+  );
+  await agent.waitForLine(/interface eth0 has lost its default route; switching to eth9 in 30 s/);
+  await node.waitReady();
+  assert.ok(performance.now() - began < 10_000, "the start does not wait for it");
+  await node.ns.run("ip", "link", "set", "eth0", "up");
+  await defaultRoute(node, "192.168.77.1", "eth0", 100);
+  await agent.waitForLine(/Recovered: interface eth0 is usable again$/);
+  await reach(a, b);
+  assert.deepEqual(await nodeLease(cluster, node), before);
+  assert.deepEqual(matching(agent, /Replacing interface|eth9 and address/), []);
 });
 
 Deno.test("an uplink that stays away is replaced, and does not come back by itself", async () => {

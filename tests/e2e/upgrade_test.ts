@@ -1,12 +1,13 @@
 /** From flannel to this agent and back, on hosts whose peers stay as they are. */
 import assert from "node:assert/strict";
-import { Cluster, GO_FLANNELD, GoNode, networkConfig, type Node } from "../lib/cluster.ts";
+import { Cluster, GO_FLANNELD, GoNode, networkConfig, type Node, PREFIX } from "../lib/cluster.ts";
 import { BINARY } from "../../tools/runtime.ts";
 import type { NetNs } from "../lib/netns.ts";
 import {
   deleteLease,
   eventually,
   killHard,
+  matching,
   nodeLease,
   ping,
   runFlanneld,
@@ -80,6 +81,53 @@ for (const backend of [{ Type: "host-gw" }, { Type: "vxlan", DirectRouting: true
   });
 }
 
+/** Writes what a flannel that starts on a node writes to etcd: the same lease, on a new etcd lease. */
+async function leaseAsFlannel(cluster: Cluster, node: Node): Promise<void> {
+  const { key, raw } = await nodeLease(cluster, node);
+  const id = /^lease (\w+) granted/.exec(await cluster.etcd.ctl("lease", "grant", "86400"))![1];
+  await cluster.etcd.ctl("put", `--lease=${id}`, "--", `${PREFIX}/subnets/${key}`, raw);
+}
+
+/** Writes the subnet file again as flannel does: beside it, then renamed. */
+async function subnetFileAsFlannel(_: Cluster, { subnetFile }: Node): Promise<void> {
+  await Deno.copyFile(subnetFile, `${subnetFile}.new`);
+  await Deno.rename(`${subnetFile}.new`, subnetFile);
+}
+
+for (
+  const { title, traces, taken } of [
+    { title: "flannel ran in between", traces: [leaseAsFlannel, subnetFileAsFlannel], taken: true },
+    { title: "another agent wrote the lease alone", traces: [leaseAsFlannel], taken: false },
+    { title: "the subnet file was restored alone", traces: [subnetFileAsFlannel], taken: false },
+    { title: "this agent ran alone", traces: [], taken: false },
+  ]
+) {
+  Deno.test(`a route like flannel's is ${taken ? "" : "not "}taken over at a later start: ${title}`, async () => {
+    await using cluster = await Cluster.create({
+      label: "upagain",
+      network: networkConfig("ipv4", { Type: "host-gw" }),
+    });
+    await cluster.startAgents();
+    const [a, b] = cluster.nodes;
+    const ofB = (await nodeLease(cluster, b)).key.replace("-", "/");
+    const before = await nodeLease(cluster, a);
+    await killHard(a.agent!);
+    for (const trace of traces) await trace(cluster, a);
+    await a.ns.run("ip", "route", "add", "10.1.250.0/24", "via", "192.168.77.99", "dev", "eth0");
+    const agent = a.startAgent();
+    await a.waitReady();
+    assert.equal(matching(agent, /Took over 1 routes.*10\.1\.250\.0\/24/).length, taken ? 1 : 0);
+    // Taken over, it goes, as it is of no peer.
+    await eventually(async () => {
+      assert.deepEqual(
+        (await overlayRoutes(a.ns)).sort(),
+        taken ? [ofB] : [ofB, "10.1.250.0/24"].sort(),
+      );
+    });
+    assert.equal((await nodeLease(cluster, a)).key, before.key);
+  });
+}
+
 for (const backend of ["host-gw", "vxlan"]) {
   Deno.test({
     name: `from a Go flanneld to this agent and back by ${backend}` +
@@ -99,11 +147,16 @@ for (const backend of ["host-gw", "vxlan"]) {
       await eventually(() => ping(one.ns, two.ipv4!), { limitMs: 30_000 });
       for (const kind of ["ours", "go", "ours"]) {
         await killHard(go.agent!);
+        // So that flannel makes routes of its own, as for each peer that comes while it runs.
+        if (kind === "go") await go.ns.exec("ip", "route", "flush", "proto", "70");
         go.startAgent(kind === "go" ? {} : { binary });
         await go.waitReady();
         assert.equal((await nodeLease(cluster, go)).key, before.key, kind);
         await eventually(() => ping(one.ns, two.ipv4!), { limitMs: 30_000 });
         await ping(two.ns, one.ipv4!);
+        if (backend !== "host-gw") continue;
+        // Routes of flannel's are this agent's after each start that follows it.
+        assert.equal((await flannelRoutes(go.ns)).length, kind === "go" ? 1 : 0, kind);
       }
     },
   });
