@@ -133,6 +133,7 @@ class Keeper implements TrafficRules {
   }
 
   async ensure(wanted: RuleSet): Promise<EnsureReport> {
+    const began = performance.now();
     const report: EnsureReport = { changed: [], errors: [] };
     for (const filter of this.#filters) {
       const { changed, errors } = await filter.ensure(wanted);
@@ -146,6 +147,11 @@ class Keeper implements TrafficRules {
     this.#look.resolve();
     this.#logErrors(report.errors);
     this.#logProblem();
+    log.trace("Checked the traffic rules in {ms} ms: {changed} changed, {errors} errors", {
+      ms: (performance.now() - began).toFixed(1),
+      changed: report.changed.length,
+      errors: report.errors.length,
+    });
     return report;
   }
 
