@@ -209,9 +209,9 @@ class Agent {
     const began = Promise.withResolvers<void>();
     signal.addEventListener("abort", () => began.resolve());
     const watching = this.#manager.watch(lease, {
-      peers: (peers) => {
+      peers: (peers, mended) => {
         outside?.want(peers);
-        const applied = this.#forwarding.want({ backend, lease, peers, node });
+        const applied = this.#forwarding.want({ backend, lease, peers, mended, node });
         ready ??= Promise.all([
           applied.then(() => this.#deviceWorks(signal)),
           outside && Promise.race([outside.ready, began.promise]),

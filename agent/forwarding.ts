@@ -11,6 +11,8 @@ import type { Lease } from "../subnet/types.ts";
 import { DeviceHealth } from "./device_health.ts";
 import { difference } from "./difference.ts";
 import { type NodeOptions, withNodeState } from "./node_state.ts";
+import { logReconcile } from "./kernel_log.ts";
+import { PeerLog } from "./peer_log.ts";
 import { type LookUp, PeerRoutes } from "./peer_routes.ts";
 import type { Carried } from "./peers_report.ts";
 import type { Status } from "./status.ts";
@@ -31,6 +33,8 @@ export interface Wish {
   backend: Backend;
   lease: Lease;
   peers: ReadonlyMap<string, Lease>;
+  /** Keys of those whose leases could not be used before. */
+  mended?: ReadonlySet<string>;
   node: NodeOptions;
 }
 
@@ -52,6 +56,7 @@ export class Forwarding {
   readonly #applied: () => void;
   /** Whether the backend's own devices carry packets. */
   readonly devices = new DeviceHealth();
+  readonly #peerLog = new PeerLog();
   /** Routes have changed since they were looked up. */
   #staleRoutes = false;
   #wish: Wish | undefined;
@@ -88,6 +93,7 @@ export class Forwarding {
    */
   want(wish: Wish): Promise<void> {
     this.#wish = wish;
+    if (wish.mended) this.#peerLog.mended(wish.mended);
     return this.#kick();
   }
 
@@ -110,8 +116,9 @@ export class Forwarding {
   }
 
   /** Takes note of what the data plane did by itself after someone else's change. */
-  healed({ errors }: ApplyReport): void {
-    this.#reportErrors(errors);
+  healed(report: ApplyReport): void {
+    logReconcile(report);
+    this.#reportErrors(report.errors);
     this.#applied();
   }
 
@@ -126,6 +133,7 @@ export class Forwarding {
     clearTimeout(this.#retry);
     clearTimeout(this.#check);
     this.#reports.close();
+    this.#peerLog.close();
     return this.#running ?? Promise.resolve();
   }
 
@@ -158,7 +166,9 @@ export class Forwarding {
       this.#matched = undefined;
       this.#reportErrors([{ entry: "kernel state", errno: 0, message: String(error) }]);
     }
-    this.#count((performance.now() - started) / 1000);
+    const ms = performance.now() - started;
+    log.trace("Reconciled {peers} peers in {ms} ms", { peers: wish.peers.size, ms: ms.toFixed(1) });
+    this.#count(ms / 1000);
   }
 
   /** Brings the routes to the peers up to date. @returns whether some are others than before */
@@ -183,7 +193,9 @@ export class Forwarding {
     this.#matched = undefined;
     const report = await this.#applier.change(change);
     if (!report) return false;
+    logReconcile(report);
     this.#tell(wish, []);
+    this.#peerLog.note(peers, new Set());
     this.#reportErrors(report.errors);
     if (report.errors.length === 0) this.#matched = wish;
     this.#check ??= setTimeout(() => this.again(), CHECK_AFTER);
@@ -197,8 +209,11 @@ export class Forwarding {
     const { backend, lease, peers, node } = wish;
     const { kernel, skipped } = backend.state(lease, peers.values(), this.#routes.to);
     this.#tell(wish, skipped);
-    const { errors } = await this.#applier.apply(withNodeState(kernel, lease, node));
+    const report = await this.#applier.apply(withNodeState(kernel, lease, node));
+    const { errors } = report;
+    logReconcile(report);
     this.#reportErrors(errors);
+    this.#peerLog.note(peers, new Set(skipped.map(({ key }) => key)));
     if (skipped.length + errors.length === 0) this.#matched = wish;
     this.#applied();
   }

@@ -58,7 +58,17 @@ function whole(apply: Applier["apply"]): Applier {
 }
 
 function report(more: Partial<ApplyReport> = {}): ApplyReport {
-  return { added: 0, changed: 0, removed: 0, kept: 0, errors: [], micros: 1, ...more };
+  return {
+    added: 0,
+    changed: 0,
+    removed: 0,
+    kept: 0,
+    errors: [],
+    tables: {},
+    entries: [],
+    micros: 1,
+    ...more,
+  };
 }
 
 Deno.test("one apply at a time, and always the newest wish last", async () => {

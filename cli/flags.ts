@@ -264,7 +264,10 @@ export const FLAGS = {
   "v": int({
     group: "General",
     value: "LEVEL",
-    help: "Log level: 0 what an operator needs, 1 more, 4 all, with stack traces.",
+    help:
+      "Log level: 0 what an operator needs; 1 adds what each peer announces; 2 the changes to " +
+      "the kernel's routes, neighbours and forwarding entries; 3 the traffic with etcd; 4 " +
+      "durations, checks of the traffic rules and stack traces.",
     check: checkRange(0, 2 ** 31 - 1),
   }),
   "version": bool({ group: "General", help: "Print the version and exit.", noEnv: true }),

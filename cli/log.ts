@@ -18,19 +18,43 @@ const LETTERS: Record<LogLevel, string> = {
 /**
  * Sends the log to standard error, written before the call returns, so that nothing is lost at exit.
  *
- * @param verbosity value of `-v`: 0 logs from info, 1 from debug, 4 from trace
+ * @param verbosity value of `-v`: see {@linkcode levelsOf}
  */
 export function configureLog(verbosity: number): void {
-  const lowestLevel = verbosity >= 4 ? "trace" : verbosity >= 1 ? "debug" : "info";
   const encoder = new TextEncoder();
   configureSync({
     reset: true,
     sinks: { stderr: (record) => writeStderr(encoder.encode(`${formatRecord(record)}\n`)) },
     loggers: [
-      { category: ["flanneld"], sinks: ["stderr"], lowestLevel },
+      ...levelsOf(verbosity).map(({ category, lowestLevel }) => ({
+        category,
+        lowestLevel,
+        sinks: ["stderr" as const],
+        parentSinks: "override" as const,
+      })),
       { category: ["logtape", "meta"], sinks: ["stderr"], lowestLevel: "warning" },
     ],
   });
+}
+
+/** From which `-v` on the details of these areas are logged; those of all others from 1 on. */
+const DETAILS = { kernel: 2, etcd: 3 };
+/** From which on everything is. */
+const EVERYTHING = 4;
+
+/** What is logged at a level of `-v`, by area; the first entry is for all that have none. */
+export function levelsOf(verbosity: number): { category: string[]; lowestLevel: LogLevel }[] {
+  const from = (level: number): LogLevel => {
+    if (verbosity >= EVERYTHING) return "trace";
+    return verbosity >= level ? "debug" : "info";
+  };
+  return [
+    { category: ["flanneld"], lowestLevel: from(1) },
+    ...Object.entries(DETAILS).map(([area, level]) => ({
+      category: ["flanneld", area],
+      lowestLevel: from(level),
+    })),
+  ];
 }
 
 /** Logs what is odd about how the program was started. */

@@ -143,6 +143,13 @@ export interface EntryError {
   message: string;
 }
 
+/** Entries of one table that were touched. */
+export interface TableCounts {
+  added: number;
+  changed: number;
+  removed: number;
+}
+
 /** What one reconcile did. */
 export interface ApplyReport {
   added: number;
@@ -151,6 +158,10 @@ export interface ApplyReport {
   /** Entries that were right and were left untouched. */
   kept: number;
   errors: EntryError[];
+  /** The counts by table (`routes`, `neighbours`, `fdb`, `addresses`, `links`), of those touched. */
+  tables: Record<string, TableCounts>;
+  /** The first of the entries that were touched: `added route 10.1.2.0/24 via …`. */
+  entries: string[];
   /** Duration in microseconds. */
   micros: number;
 }

@@ -68,6 +68,8 @@ export class EtcdSubnetManager implements SubnetManager {
   readonly #ownership: Ownership;
   /** Reasons for which leases were passed over, by key: each is told once, whatever watch sees it. */
   readonly #passedOver = new Map<string, string>();
+  /** Keys that were passed over until lately. */
+  #mended = new Set<string>();
   readonly #reports = new Reports({
     line: (key, reason) => log.warn("Lease {key} is passed over: {reason}", { key, reason }),
     leftOut: (count, key, reason) =>
@@ -328,7 +330,9 @@ export class EtcdSubnetManager implements SubnetManager {
         handlers: {
           peers: (peers) => {
             this.#patience.hasPeers = peers.size > 0;
-            handlers.peers(peers);
+            const mended = this.#mended;
+            this.#mended = new Set();
+            handlers.peers(peers, mended);
           },
           config: (raw) => handlers.config(raw),
         },
@@ -346,7 +350,10 @@ export class EtcdSubnetManager implements SubnetManager {
   #passOver(key: string, reason: string | undefined): void {
     if (this.#passedOver.get(key) === reason) return;
     this.#passedOver.delete(key);
-    if (reason === undefined) return;
+    if (reason === undefined) {
+      this.#mended.add(key);
+      return;
+    }
     this.#passedOver.set(key, reason);
     const [oldest] = this.#passedOver.keys();
     if (this.#passedOver.size > MOST_REMEMBERED) this.#passedOver.delete(oldest);

@@ -42,6 +42,8 @@ import {
   LeaseEndedError,
 } from "./etcd_fault.ts";
 
+import { logCall, logTraffic } from "./etcd_traffic.ts";
+
 export type { EtcdAccess } from "./etcd_channel.ts";
 export { CompareResult, CompareTarget } from "etcd3";
 export type { ICompare, IKeyValue, IRequestOp, IWatchResponse } from "etcd3";
@@ -78,6 +80,23 @@ interface Connection {
   ready: Promise<void>;
 }
 
+/** A call of etcd's. */
+interface Call<T> {
+  /** Its name in the log. */
+  what: string;
+  make(etcd: Etcd3): Promise<T>;
+  /** What came of it, for the log. */
+  result?(answer: T): string;
+}
+
+function logged<T>({ what, make, result }: Call<T>, { etcd, endpoint }: Connection): Promise<T> {
+  return logCall(what, endpoint, () => make(etcd), result);
+}
+
+function keysIn(responses: ITxnResponse["responses"]): number {
+  return responses.reduce((sum, one) => sum + one.response_range.kvs.length, 0);
+}
+
 /** etcd behind a list of endpoints. */
 export class EtcdClient {
   readonly #access: EtcdAccess;
@@ -107,10 +126,14 @@ export class EtcdClient {
     ranges: IRangeRequest[],
   ): Promise<{ cluster: string; revision: string; ranges: IKeyValue[][] }> {
     const success = ranges.map((request_range) => ({ request_range }));
-    const txn = (etcd: Etcd3) => etcd.kv.txn({ success }, { deadline: Date.now() + READ_LIMIT });
+    const read: Call<ITxnResponse> = {
+      what: "Read",
+      make: (etcd) => etcd.kv.txn({ success }, { deadline: Date.now() + READ_LIMIT }),
+      result: ({ header, responses }) => `${keysIn(responses)} keys, revision ${header.revision}`,
+    };
     const response = this.#connection
-      ? await this.#call(this.#connection, txn)
-      : await this.#race(txn);
+      ? await this.#call(this.#connection, read)
+      : await this.#race(read);
     return {
       cluster: response.header.cluster_id,
       revision: response.header.revision,
@@ -125,7 +148,12 @@ export class EtcdClient {
    */
   async txn(request: ITxnRequest): Promise<ITxnResponse> {
     try {
-      return await this.#once((etcd) => etcd.kv.txn(request));
+      return await this.#once({
+        what: "Transaction",
+        make: (etcd) => etcd.kv.txn(request),
+        result: ({ succeeded, header }) =>
+          `${succeeded ? "carried out" : "not carried out"}, revision ${header.revision}`,
+      });
     } catch (error) {
       throw isAnswer(error) ? new LeaseEndedError("the etcd lease has ended") : error;
     }
@@ -133,14 +161,21 @@ export class EtcdClient {
 
   /** Makes an etcd lease of `seconds`. @returns its id @throws {EtcdFault} */
   async grant(seconds: number): Promise<string> {
-    const answer = await this.#once((etcd) => etcd.leaseClient.leaseGrant({ TTL: seconds }));
+    const answer = await this.#once({
+      what: "New etcd lease",
+      make: (etcd) => etcd.leaseClient.leaseGrant({ TTL: seconds }),
+      result: ({ ID }) => `lease ${ID} for ${seconds} s`,
+    });
     return answer.ID;
   }
 
   /** Ends an etcd lease and its keys; nothing where it has ended. @throws {EtcdFault} */
   async revoke(leaseId: string): Promise<void> {
     try {
-      await this.#once((etcd) => etcd.leaseClient.leaseRevoke({ ID: leaseId }));
+      await this.#once({
+        what: `End of etcd lease ${leaseId}`,
+        make: (etcd) => etcd.leaseClient.leaseRevoke({ ID: leaseId }),
+      });
     } catch (error) {
       if (!isAnswer(error)) throw error;
     }
@@ -148,23 +183,29 @@ export class EtcdClient {
 
   /** Seconds that an etcd lease still lasts; -1 where it has ended. @throws {EtcdFault} */
   async timeToLive(leaseId: string): Promise<number> {
-    const answer = await this.#once((etcd) =>
-      etcd.leaseClient.leaseTimeToLive({ ID: leaseId, keys: false })
-    );
+    const answer = await this.#once({
+      what: `Remaining time of etcd lease ${leaseId}`,
+      make: (etcd) => etcd.leaseClient.leaseTimeToLive({ ID: leaseId, keys: false }),
+      result: ({ TTL }) => `${TTL} s`,
+    });
     return Number(answer.TTL);
   }
 
   /** Starts an etcd lease's time again. @returns its seconds, 0 where it has ended @throws {EtcdFault} */
   async keepAlive(leaseId: string): Promise<number> {
-    return await this.#once(async (etcd) => {
-      const stream = await etcd.leaseClient.leaseKeepAlive();
-      const timer = setTimeout(() => stream.cancel(), CALL_LIMIT);
-      try {
-        return Number((await firstAnswer(stream, leaseId)).TTL);
-      } finally {
-        clearTimeout(timer);
-        stream.end();
-      }
+    return await this.#once({
+      what: `Keep-alive of etcd lease ${leaseId}`,
+      make: async (etcd) => {
+        const stream = await etcd.leaseClient.leaseKeepAlive();
+        const timer = setTimeout(() => stream.cancel(), CALL_LIMIT);
+        try {
+          return Number((await firstAnswer(stream, leaseId)).TTL);
+        } finally {
+          clearTimeout(timer);
+          stream.end();
+        }
+      },
+      result: (seconds) => `${seconds} s`,
     });
   }
 
@@ -181,7 +222,7 @@ export class EtcdClient {
     signal: AbortSignal,
   ): Promise<WatchEnd> {
     if (signal.aborted) return "aborted";
-    return await this.#once(async (etcd) => {
+    const make = async (etcd: Etcd3): Promise<WatchEnd> => {
       const stream = await etcd.watchClient.watch();
       // etcd3 takes the error of a cancelled stream for a failed host, unless it was ended before.
       const cancel = () => {
@@ -211,6 +252,11 @@ export class EtcdClient {
         signal.removeEventListener("abort", cancel);
         cancel();
       }
+    };
+    return await this.#once({
+      what: `Watch from revision ${ranges[0].revision}`,
+      make,
+      result: (end) => `ended, ${end}`,
     });
   }
 
@@ -231,7 +277,10 @@ export class EtcdClient {
       } else if (response.created) {
         if (!hasHistory(response, cluster, ranges[numbers.length])) resolve("set back");
         numbers.push(response.watch_id);
-        if (numbers.length === ranges.length) events.opened?.(response.header.revision);
+        if (numbers.length === ranges.length) {
+          logTraffic(() => `Watching from revision ${ranges[0].revision} on`);
+          events.opened?.(response.header.revision);
+        }
       } else {
         events.receive(response, numbers.indexOf(response.watch_id));
       }
@@ -253,7 +302,7 @@ export class EtcdClient {
   }
 
   /** A call on the connection in use, or on a new one to the first endpoint; no second try. */
-  async #once<T>(call: (etcd: Etcd3) => Promise<T>): Promise<T> {
+  async #once<T>(call: Call<T>): Promise<T> {
     try {
       this.#connection ??= this.#connect(this.#endpoints[0]);
     } catch (error) {
@@ -262,10 +311,10 @@ export class EtcdClient {
     return await this.#call(this.#connection, call);
   }
 
-  async #call<T>(connection: Connection, call: (etcd: Etcd3) => Promise<T>): Promise<T> {
+  async #call<T>(connection: Connection, call: Call<T>): Promise<T> {
     try {
       await connection.ready;
-      const answer = await call(connection.etcd);
+      const answer = await logged(call, connection);
       this.#lastContact = Date.now();
       return answer;
     } catch (error) {
@@ -279,7 +328,7 @@ export class EtcdClient {
   }
 
   /** A call on all endpoints, staggered; the first answer counts and its endpoint stays in use. */
-  async #race<T>(call: (etcd: Etcd3) => Promise<T>): Promise<T> {
+  async #race<T>(call: Call<T>): Promise<T> {
     const connections: Connection[] = [];
     const faults = new Map<string, EtcdFault>();
     const { promise: won, resolve: win, reject: lose } = Promise.withResolvers<
@@ -322,12 +371,12 @@ export class EtcdClient {
   async #attempt<T>(
     endpoint: string,
     connections: Connection[],
-    call: (etcd: Etcd3) => Promise<T>,
+    call: Call<T>,
   ): Promise<{ connection: Connection; answer: T }> {
     const connection = this.#connect(endpoint);
     connections.push(connection);
     await connection.ready;
-    return { connection, answer: await call(connection.etcd) };
+    return { connection, answer: await logged(call, connection) };
   }
 
   #drop(connection: Connection | undefined): void {

@@ -8,9 +8,10 @@
 import { getLogger } from "@logtape/logtape";
 import type { EtcdClient, IWatchResponse, WatchRange } from "./etcd_client.ts";
 import { EtcdFault } from "./etcd_fault.ts";
+import { firstOf, logTraffic } from "./etcd_traffic.ts";
 import type { LeaseStore, Snapshot, StoredConfig, StoredLease } from "./etcd_store.ts";
 import type { Patience } from "./patience.ts";
-import type { WatchHandlers } from "./types.ts";
+import type { Lease, WatchHandlers } from "./types.ts";
 import type { PeerTable } from "./validate.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
@@ -33,7 +34,10 @@ export type OwnChange = (stored: StoredLease | undefined, revision: string) => v
 /** What to follow and whom to tell. */
 export interface Following {
   table: PeerTable;
-  handlers: Pick<WatchHandlers, "peers" | "config">;
+  handlers: {
+    peers(peers: ReadonlyMap<string, Lease>): void;
+    config: WatchHandlers["config"];
+  };
   /** Key of our own lease. */
   ownKey: string;
   own: OwnChange;
@@ -165,7 +169,9 @@ class Follower {
     this.#holding = setTimeout(() => table.release() && this.#deliver(), time);
   }
 
-  apply({ events }: IWatchResponse): void {
+  apply(response: IWatchResponse): void {
+    const { events } = response;
+    logTraffic(() => this.#describe(response));
     const { table, ownKey } = this.#following;
     const held = table.held.length;
     let changed = false;
@@ -188,6 +194,15 @@ class Follower {
     }
     if (table.held.length > held) this.#hold();
     if (changed) this.#schedule();
+  }
+
+  #describe({ header, events }: IWatchResponse): string {
+    if (events.length === 0) return `Watch: no changes up to revision ${header.revision}`;
+    const changes = firstOf(events, ({ kv }) => {
+      const key = this.#store.isConfig(kv) ? "the config" : this.#store.keyOf(kv);
+      return `${kv.version === "0" ? "delete" : "put"} ${key}`;
+    });
+    return `Watch: revision ${events.at(-1)?.kv.mod_revision}: ${changes}`;
   }
 
   #takeConfig(config: StoredConfig | undefined): void {

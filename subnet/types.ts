@@ -77,8 +77,10 @@ export interface WatchHandlers {
   /**
    * All valid peers' leases, ours left out, by key; after the snapshot and after each batch of
    * changes. A lease that did not change is the same object as before.
+   *
+   * `mended` has the keys whose leases could not be used until now.
    */
-  peers(peers: ReadonlyMap<string, Lease>): void;
+  peers(peers: ReadonlyMap<string, Lease>, mended: ReadonlySet<string>): void;
   /**
    * Our own lease is another's now, or was deleted and could not be claimed again; the agent
    * acquires a new one. A deletion that could be undone is not told.

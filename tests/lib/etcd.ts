@@ -144,10 +144,22 @@ export class Etcd implements AsyncDisposable {
   /** Puts a file's content under a key: more than a command line may have. */
   async put(key: string, file: string): Promise<void> {
     const [command, ...rest] = this.#inNamespace(["etcdctl", "--endpoints", this.endpoint]);
-    const script = 'value=$1; shift; exec "$@" <"$value"';
-    await run("sh", ["-c", script, "sh", file, command, ...rest, "put", key], {
-      env: { ETCDCTL_API: "3" },
-    });
+    await this.#runWithInput(file, [command, ...rest, "put", key]);
+  }
+
+  /** Carries out up to 128 operations, `put KEY "VALUE"` with the value quoted as JSON, in one transaction. */
+  async transaction(operations: string[]): Promise<void> {
+    const file = `${this.folder}/transaction`;
+    await Deno.writeTextFile(file, `\n${operations.join("\n")}\n\n\n`);
+    await this.#runWithInput(
+      file,
+      this.#inNamespace(["etcdctl", "--endpoints", this.endpoint, "txn"]),
+    );
+  }
+
+  async #runWithInput(file: string, command: string[]): Promise<void> {
+    const script = 'input=$1; shift; exec "$@" <"$input"';
+    await run("sh", ["-c", script, "sh", file, ...command], { env: { ETCDCTL_API: "3" } });
   }
 
   #inNamespace(command: string[]): string[] {

@@ -35,7 +35,9 @@ pub fn reconcile(socket: &mut RtSocket, desired: &Desired) -> io::Result<(ApplyR
         errors: desired.conflicts.clone(),
         ..ApplyReport::default()
     };
+    let before = report.counts();
     let (devices, links) = links::reconcile(socket, desired, &mut report)?;
+    report.tally("links", before);
     addresses(socket, desired, &devices, &mut report)?;
     let (neighbours, fdb) = neighbour_tables(socket, desired, &devices)?;
     let tables = Tables {
@@ -44,7 +46,9 @@ pub fn reconcile(socket: &mut RtSocket, desired: &Desired) -> io::Result<(ApplyR
         routes: plan::routes(desired, &devices, dump_routes(socket)?),
     };
     carry_out(socket, &tables, desired, &mut report)?;
+    let before = report.counts();
     links::remove_stale(socket, desired, &links, &mut report)?;
+    report.tally("links", before);
     report.micros = elapsed(start);
     Ok((report, devices))
 }
@@ -87,18 +91,18 @@ fn carry_out(
     desired: &Desired,
     report: &mut ApplyReport,
 ) -> io::Result<()> {
-    put(socket, fdb, report, |put| {
+    put(socket, "fdb", fdb, report, |put| {
         let index = put.index.unwrap_or_default();
         let request = message::new_fdb(index, put.entry.mac, put.entry.dst);
         (request, NLM_F_CREATE | NLM_F_REPLACE)
     })?;
-    put(socket, neighbours, report, |put| {
+    put(socket, "neighbours", neighbours, report, |put| {
         let index = put.index.unwrap_or_default();
         let request = message::new_neighbour(index, put.entry.ip, put.entry.mac);
         (request, NLM_F_CREATE | NLM_F_REPLACE)
     })?;
     let many = desired.routes.len() > MANY_ROUTES;
-    put(socket, routes, report, |put| {
+    put(socket, "routes", routes, report, |put| {
         // Without NLM_F_EXCL, IPv6 would add a second next hop to a route that came up meanwhile.
         let mode = if put.replaces {
             NLM_F_REPLACE
@@ -111,17 +115,25 @@ fn carry_out(
         )
     })?;
     let route = |route: &ActualRoute| format!("route {}", route.key.dst);
-    remove(socket, &routes.remove, report, message::del_route, route)?;
+    remove(
+        socket,
+        "routes",
+        &routes.remove,
+        report,
+        message::del_route,
+        route,
+    )?;
     let neighbour = |entry: &ActualNeighbour| format!("neighbour {}", entry.ip);
     remove(
         socket,
+        "neighbours",
         &neighbours.remove,
         report,
         message::del_neighbour,
         neighbour,
     )?;
     let entry = |entry: &ActualFdb| format!("fdb {}", entry.mac);
-    remove(socket, &fdb.remove, report, message::del_fdb, entry)
+    remove(socket, "fdb", &fdb.remove, report, message::del_fdb, entry)
 }
 
 fn addresses(
@@ -134,7 +146,7 @@ fn addresses(
     put_addresses(socket, &plan, report)?;
     let describe = |address: &ActualAddress| format!("address {}", address.cidr);
     let delete = |address: &ActualAddress| message::del_address(address.index, address.cidr);
-    remove(socket, &plan.remove, report, delete, describe)?;
+    remove(socket, "addresses", &plan.remove, report, delete, describe)?;
     // With a primary address the kernel removes its secondaries, which may be wanted.
     if plan.remove.iter().any(|address| address.cidr.ip.is_ipv4()) {
         let mut again = address_plan(socket, desired, devices)?;
@@ -159,7 +171,7 @@ fn put_addresses(
     plan: &Plan<Address, ActualAddress>,
     report: &mut ApplyReport,
 ) -> io::Result<()> {
-    put(socket, plan, report, |put| {
+    put(socket, "addresses", plan, report, |put| {
         let index = put.index.unwrap_or_default();
         let request = message::new_address(index, put.entry.cidr);
         (request, NLM_F_CREATE | NLM_F_EXCL)
@@ -211,12 +223,14 @@ pub fn dump_routes(socket: &mut RtSocket) -> io::Result<Vec<ActualRoute>> {
 
 fn put<W: Display, A>(
     socket: &mut RtSocket,
+    table: &'static str,
     plan: &Plan<W, A>,
     report: &mut ApplyReport,
     request: impl Fn(&Put<W>) -> (Message, u16),
 ) -> io::Result<()> {
     report.kept += plan.kept;
     report.errors.extend(plan.errors.iter().cloned());
+    let before = report.counts();
     let refusals = socket.execute(plan.put.iter().map(request))?;
     let replaced = plan.put.iter().filter(|put| put.replaces).count() as u32;
     report.changed += replaced;
@@ -228,20 +242,35 @@ fn put<W: Display, A>(
             report.added -= 1;
         }
     }
+    report.tally(table, before);
+    for (at, put) in plan.put.iter().enumerate().take(report.room()) {
+        if !refusals.iter().any(|refusal| refusal.index == at) {
+            let what = if put.replaces { "changed" } else { "added" };
+            report.name(what, &put.entry);
+        }
+    }
     record(report, refusals, false, |at| plan.put[at].entry.to_string());
     Ok(())
 }
 
 fn remove<A>(
     socket: &mut RtSocket,
+    table: &'static str,
     entries: &[A],
     report: &mut ApplyReport,
     request: impl Fn(&A) -> Message,
     describe: impl Fn(&A) -> String,
 ) -> io::Result<()> {
+    let before = report.counts();
     let refusals = socket.execute(entries.iter().map(|entry| (request(entry), 0)))?;
+    for (at, entry) in entries.iter().enumerate().take(report.room()) {
+        if !refusals.iter().any(|refusal| refusal.index == at) {
+            report.name("removed", describe(entry));
+        }
+    }
     let refused = record(report, refusals, true, |at| describe(&entries[at]));
     report.removed += entries.len() as u32 - refused;
+    report.tally(table, before);
     Ok(())
 }
 
@@ -253,12 +282,20 @@ pub fn cleanup(socket: &mut RtSocket) -> io::Result<CleanupReport> {
     let mut routes = dump_routes(socket)?;
     routes.retain(|route| PROTOCOLS.contains(&route.protocol));
     let name = |route: &ActualRoute| format!("route {}", route.key.dst);
-    remove(socket, &routes, &mut counts, message::del_route, name)?;
+    remove(
+        socket,
+        "routes",
+        &routes,
+        &mut counts,
+        message::del_route,
+        name,
+    )?;
     report.removed.extend(routes.iter().map(name));
     let links: Vec<_> = links.into_iter().filter(|link| link.owned).collect();
     let name = |link: &ActualLink| format!("link {}", link.name);
     remove(
         socket,
+        "links",
         &links,
         &mut counts,
         |link| message::del_link(link.index),

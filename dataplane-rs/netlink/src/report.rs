@@ -1,11 +1,15 @@
 //! What the control side is told: the Rust side of the answers in `dataplane/state.ts`.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io;
 
 use serde::Serialize;
 
 use crate::socket::Refusal;
+
+/// Entries that a report names.
+const MOST_NAMED: usize = 12;
 
 /// One entry that the kernel refused.
 #[derive(Serialize, Clone, PartialEq, Eq, Debug)]
@@ -18,6 +22,14 @@ pub struct EntryError {
     pub message: String,
 }
 
+/// Entries of one table that were touched.
+#[derive(Serialize, Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct TableCounts {
+    pub added: u32,
+    pub changed: u32,
+    pub removed: u32,
+}
+
 /// What one reconcile did.
 #[derive(Serialize, Clone, PartialEq, Eq, Default, Debug)]
 pub struct ApplyReport {
@@ -27,6 +39,10 @@ pub struct ApplyReport {
     /// Entries that were right and were left untouched.
     pub kept: u32,
     pub errors: Vec<EntryError>,
+    /// The counts by table, of those that were touched.
+    pub tables: BTreeMap<&'static str, TableCounts>,
+    /// The first of the entries that were touched: `added route 10.1.2.0/24 via …`.
+    pub entries: Vec<String>,
     /// Duration in microseconds.
     pub micros: u64,
 }
@@ -35,6 +51,39 @@ impl ApplyReport {
     /// Whether the kernel was touched.
     pub fn touched(&self) -> bool {
         self.added + self.changed + self.removed > 0
+    }
+
+    /// The counts of all tables.
+    pub(crate) fn counts(&self) -> TableCounts {
+        TableCounts {
+            added: self.added,
+            changed: self.changed,
+            removed: self.removed,
+        }
+    }
+
+    /// Notes that what was counted since `before` is of this table.
+    pub(crate) fn tally(&mut self, table: &'static str, before: TableCounts) {
+        let now = self.counts();
+        if now == before {
+            return;
+        }
+        let counts = self.tables.entry(table).or_default();
+        counts.added += now.added - before.added;
+        counts.changed += now.changed - before.changed;
+        counts.removed += now.removed - before.removed;
+    }
+
+    /// Names an entry that was touched, while there is room.
+    pub(crate) fn name(&mut self, what: &str, entry: impl Display) {
+        if self.entries.len() < MOST_NAMED {
+            self.entries.push(format!("{what} {entry}"));
+        }
+    }
+
+    /// How many more entries can be named.
+    pub(crate) fn room(&self) -> usize {
+        MOST_NAMED - self.entries.len()
     }
 
     /// Adds an entry that was not even tried.

@@ -86,6 +86,9 @@ pub fn remove_stale(
         .collect();
     let requests = stale.iter().map(|link| (message::del_link(link.index), 0));
     let refusals = socket.execute(requests)?;
+    for link in &stale {
+        report.name("removed", format_args!("link {}", link.name));
+    }
     let refused = record(report, refusals, true, |at| {
         format!("link {}", stale[at].name)
     });
@@ -183,6 +186,9 @@ fn meet(
         Need::Change(change) => {
             let done = alter(socket, wanted, &change, report)?;
             report.changed += u32::from(done);
+            if done {
+                report.name("changed", wanted);
+            }
             Ok(true)
         }
         Need::Recreate(index, info) => {
@@ -193,11 +199,17 @@ fn meet(
             links.retain(|link| link.index != index);
             let done = create(socket, wanted, info, links, report)?;
             report.changed += u32::from(done);
+            if done {
+                report.name("recreated", wanted);
+            }
             Ok(done)
         }
         Need::Create(info) => {
             let done = create(socket, wanted, info, links, report)?;
             report.added += u32::from(done);
+            if done {
+                report.name("added", wanted);
+            }
             Ok(done)
         }
     }
