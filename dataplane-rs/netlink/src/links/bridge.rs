@@ -33,6 +33,10 @@ impl LinkKind for BridgeLink {
         Some(vec![LinkInfo::Kind(InfoKind::Bridge)])
     }
 
+    fn name_flag(&self) -> Option<&'static str> {
+        Some("--bridge")
+    }
+
     /// A bridge keeps an MTU that was set, not one that it was made with, when a port joins.
     fn mtu_afterwards(&self) -> bool {
         true

@@ -22,6 +22,11 @@ pub trait LinkKind: fmt::Display {
     /// netlink cannot make such a device.
     fn info(&self, lower: Option<u32>) -> Option<Vec<LinkInfo>>;
 
+    /// The flag that names it, where one does.
+    fn name_flag(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The hardware address it must have; none where the kernel's choice is fine.
     fn mac(&self) -> Option<Mac> {
         None

@@ -160,10 +160,8 @@ fn meet(
         Need::Occupied(kind) => {
             let kind = if kind.is_empty() { "hardware" } else { &kind };
             let name = wanted.name();
-            let other = match wanted {
-                Link::Bridge(_) => ", or name another bridge with --bridge",
-                Link::Vxlan(_) | Link::Tun(_) => "",
-            };
+            let flag = wanted.name_flag();
+            let other = flag.map_or(String::new(), |flag| format!(", or name another by {flag}"));
             report.refuse(
                 wanted,
                 libc::EEXIST,
