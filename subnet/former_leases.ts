@@ -24,7 +24,7 @@ import {
 } from "./former.ts";
 import type { Patience } from "./patience.ts";
 import { cloneText, type Rivals, waitForObjection } from "./rivals.ts";
-import type { HeldLease, Lease, LeaseMemory, PreviousSubnets, SubnetManager } from "./types.ts";
+import type { HeldLease, Lease, LeaseMemory, PreviousSubnets } from "./types.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
 
@@ -128,7 +128,7 @@ export class FormerLeases {
     }
   }
 
-  /** As {@linkcode SubnetManager.isWrittenByOther}. */
+  /** What a subnet manager answers to `isWrittenByOther`. */
   async isWrittenByOther(addresses: Addresses, signal: AbortSignal): Promise<boolean> {
     const { cluster, leases } = await this.#snapshots.latest(signal);
     const node = this.identity(addresses, undefined);
