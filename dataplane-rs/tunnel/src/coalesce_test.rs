@@ -49,6 +49,11 @@ fn segments(write: &(VnetHdr, Vec<u8>)) -> Vec<Vec<u8>> {
 const A: [u8; 4] = [10, 1, 2, 3];
 const B: [u8; 4] = [10, 1, 3, 4];
 
+/// Without the identification of a packet that is never fragmented.
+fn without_id(packet: &[u8]) -> Vec<u8> {
+    with_id(packet.to_vec(), 0)
+}
+
 fn with_id(mut packet: Vec<u8>, id: u16) -> Vec<u8> {
     packet[4..6].copy_from_slice(&id.to_be_bytes());
     testing::fix_ipv4_checksum(&mut packet);
@@ -155,6 +160,132 @@ fn order_within_a_flow_is_kept() {
         .map(|(_, bytes)| bytes)
         .collect();
     assert_eq!(got, packets);
+}
+
+/// Four bytes of IPv4 options that change nothing.
+fn with_options(packet: &[u8]) -> Vec<u8> {
+    let mut packet = [&packet[..20], &[1; 4], &packet[20..]].concat();
+    packet[0] = 0x46;
+    let total = (packet.len() as u16).to_be_bytes();
+    packet[2..4].copy_from_slice(&total);
+    testing::fix_ipv4_checksum(&mut packet);
+    packet
+}
+
+fn as_fragment(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[6] = 0x20;
+    testing::fix_ipv4_checksum(&mut packet);
+    packet
+}
+
+fn corrupt(mut packet: Vec<u8>) -> Vec<u8> {
+    let last = packet.len() - 1;
+    packet[last] ^= 1;
+    packet
+}
+
+fn corrupt_header(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[10] ^= 1;
+    packet
+}
+
+/// Bytes of all writes, cut as the kernel would.
+fn out(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    writes(packets, BOTH).iter().flat_map(segments).collect()
+}
+
+/// A packet that cannot join is not overtaken by later ones of its flow.
+#[test]
+fn what_cannot_join_keeps_its_place() {
+    let no_checksum = |mut packet: Vec<u8>| {
+        packet[26..28].fill(0);
+        packet
+    };
+    let wrong_udp_length = |mut packet: Vec<u8>| {
+        packet[25] = packet[25].wrapping_sub(1);
+        packet
+    };
+    let other_protocol = |mut packet: Vec<u8>| {
+        packet[9] = 132;
+        testing::fix_ipv4_checksum(&mut packet);
+        packet
+    };
+    let no_ports = |packet: Vec<u8>| testing::ipv4(A, B, UDP, &packet[20..23]);
+    type Oddity<'a> = (&'a str, &'a dyn Fn(Vec<u8>) -> Vec<u8>);
+    let oddities: [Oddity; 8] = [
+        ("options", &|packet| with_options(&packet)),
+        ("fragment", &as_fragment),
+        ("checksum", &corrupt),
+        ("header checksum", &corrupt_header),
+        ("no checksum", &no_checksum),
+        ("length", &wrong_udp_length),
+        ("protocol", &other_protocol),
+        ("too short for ports", &no_ports),
+    ];
+    for (name, oddity) in oddities {
+        let packets: Vec<Vec<u8>> = (0..6u8)
+            .map(|number| {
+                let packet = with_id(testing::udp_v4(A, B, &[number; 64]), number.into());
+                if number == 1 || number == 3 { oddity(packet) } else { packet }
+            })
+            .collect();
+        assert_eq!(out(&packets), packets, "{name}");
+    }
+}
+
+/// The same for TCP, whose sequence numbers go on across a packet that was not taken in.
+#[test]
+fn tcp_keeps_its_place_too() {
+    for oddity in [
+        (|packet| with_options(&packet)) as fn(Vec<u8>) -> Vec<u8>,
+        as_fragment,
+        corrupt,
+        corrupt_header,
+    ] {
+        // The odd one comes again as it should have been.
+        let packets = [
+            tcp(0, 0x10, 100),
+            oddity(tcp(100, 0x10, 100)),
+            tcp(100, 0x10, 100),
+            tcp(200, 0x10, 100),
+        ];
+        assert_eq!(
+            out(&packets).iter().map(|p| without_id(p)).collect::<Vec<_>>(),
+            packets.iter().map(|p| without_id(p)).collect::<Vec<_>>()
+        );
+    }
+}
+
+/// An odd packet of other hosts costs a flow nothing.
+#[test]
+fn other_hosts_go_on_joining() {
+    let mut other = A;
+    other[3] ^= 1;
+    let odd = with_options(&testing::udp_v4(other, B, &[9; 64]));
+    let packets = [
+        testing::udp_v4(A, B, &[0; 64]),
+        odd,
+        testing::udp_v4(A, B, &[1; 64]),
+    ];
+    assert_eq!(writes(&packets, BOTH).len(), 2);
+}
+
+/// A header that was corrupted on its way comes out as corrupt, wherever it stands in the train.
+#[test]
+fn a_wrong_header_checksum_is_not_mended() {
+    for place in 0..8 {
+        let packets: Vec<Vec<u8>> = (0..8u32)
+            .map(|index| {
+                let packet = tcp(index * 100, 0x10, 100);
+                if index == place { corrupt_header(packet) } else { packet }
+            })
+            .collect();
+        let wrong: Vec<Vec<u8>> = out(&packets)
+            .into_iter()
+            .filter(|packet| checksum::fold(checksum::sum(&packet[..20])) != 0xffff)
+            .collect();
+        assert_eq!(wrong, packets[place as usize..=place as usize], "{place}");
+    }
 }
 
 #[test]

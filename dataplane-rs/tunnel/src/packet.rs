@@ -123,6 +123,13 @@ pub fn decrement_ttl(packet: &mut [u8]) -> bool {
     true
 }
 
+/// An IPv4 header's checksum is right; IPv6 has none.
+#[inline]
+pub fn header_is_right(packet: &[u8]) -> bool {
+    packet[0] >> 4 == 6
+        || checksum::fold(checksum::sum(&packet[..usize::from(packet[0] & 0xf) * 4])) == 0xffff
+}
+
 /// The bytes of both addresses as they stand in the header, for the pseudo-header.
 #[inline]
 pub fn address_bytes(packet: &[u8]) -> &[u8] {
