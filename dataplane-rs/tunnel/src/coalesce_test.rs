@@ -226,7 +226,11 @@ fn what_cannot_join_keeps_its_place() {
         let packets: Vec<Vec<u8>> = (0..6u8)
             .map(|number| {
                 let packet = with_id(testing::udp_v4(A, B, &[number; 64]), number.into());
-                if number == 1 || number == 3 { oddity(packet) } else { packet }
+                if number == 1 || number == 3 {
+                    oddity(packet)
+                } else {
+                    packet
+                }
             })
             .collect();
         assert_eq!(out(&packets), packets, "{name}");
@@ -250,7 +254,10 @@ fn tcp_keeps_its_place_too() {
             tcp(200, 0x10, 100),
         ];
         assert_eq!(
-            out(&packets).iter().map(|p| without_id(p)).collect::<Vec<_>>(),
+            out(&packets)
+                .iter()
+                .map(|p| without_id(p))
+                .collect::<Vec<_>>(),
             packets.iter().map(|p| without_id(p)).collect::<Vec<_>>()
         );
     }
@@ -277,7 +284,11 @@ fn a_wrong_header_checksum_is_not_mended() {
         let packets: Vec<Vec<u8>> = (0..8u32)
             .map(|index| {
                 let packet = tcp(index * 100, 0x10, 100);
-                if index == place { corrupt_header(packet) } else { packet }
+                if index == place {
+                    corrupt_header(packet)
+                } else {
+                    packet
+                }
             })
             .collect();
         let wrong: Vec<Vec<u8>> = out(&packets)

@@ -1,15 +1,17 @@
 //! TUN device to socket: packets are routed, cut and sent.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use crate::admit::{self, Refusal};
 use crate::config::{Event, Offload};
 use crate::counters::{DropReason, WorkerCounters};
+use crate::ecn;
 use crate::icmp;
 use crate::peers::PeerTable;
 use crate::segment::{MAX_HEADERS, Segmenter, complete_checksum};
-use crate::send::{Outcome, Sender};
+use crate::send::{Outcome, Sender, Way};
 use crate::tun;
 use crate::vnet::{Gso, VNET_HDR_LEN, VnetHdr};
 use crate::worker::{Ending, Io, Shared, family};
@@ -115,42 +117,43 @@ impl Egress {
             .split_first_chunk_mut()
             .ok_or(DropReason::Truncated)?;
         let vnet = VnetHdr::decode(head).ok_or(DropReason::BadOffload)?;
-        let peer = admit::outbound(packet, &vnet, table, shared.mtu.load(Ordering::Relaxed))?;
+        let mtu = shared.mtu.load(Ordering::Relaxed);
+        let peer = admit::outbound(packet, &vnet, table, &shared.local, mtu)?;
         let family = family(&table.entry(peer).endpoint);
-        let start = start + VNET_HDR_LEN;
+        let mut way = Way {
+            peer,
+            v6: family == 1,
+            class: ecn::class(packet),
+            gso: self.gso[family],
+        };
+        let place = start + VNET_HDR_LEN..end;
         if vnet.gso != Gso::None {
-            return Ok(self.cut(shared, io, table, peer, family, &vnet, start, end)?);
+            return Ok(self.cut(shared, io, table, way, &vnet, place)?);
         }
         if vnet.needs_csum {
             complete_checksum(packet, &vnet)?;
         }
         if self.sender.is_full() {
             self.flush(shared, io, table);
+            way.gso = self.gso[family];
         }
-        self.sender
-            .push(peer, family == 1, self.gso[family], 0..0, start..end);
+        self.sender.push(way, 0..0, place);
         Ok(())
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of them are the worker's parts, borrowed apart"
-    )]
     fn cut(
         &mut self,
         shared: &Shared,
         io: &Io,
         table: &PeerTable,
-        peer: u32,
-        family: usize,
+        mut way: Way,
         vnet: &VnetHdr,
-        start: usize,
-        end: usize,
+        place: Range<usize>,
     ) -> Result<(), DropReason> {
         let mut at = 0;
         loop {
             let (packets, headers) = self.arena.split_at_mut(PACKETS_LEN);
-            let mut segmenter = Segmenter::new(&packets[start..end], vnet)?;
+            let mut segmenter = Segmenter::new(&packets[place.clone()], vnet)?;
             segmenter.skip_to(at);
             let header_len = segmenter.header_len();
             while !self.sender.is_full() && self.headers_end + MAX_HEADERS <= HEADERS_LEN {
@@ -161,14 +164,13 @@ impl Egress {
                 at = payload.end;
                 self.headers_end += header_len;
                 self.sender.push(
-                    peer,
-                    family == 1,
-                    self.gso[family],
+                    way,
                     header..header + header_len,
-                    start + payload.start..start + payload.end,
+                    place.start + payload.start..place.start + payload.end,
                 );
             }
             self.flush(shared, io, table);
+            way.gso = self.gso[usize::from(way.v6)];
         }
     }
 
