@@ -108,7 +108,7 @@ function inner(
   [from, to]: [string, string],
   number: number,
   { trafficClass = 0, extra, badHeader }: Inner = {},
-  length = 120,
+  length = 124,
 ): Uint8Array {
   const v6 = isV6(to);
   const more = extra ? (v6 ? [17, 0, 1, 4, 0, 0, 0, 0] : [1, 1, 1, 1]) : [];
@@ -134,8 +134,8 @@ function inner(
   return packet;
 }
 
-/** The two halves of a datagram over IPv4, each `length` bytes of IP packet. */
-function fragments(ends: [string, string], number: number, length = 120): Uint8Array[] {
+/** The two halves of a datagram over IPv4, each `length` bytes of IP packet: 20 and a multiple of 8. */
+function fragments(ends: [string, string], number: number, length = 124): Uint8Array[] {
   const whole = inner(ends, number, {}, 20 + 2 * (length - 20));
   return [whole.subarray(20, length), whole.subarray(length)].map((part, index) => {
     const packet = Uint8Array.of(...whole.subarray(0, 20), ...part);
@@ -333,8 +333,8 @@ Deno.test("TCP learns of congestion that a router on the path marks", async () =
   for (const { ns } of [a, b]) await ns.sysctl("net.ipv4.tcp_ecn", 1);
   await b.node.ns.run(
     "nft",
-    "table inet mark { chain pre { type filter hook prerouting priority raw; " +
-      `udp dport ${TUNNEL_PORT} ip ecn != not-ect ip ecn set ce; } }`,
+    "table inet congested { chain marks { type filter hook prerouting priority raw; " +
+      `udp dport ${TUNNEL_PORT} ip ecn != not-ect ip ecn set ce; }; }`,
   );
   await transfer(a.ns, b.ns, ips(b)[0], 1 << 20);
   const marked = await b.ns.run("nstat", "-asz", "IpExtInCEPkts");

@@ -14,11 +14,20 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 
 /// The Internet checksum's sum, folded (RFC 1071, section 4.1): 0xffff over bytes that hold a right checksum.
+/// All parts but the last are of even length.
 pub fn sum(parts: &[&[u8]]) -> u16 {
-    let bytes: Vec<u8> = parts.concat();
-    let mut sum = 0u32;
-    for pair in bytes.chunks(2) {
-        sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+    let mut sum = 0u64;
+    for part in parts {
+        let mut pairs = part.chunks_exact(2);
+        sum += (&mut pairs)
+            .map(|pair| u64::from(pair[0]) << 8 | u64::from(pair[1]))
+            .sum::<u64>();
+        sum += pairs
+            .remainder()
+            .first()
+            .map_or(0, |byte| u64::from(*byte) << 8);
+    }
+    while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
     sum as u16

@@ -194,7 +194,7 @@ pub fn check(data: &[u8]) {
         out: Default::default(),
     };
     let mut wanted: [Vec<Vec<u8>>; 2] = Default::default();
-    while !source.is_empty() && path.arena.len() < 1 << 20 {
+    while !source.is_empty() && path.arena.len() < 256 << 10 {
         if source.byte() > 250 {
             path.flush();
         }
