@@ -7,7 +7,7 @@ import { Buffer } from "node:buffer";
 import { baseAddress, eventually, ips, nodeLease, peersOf, putLease } from "../e2e/support.ts";
 import { Cluster, networkConfig, type Node, waitReach } from "../lib/cluster.ts";
 import { TUNNEL_PORT } from "../lib/datagrams.ts";
-import { NetNs, plug, type Process, waitFor } from "../lib/netns.ts";
+import { type NetNs, plug, type Process, waitFor } from "../lib/netns.ts";
 import { transfer } from "../lib/transfer.ts";
 
 /** Distribution's Python, as for the simulated cloud. */
@@ -15,6 +15,9 @@ const PYTHON = "/usr/bin/python3";
 const WIRE = `${import.meta.dirname}/../lib/wire.py`;
 /** Where inner packets go to. */
 const INNER_PORT = 4000;
+
+/** Source and destination. */
+type Ends = [from: string, to: string];
 
 /** One message: datagrams of one length that leave together, of one traffic class. */
 interface Message {
@@ -105,7 +108,7 @@ interface Inner {
 
 /** A UDP datagram inside, `length` bytes of IP packet in all; its first byte of payload is `number`. */
 function inner(
-  [from, to]: [string, string],
+  [from, to]: Ends,
   number: number,
   { trafficClass = 0, extra, badHeader }: Inner = {},
   length = 124,
@@ -135,7 +138,7 @@ function inner(
 }
 
 /** The two halves of a datagram over IPv4, each `length` bytes of IP packet: 20 and a multiple of 8. */
-function fragments(ends: [string, string], number: number, length = 124): Uint8Array[] {
+function fragments(ends: Ends, number: number, length = 124): Uint8Array[] {
   const whole = inner(ends, number, {}, 20 + 2 * (length - 20));
   return [whole.subarray(20, length), whole.subarray(length)].map((part, index) => {
     const packet = Uint8Array.of(...whole.subarray(0, 20), ...part);
@@ -154,37 +157,33 @@ class World implements AsyncDisposable {
     readonly cluster: Cluster,
     readonly node: Node,
     readonly peer: NetNs,
-    readonly peerIP: string,
-    /** An address behind the peer and the node's own, of each family. */
-    readonly ends: { ipv4: [string, string]; ipv6: [string, string] },
+    /** Public addresses. */
+    readonly wire: Ends,
+    /** An address behind the peer and the node's own, for each family of the network. */
+    readonly ends: Ends[],
   ) {}
 
-  static async start(): Promise<World> {
-    const network = networkConfig("dual", { Type: "udp" });
-    const cluster = await Cluster.create({
-      label: "udpattack",
-      families: "dual",
-      nodes: 1,
-      network,
-    });
+  /** Nodes reach each other over IPv4, or over IPv6 in a network that has nothing else. */
+  static async start(families: "dual" | "ipv6" = "dual"): Promise<World> {
+    const network = networkConfig(families, { Type: "udp" });
+    const cluster = await Cluster.create({ label: "udpattack", families, nodes: 1, network });
     try {
       const node = cluster.node(0);
       await cluster.startAgents();
       const peer = await cluster.namespace("peer");
-      const [peerIP, peerIPv6] = ["192.168.77.60", "2001:db8::60"];
-      await plug(cluster.switch, "peer", { ns: peer, dev: "eth0", addresses: [`${peerIP}/24`] });
+      const [PublicIP, PublicIPv6] = ["192.168.77.60", "fd77::60"];
+      const addresses = families === "dual" ? [`${PublicIP}/24`] : [`${PublicIPv6}/64`];
+      await plug(cluster.switch, "peer", { ns: peer, dev: "eth0", addresses });
       const { subnet, ipv6Subnet } = await nodeLease(cluster, node);
-      const number = subnet === "10.1.240.0/24" ? 241 : 240;
-      await putLease(
-        cluster,
-        `10.1.${number}.0-24&fd00:1:0:${number}::-64`,
-        { PublicIP: peerIP, PublicIPv6: peerIPv6 },
-      );
+      const number = subnet === "10.1.240.0/24" || ipv6Subnet === "fd00:1:0:240::/64" ? 241 : 240;
+      const ipv4 = families === "dual" ? `10.1.${number}.0-24` : "0.0.0.0-0";
+      const value = { PublicIP: families === "dual" ? PublicIP : null, PublicIPv6 };
+      await putLease(cluster, `${ipv4}&fd00:1:0:${number}::-64`, value);
       await eventually(async () => assert.equal((await peersOf(node)).peers.length, 1));
-      return new World(cluster, node, peer, peerIP, {
-        ipv4: [`10.1.${number}.5`, baseAddress(subnet!)],
-        ipv6: [`fd00:1:0:${number}::5`, baseAddress(ipv6Subnet!)],
-      });
+      const ends: Ends[] = [[`fd00:1:0:${number}::5`, baseAddress(ipv6Subnet!)]];
+      if (subnet) ends.unshift([`10.1.${number}.5`, baseAddress(subnet)]);
+      const wire: Ends = families === "dual" ? [PublicIP, node.ipv4!] : [PublicIPv6, node.ipv6!];
+      return new World(cluster, node, peer, wire, ends);
     } catch (error) {
       await cluster[Symbol.asyncDispose]();
       throw error;
@@ -193,7 +192,7 @@ class World implements AsyncDisposable {
 
   /** From the peer's socket to the node's. */
   send(messages: Message[]): Promise<void> {
-    const [from, to] = [this.peerIP, this.node.ipv4!];
+    const [from, to] = this.wire;
     return send(this.peer, [from, TUNNEL_PORT], [to, TUNNEL_PORT], messages);
   }
 
@@ -208,14 +207,13 @@ class World implements AsyncDisposable {
 
 Deno.test("a flow keeps its order, whatever is between the packets that are joined", async () => {
   await using world = await World.start();
-  const { ipv4, ipv6 } = world.ends;
-  for (const ends of [ipv4, ipv6]) {
+  for (const ends of world.ends) {
     const listener = await Listener.start(world.node.ns, ends[1], INNER_PORT);
     const plain = (number: number) => inner(ends, number);
     const odd = (number: number) => inner(ends, number, { extra: "options" });
     await world.send([{ datagrams: [plain(0), odd(1), plain(2), odd(3), plain(4), plain(5)] }]);
     assert.deepEqual(await listener.numbersUntil(5), [0, 1, 2, 3, 4, 5]);
-    if (ends === ipv6) continue;
+    if (isV6(ends[1])) continue;
     const [first, second] = fragments(ends, 12);
     await world.send([{
       datagrams: [plain(10), first, plain(11), second, plain(13), plain(14)],
@@ -226,7 +224,7 @@ Deno.test("a flow keeps its order, whatever is between the packets that are join
 
 Deno.test("a packet whose header is corrupt is not delivered, wherever in a train it stands", async () => {
   await using world = await World.start();
-  const { ipv4 } = world.ends;
+  const [ipv4] = world.ends;
   const listener = await Listener.start(world.node.ns, ipv4[1], INNER_PORT);
   const datagrams = Array.from(
     { length: 9 },
@@ -236,71 +234,75 @@ Deno.test("a packet whose header is corrupt is not delivered, wherever in a trai
   assert.deepEqual(await listener.numbersUntil(8), [1, 2, 3, 4, 6, 7, 8]);
 });
 
-Deno.test("congestion marks of the path come in as RFC 6040 says", async () => {
-  await using world = await World.start();
-  const rows: [inner: number, outer: number, delivered: number | undefined][] = [
-    [0x00, 0x00, 0x00],
-    [0x00, 0x03, undefined],
-    [0xb8, 0xbb, undefined],
-    [0xb8, 0x02, 0xb8],
-    [0x02, 0x00, 0x02],
-    [0x02, 0x01, 0x01],
-    [0x02, 0x03, 0x03],
-    [0xb9, 0x03, 0xbb],
-    [0x03, 0x00, 0x03],
-    // The class of the datagram stays outside.
-    [0x28, 0xb8, 0x28],
-  ];
-  let dropped = 0;
-  for (const ends of [world.ends.ipv4, world.ends.ipv6]) {
-    const listener = await Listener.start(world.node.ns, ends[1], INNER_PORT);
-    const messages = rows.map(([trafficClass, outer], number) => ({
-      trafficClass: outer,
-      // Two, so that they are joined.
-      datagrams: [number, number].map((n) => inner(ends, n, { trafficClass })),
-    }));
-    await world.send(messages);
-    await listener.numbersUntil(rows.length - 1);
-    await eventually(() => {
-      const got = listener.taken.map(({ trafficClass, data }) => [data[0], trafficClass]);
-      const wanted = rows.flatMap(([, , delivered], number) =>
-        delivered === undefined ? [] : [[number, delivered], [number, delivered]]
-      );
-      assert.deepEqual(got, wanted);
-    });
-    dropped += 4;
-    assert.equal((await world.drops()).congestion_mark, dropped);
-  }
-});
+for (const families of ["dual", "ipv6"] as const) {
+  Deno.test(`congestion marks of the path come in as RFC 6040 says: ${families}`, async () => {
+    await using world = await World.start(families);
+    const rows: [inner: number, outer: number, delivered: number | undefined][] = [
+      [0x00, 0x00, 0x00],
+      [0x00, 0x03, undefined],
+      [0xb8, 0xbb, undefined],
+      [0xb8, 0x02, 0xb8],
+      [0x02, 0x00, 0x02],
+      [0x02, 0x01, 0x01],
+      [0x02, 0x03, 0x03],
+      [0xb9, 0x03, 0xbb],
+      [0x03, 0x00, 0x03],
+      // The class of the datagram stays outside.
+      [0x28, 0xb8, 0x28],
+    ];
+    let dropped = 0;
+    for (const ends of world.ends) {
+      const listener = await Listener.start(world.node.ns, ends[1], INNER_PORT);
+      const messages = rows.map(([trafficClass, outer], number) => ({
+        trafficClass: outer,
+        // Two, so that they are joined.
+        datagrams: [number, number].map((n) => inner(ends, n, { trafficClass })),
+      }));
+      await world.send(messages);
+      await listener.numbersUntil(rows.length - 1);
+      await eventually(() => {
+        const got = listener.taken.map(({ trafficClass, data }) => [data[0], trafficClass]);
+        const wanted = rows.flatMap(([, , delivered], number) =>
+          delivered === undefined ? [] : [[number, delivered], [number, delivered]]
+        );
+        assert.deepEqual(got, wanted);
+      });
+      dropped += 4;
+      assert.equal((await world.drops()).congestion_mark, dropped);
+    }
+  });
+}
 
-Deno.test("datagrams carry the class of the packet in them, in the flow's order", async () => {
-  await using world = await World.start();
-  const classes = [0x00, 0xb8, 0x02, 0x02, 0x03, 0xbb, 0x00, 0x00, 0xfc, 0x01];
-  const listener = await Listener.start(world.peer, world.peerIP, TUNNEL_PORT);
-  let taken = 0;
-  for (const [there, here] of [world.ends.ipv4, world.ends.ipv6]) {
-    const messages = classes.map((trafficClass, number) => ({
-      trafficClass,
-      datagrams: Array.from({ length: 3 }, () => Uint8Array.of(number, ...Array(63).fill(0))),
-    }));
-    await send(world.node.ns, [here, INNER_PORT], [there, INNER_PORT], messages);
-    // The device's own kernel sends to multicast groups, too, which goes no further.
-    await eventually(() => assert.equal(listener.taken.length, taken + 3 * classes.length));
-    const got = listener.taken.slice(taken).map(({ trafficClass, data }) => {
-      const [number, own] = isV6(here)
-        ? [data[48], (data[0] << 4 | data[1] >> 4) & 0xff]
-        : [data[28], data[1]];
-      return [number, own, trafficClass];
-    });
-    const wanted = classes.flatMap((own, number) => Array(3).fill([number, own, own]));
-    assert.deepEqual(got, wanted);
-    taken += got.length;
-  }
-});
+for (const families of ["dual", "ipv6"] as const) {
+  Deno.test(`datagrams carry the class of the packet in them, in the flow's order: ${families}`, async () => {
+    await using world = await World.start(families);
+    const classes = [0x00, 0xb8, 0x02, 0x02, 0x03, 0xbb, 0x00, 0x00, 0xfc, 0x01];
+    const listener = await Listener.start(world.peer, world.wire[0], TUNNEL_PORT);
+    let taken = 0;
+    for (const [there, here] of world.ends) {
+      const messages = classes.map((trafficClass, number) => ({
+        trafficClass,
+        datagrams: Array.from({ length: 3 }, () => Uint8Array.of(number, ...Array(63).fill(0))),
+      }));
+      await send(world.node.ns, [here, INNER_PORT], [there, INNER_PORT], messages);
+      // The device's own kernel sends to multicast groups, too, which goes no further.
+      await eventually(() => assert.equal(listener.taken.length, taken + 3 * classes.length));
+      const got = listener.taken.slice(taken).map(({ trafficClass, data }) => {
+        const [number, own] = isV6(here)
+          ? [data[48], (data[0] << 4 | data[1] >> 4) & 0xff]
+          : [data[28], data[1]];
+        return [number, own, trafficClass];
+      });
+      const wanted = classes.flatMap((own, number) => Array(3).fill([number, own, own]));
+      assert.deepEqual(got, wanted);
+      taken += got.length;
+    }
+  });
+}
 
 Deno.test("packets from and to a subnet's broadcast address are dropped and counted", async () => {
   await using world = await World.start();
-  const [there, here] = world.ends.ipv4;
+  const [[there, here]] = world.ends;
   const [theirLast, ourLast] = [there, here].map((ip) => ip.replace(/\d+$/, "255"));
   const before = (await world.drops()).directed_broadcast;
   const listener = await Listener.start(world.node.ns, "0.0.0.0", INNER_PORT);
@@ -314,7 +316,7 @@ Deno.test("packets from and to a subnet's broadcast address are dropped and coun
   }]);
   assert.deepEqual(await listener.numbersUntil(3), [3]);
   assert.equal((await world.drops()).directed_broadcast, before + 3);
-  const wire = await Listener.start(world.peer, world.peerIP, TUNNEL_PORT);
+  const wire = await Listener.start(world.peer, world.wire[0], TUNNEL_PORT);
   const datagrams = [Uint8Array.of(9)];
   await send(world.node.ns, [here, 4001], [theirLast, INNER_PORT], [{ datagrams }]);
   await send(world.node.ns, [here, 4001], [there, INNER_PORT], [{ datagrams }]);
