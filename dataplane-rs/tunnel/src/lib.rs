@@ -17,7 +17,7 @@
 //! One thread a queue (`worker`) carries packets in both directions:
 //!
 //! * TUN to UDP (`egress`): read (`tun`) → route, MTU, TTL ([`admit`]) → cut super-packets, complete
-//!   checksums ([`segment`]) → gather datagrams, with the inner packet's traffic class ([`send`]).
+//!   checksums ([`segment`]) → gather datagrams, with the inner packet's traffic class ([`gather`], [`send`]).
 //! * UDP to TUN (`ingress`): take (`receive`) → known sender, inner addresses, congestion marks, TTL ([`admit`]) → join
 //!   packets of one flow ([`coalesce`]) → write (`tun`).
 //!
@@ -30,6 +30,7 @@ mod config;
 mod counters;
 pub mod ecn;
 mod egress;
+pub mod gather;
 pub mod icmp;
 mod ingress;
 pub mod packet;

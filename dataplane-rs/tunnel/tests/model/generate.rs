@@ -174,6 +174,12 @@ impl Generator {
                 packet[6] &= !0x40;
                 fix_checksums(packet);
             }
+            // The last address of a subnet, as source or destination.
+            16 => {
+                let at = [l4 - 5, l4 - 1][usize::from(source.byte() & 1)];
+                packet[at] = 0xff;
+                fix_checksums(packet);
+            }
             _ => {}
         }
     }

@@ -4,9 +4,10 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use tunnel::admit::{self, LocalSubnets};
-use tunnel::segment::{MAX_HEADERS, Segmenter, complete_checksum};
-use tunnel::send::{SEGMENTS, Sender, Way};
-use tunnel::vnet::{Gso, VnetHdr};
+use tunnel::gather::{Gather, READ_LEN};
+use tunnel::segment::MAX_HEADERS;
+use tunnel::send::{SEGMENTS, Way};
+use tunnel::vnet::{Gso, VNET_HDR_LEN, VnetHdr};
 use tunnel::{Peer, PeerTable, ecn};
 
 use super::generate::{Generator, Nets, Source};
@@ -107,72 +108,92 @@ fn expected(vnet: &VnetHdr, packet: &[u8]) -> Vec<Vec<u8>> {
     )
 }
 
-/// The tunnel's side, as the worker's sending half does it.
+/// Whether a packet is to be let through, and to which peer.
+fn destination(vnet: &VnetHdr, packet: &[u8]) -> Option<usize> {
+    let length = |at: usize| {
+        Some(usize::from(u16::from_be_bytes([
+            *packet.get(at)?,
+            *packet.get(at + 1)?,
+        ])))
+    };
+    let peer = match packet.first()? >> 4 {
+        4 => {
+            let header = usize::from(packet[0] & 0xf) * 4;
+            let fits = packet.len() >= 20 && header >= 20 && header <= packet.len();
+            if !fits || length(2)? != packet.len() {
+                return None;
+            }
+            // The last addresses of 10.1.3.0/24, ours, and of the peers' 10.1.2.0/24 and 10.1.5.0/24.
+            let (from, to) = (&packet[12..16], &packet[16..20]);
+            if from == [10, 1, 3, 255] || to[3] == 255 {
+                return None;
+            }
+            [[10, 1, 2], [10, 1, 5]]
+                .iter()
+                .position(|net| to[..3] == *net)?
+        }
+        6 if packet.len() >= 40 && length(4)? + 40 == packet.len() => {
+            let nets = [2, 5].map(|number| [0xfd, 0, 0, number, 0, 0, 0, 0]);
+            nets.iter().position(|net| packet[24..32] == *net)?
+        }
+        _ => return None,
+    };
+    let size = match (vnet.gso, transport(packet)) {
+        (Gso::None, _) => packet.len(),
+        (Gso::Udp, Some((_, l4))) => (l4 + 8 + usize::from(vnet.gso_size)).min(packet.len()),
+        (_, Some((_, l4))) => (l4 + 32 + usize::from(vnet.gso_size)).min(packet.len()),
+        _ => return None,
+    };
+    let may_fragment = !is_v6(packet) && packet[6] & 0x40 == 0;
+    let fits = size <= usize::from(MTU) || may_fragment;
+    (fits && packet[ttl_at(packet)] > 1).then_some(peer)
+}
+
+/// The tunnel's side: what leaves for each peer.
 struct Path {
-    arena: Vec<u8>,
-    sender: Sender,
-    headers: usize,
-    /// What left for each peer.
+    gather: Gather,
     out: [Vec<Vec<u8>>; 2],
 }
 
 impl Path {
-    fn push(&mut self, way: Way, vnet: &VnetHdr, place: Range<usize>) {
-        if vnet.gso == Gso::None {
-            if vnet.needs_csum {
-                complete_checksum(&mut self.arena[place.clone()], vnet).expect("fits");
-            }
-            if self.sender.is_full() {
-                self.flush();
-            }
-            self.sender.push(way, 0..0, place);
-            return;
-        }
-        let mut at = 0;
-        loop {
-            let (headers, packets) = self.arena.split_at_mut(HEADERS);
-            let packet = place.start - HEADERS..place.end - HEADERS;
-            let mut segmenter = Segmenter::new(&packets[packet], vnet).expect("was let through");
-            segmenter.skip_to(at);
-            let len = segmenter.header_len();
-            while !self.sender.is_full() && self.headers + MAX_HEADERS <= HEADERS {
-                let Some(payload) = segmenter.next(&mut headers[self.headers..]) else {
-                    return;
-                };
-                at = payload.end;
-                let header = self.headers..self.headers + len;
-                self.headers += len;
-                self.sender.push(
-                    way,
-                    header,
-                    place.start + payload.start..place.start + payload.end,
-                );
-            }
+    /// Reads a packet, its offload header before it.
+    fn read(&mut self, vnet: &VnetHdr, packet: &[u8]) -> Range<usize> {
+        let bytes = [&vnet.encode()[..], packet].concat();
+        if self.gather.room().is_none() {
             self.flush();
+            self.gather.forget_packets();
+        }
+        let room = self.gather.room().expect("room in an empty arena");
+        room[..bytes.len()].copy_from_slice(&bytes);
+        let place = self.gather.keep(bytes.len());
+        place.start + VNET_HDR_LEN..place.end
+    }
+
+    fn send(&mut self, way: Way, vnet: &VnetHdr, place: Range<usize>) {
+        let mut from = 0;
+        while let Some(rest) = self
+            .gather
+            .add(way, vnet, place.clone(), from)
+            .expect("was let through")
+        {
+            assert!(!self.gather.is_empty(), "full without a message");
+            self.flush();
+            from = rest;
         }
     }
 
     /// Cuts the messages as the kernel does.
     fn flush(&mut self) {
-        for message in self.sender.messages() {
-            let bytes: Vec<u8> = message
-                .pieces
-                .iter()
-                .flat_map(|piece| self.arena[piece.start as usize..piece.end as usize].to_vec())
-                .collect();
-            let datagrams: Vec<Vec<u8>> = bytes
-                .chunks(message.size.max(1))
-                .map(<[u8]>::to_vec)
-                .collect();
+        for (message, bytes) in self.gather.messages() {
+            let datagrams = bytes.chunks(message.size.max(1));
             assert!(datagrams.len() <= SEGMENTS && bytes.len() <= LONGEST);
             assert!(message.way.gso || datagrams.len() == 1);
-            for datagram in &datagrams {
+            for datagram in datagrams {
                 assert_eq!(class(datagram), message.way.class, "class of {datagram:?}");
+                self.out[message.way.peer as usize].push(datagram.to_vec());
             }
-            self.out[message.way.peer as usize].extend(datagrams);
         }
-        self.sender.clear();
-        self.headers = 0;
+        self.gather.clear();
     }
 }
 
@@ -188,42 +209,45 @@ pub fn check(data: &[u8]) {
         to: [2, 5],
     });
     let mut path = Path {
-        arena: vec![0; HEADERS],
-        sender: Sender::new(),
-        headers: 0,
+        gather: Gather::new(3 * READ_LEN, HEADERS),
         out: Default::default(),
     };
     let mut wanted: [Vec<Vec<u8>>; 2] = Default::default();
-    while !source.is_empty() && path.arena.len() < 256 << 10 {
+    let mut bytes = 0;
+    while !source.is_empty() && bytes < 256 << 10 {
         if source.byte() > 250 {
-            path.flush();
+            path.flush(); // the batch ends
         }
         let (vnet, packet) = read(&mut generator, &mut source);
-        let start = path.arena.len();
-        path.arena.extend(&packet);
-        let Ok(peer) = admit::outbound(&mut path.arena[start..], &vnet, &TABLE, &LOCAL, MTU) else {
-            assert_eq!(packet, path.arena[start..], "a refused packet was changed");
+        bytes += packet.len();
+        let place = path.read(&vnet, &packet);
+        let taken = path.gather.bytes(place.clone());
+        let verdict = admit::outbound(taken, &vnet, &TABLE, &LOCAL, MTU);
+        let expected_peer = destination(&vnet, &packet);
+        assert_eq!(
+            verdict.ok().map(|peer| peer as usize),
+            expected_peer,
+            "{verdict:?} about {packet:?}"
+        );
+        let Some(peer) = expected_peer else {
+            assert_eq!(packet, taken, "a refused packet was changed");
             continue;
         };
-        wanted[peer as usize].extend(expected(&vnet, &packet));
         let way = Way {
-            peer,
+            peer: peer as u32,
             v6: false,
-            class: ecn::class(&path.arena[start..]),
+            class: ecn::class(taken),
             gso,
         };
-        path.push(way, &vnet, start..start + packet.len());
+        wanted[peer].extend(expected(&vnet, &packet));
+        path.send(way, &vnet, place);
     }
     path.flush();
     for (peer, wanted) in wanted.iter().enumerate() {
-        let got: Vec<_> = path.out[peer]
-            .iter()
-            .map(|packet| essence(packet))
-            .collect();
-        let wanted: Vec<_> = wanted.iter().map(|packet| essence(packet)).collect();
+        let got = &path.out[peer];
         assert_eq!(got.len(), wanted.len(), "datagrams to peer {peer}");
-        for (got, wanted) in got.iter().zip(&wanted) {
-            assert_eq!(got, wanted);
+        for (got, wanted) in got.iter().zip(wanted) {
+            assert_eq!(essence(got), essence(wanted));
         }
     }
 }
