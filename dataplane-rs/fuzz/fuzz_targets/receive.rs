@@ -1,6 +1,6 @@
 //! The receive path: datagrams of a message are checked, joined and finished for the TUN device.
 //!
-//! Input: a byte of options, 16 bits of segment size, then the message.
+//! Input: a byte of options, the datagrams' traffic class, 16 bits of segment size, then the message.
 
 #![no_main]
 
@@ -12,7 +12,7 @@ use tunnel::coalesce::{Coalescer, Joins};
 use tunnel::packet::{self, Addresses};
 use tunnel::segment::{MAX_HEADERS, Segmenter};
 use tunnel::vnet::Gso;
-use tunnel::{Peer, PeerTable, checksum};
+use tunnel::{Peer, PeerTable, checksum, ecn};
 
 static TABLE: LazyLock<PeerTable> = LazyLock::new(|| {
     let peer = |last: u8, subnets: &[&str]| Peer {
@@ -75,7 +75,7 @@ fn mend(bytes: &mut [u8]) {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some((&[options, high, low], message)) = data.split_first_chunk() else {
+    let Some((&[options, class, high, low], message)) = data.split_first_chunk() else {
         return;
     };
     let stride = usize::from(u16::from_be_bytes([high, low])).max(1);
@@ -93,18 +93,28 @@ fuzz_target!(|data: &[u8]| {
             mend(bytes);
         }
         let before = bytes.to_vec();
-        if admit::inbound(bytes, 0, &TABLE, &LOCAL).is_err() {
+        if admit::inbound(bytes, class, 0, &TABLE, &LOCAL).is_err() {
             assert_eq!(before, bytes, "a refused packet was changed");
             continue;
         }
         let header = packet::parse(bytes).expect("what passes is an IP packet");
         match header.addresses {
-            Addresses::V4(from, to) => assert!(from >> 8 == 0x000a_0103 && to >> 8 == 0x000a_0102),
+            Addresses::V4(from, to) => {
+                assert!(from >> 8 == 0x000a_0103 && to >> 8 == 0x000a_0102);
+                assert!(from & 0xff != 0xff && to & 0xff != 0xff);
+            }
             Addresses::V6(from, to) => {
                 assert!(from >> 64 == 0xfd00_0003_0000_0000 && to >> 64 == 0xfd00_0002_0000_0000);
             }
         }
         assert!(header.ttl >= 1);
+        let (old, new) = (ecn::class(&before), ecn::class(bytes));
+        assert_eq!(Some(new & 3), ecn::decapsulated(old, class));
+        assert_eq!(old >> 2, new >> 2, "the DSCP was changed");
+        assert_eq!(
+            packet::header_is_right(&before),
+            packet::header_is_right(bytes)
+        );
         passed += 1;
         coalescer.push(&arena, place);
     }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
+use tunnel::admit::LocalSubnets;
 use tunnel::segment::{MAX_HEADERS, Segmenter, complete_checksum};
 use tunnel::vnet::{Gso, VNET_HDR_LEN, VnetHdr};
 use tunnel::{Peer, PeerTable, admit, checksum, icmp, packet};
@@ -29,6 +30,9 @@ static TABLE: LazyLock<PeerTable> = LazyLock::new(|| {
         1,
     )
 });
+
+static LOCAL: LazyLock<LocalSubnets> =
+    LazyLock::new(|| LocalSubnets::new(&["10.2.0.0/16".parse().expect("subnet")]));
 
 /// Makes lengths fit, so that what is after those checks is reached, too.
 fn mend(head: &mut [u8; VNET_HDR_LEN], bytes: &mut [u8]) {
@@ -78,7 +82,7 @@ fuzz_target!(|data: &[u8]| {
     let Some(vnet) = VnetHdr::decode(&head) else {
         return;
     };
-    if let Err(refusal) = admit::outbound(&mut bytes, &vnet, &TABLE, MTU) {
+    if let Err(refusal) = admit::outbound(&mut bytes, &vnet, &TABLE, &LOCAL, MTU) {
         refused(&refusal, &bytes);
         return;
     }

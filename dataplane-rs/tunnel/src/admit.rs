@@ -3,9 +3,10 @@
 use ipnet::IpNet;
 
 use crate::counters::DropReason;
+use crate::ecn;
 use crate::icmp;
 use crate::packet::{self, Addresses, Header};
-use crate::peers::PeerTable;
+use crate::peers::{self, PeerTable};
 use crate::segment::Segmenter;
 use crate::vnet::{Gso, VnetHdr};
 
@@ -47,15 +48,28 @@ impl LocalSubnets {
                 .any(|(first, last)| (*first..=*last).contains(&to)),
         }
     }
+
+    /// The packet's source or destination is the broadcast address of one of them.
+    #[inline]
+    pub fn broadcast(&self, addresses: &Addresses) -> bool {
+        let Addresses::V4(from, to) = *addresses else {
+            return false;
+        };
+        self.v4
+            .iter()
+            .any(|&(first, last)| (from == last || to == last) && peers::has_broadcast(first, last))
+    }
 }
 
-/// Decides over one datagram from `peer` and takes a hop from its packet.
+/// Decides over one datagram from `peer`, takes a hop from its packet and brings the path's congestion mark
+/// into it. `class` is the datagram's own type of service or traffic class.
 ///
 /// # Errors
 /// Why it goes no further.
 #[inline]
 pub fn inbound(
     packet: &mut [u8],
+    class: u8,
     peer: u32,
     table: &PeerTable,
     local: &LocalSubnets,
@@ -64,14 +78,23 @@ pub fn inbound(
     if header.addresses.to_many() {
         return Err(DropReason::Multicast);
     }
-    if table.by_source(&header.addresses) != Some(peer) {
-        return Err(DropReason::SpoofedSource);
-    }
+    let source = table
+        .by_source(&header.addresses)
+        .filter(|found| found.peer == peer)
+        .ok_or(DropReason::SpoofedSource)?;
     if !local.hold_destination(&header.addresses) {
         return Err(DropReason::WrongDestination);
     }
+    if source.broadcast || local.broadcast(&header.addresses) {
+        return Err(DropReason::DirectedBroadcast);
+    }
+    let inner = ecn::class(packet);
+    let congestion = ecn::decapsulated(inner, class).ok_or(DropReason::CongestionMark)?;
     if !packet::decrement_ttl(packet) {
         return Err(DropReason::TtlExpired);
+    }
+    if congestion != inner & ecn::CE {
+        ecn::mark(packet, congestion);
     }
     Ok(())
 }
@@ -100,6 +123,7 @@ pub fn outbound(
     packet: &mut [u8],
     vnet: &VnetHdr,
     table: &PeerTable,
+    local: &LocalSubnets,
     mtu: u16,
 ) -> Result<u32, Refusal> {
     let header = packet::parse(packet)?;
@@ -110,9 +134,15 @@ pub fn outbound(
         reason,
         icmp: Some((error, header)),
     };
-    let Some(peer) = table.by_destination(&header.addresses) else {
+    if local.broadcast(&header.addresses) {
+        return Err(DropReason::DirectedBroadcast.into());
+    }
+    let Some(destination) = table.by_destination(&header.addresses) else {
         return Err(refuse(DropReason::NoRoute, icmp::Error::NoRoute));
     };
+    if destination.broadcast {
+        return Err(DropReason::DirectedBroadcast.into());
+    }
     let longest = match vnet.gso {
         Gso::None => packet.len(),
         _ => Segmenter::new(packet, vnet)?.longest(),
@@ -125,7 +155,7 @@ pub fn outbound(
     if !packet::decrement_ttl(packet) {
         return Err(refuse(DropReason::TtlExpired, icmp::Error::TimeExceeded));
     }
-    Ok(peer)
+    Ok(destination.peer)
 }
 
 #[cfg(test)]
@@ -156,14 +186,14 @@ mod tests {
         ])
     }
 
-    fn v6(net: u8) -> [u8; 16] {
+    fn v6_address(net: u8) -> [u8; 16] {
         [0xfd, 0, 0, net, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
     }
 
     #[test]
     fn only_a_peers_own_packets_to_us_pass() {
         let (table, local) = (table(), local());
-        let rows: [(&str, Vec<u8>, Result<(), DropReason>); 7] = [
+        let rows: [(&str, Vec<u8>, Result<(), DropReason>); 12] = [
             (
                 "good",
                 testing::udp_v4([10, 1, 3, 9], [10, 1, 2, 9], b"x"),
@@ -199,29 +229,54 @@ mod tests {
                 testing::udp_v4([10, 1, 3, 9], [255; 4], b"x"),
                 Err(DropReason::Multicast),
             ),
+            (
+                "to our subnet's broadcast address",
+                testing::udp_v4([10, 1, 3, 9], [10, 1, 2, 255], b"x"),
+                Err(DropReason::DirectedBroadcast),
+            ),
+            (
+                "from its subnet's broadcast address",
+                testing::udp_v4([10, 1, 3, 255], [10, 1, 2, 9], b"x"),
+                Err(DropReason::DirectedBroadcast),
+            ),
+            (
+                "from our subnet's broadcast address",
+                testing::udp_v4([10, 1, 2, 255], [10, 1, 2, 9], b"x"),
+                Err(DropReason::SpoofedSource),
+            ),
+            (
+                "to another's broadcast address",
+                testing::udp_v4([10, 1, 3, 9], [10, 1, 4, 255], b"x"),
+                Err(DropReason::WrongDestination),
+            ),
+            (
+                "to the network's broadcast address",
+                testing::udp_v4([10, 1, 3, 9], [10, 1, 255, 255], b"x"),
+                Err(DropReason::WrongDestination),
+            ),
         ];
         for (name, mut packet, wanted) in rows {
-            assert_eq!(inbound(&mut packet, 0, &table, &local), wanted, "{name}");
+            assert_eq!(inbound(&mut packet, 0, 0, &table, &local), wanted, "{name}");
         }
-        let mut six = testing::udp_v6(v6(3), v6(2), b"x");
-        assert_eq!(inbound(&mut six, 0, &table, &local), Ok(()));
+        let mut six = testing::udp_v6(v6_address(3), v6_address(2), b"x");
+        assert_eq!(inbound(&mut six, 0, 0, &table, &local), Ok(()));
         assert_eq!(six[7], 63);
         six[7] = 1;
         assert_eq!(
-            inbound(&mut six, 0, &table, &local),
+            inbound(&mut six, 0, 0, &table, &local),
             Err(DropReason::TtlExpired)
         );
         assert_eq!(
-            inbound(&mut [], 0, &table, &local),
+            inbound(&mut [], 0, 0, &table, &local),
             Err(DropReason::Truncated)
         );
     }
 
     #[test]
     fn refusals_say_what_the_sender_is_told() {
-        let table = table();
+        let (table, local) = (table(), local());
         let told = |mut packet: Vec<u8>, mtu| {
-            outbound(&mut packet, &VnetHdr::PLAIN, &table, mtu)
+            outbound(&mut packet, &VnetHdr::PLAIN, &table, &local, mtu)
                 .map_err(|r| (r.reason, r.icmp.map(|(error, _)| error)))
         };
         let good = testing::udp_v4([10, 1, 2, 9], [10, 1, 3, 9], &[0; 100]);
@@ -246,5 +301,102 @@ mod tests {
         );
         let group = testing::udp_v4([10, 1, 2, 9], [239, 0, 0, 1], b"x");
         assert_eq!(told(group, 1500), Err((DropReason::Multicast, None)));
+        // Nobody is told of a broadcast (RFC 1122, section 3.2.2).
+        for (from, to) in [
+            ([10, 1, 2, 9], [10, 1, 3, 255]),
+            ([10, 1, 2, 255], [10, 1, 3, 9]),
+            ([10, 1, 2, 9], [10, 1, 2, 255]),
+        ] {
+            assert_eq!(
+                told(testing::udp_v4(from, to, b"x"), 1500),
+                Err((DropReason::DirectedBroadcast, None))
+            );
+        }
+    }
+
+    #[test]
+    fn congestion_marks_of_the_path_come_in() {
+        let (table, local) = (table(), local());
+        for v6 in [false, true] {
+            for (inner, outer, wanted) in [
+                (0xb8, 0xb8, Ok(0xb8)),
+                (0xb8, 0xbb, Err(DropReason::CongestionMark)),
+                (0xb8, 0x02, Ok(0xb8)),
+                (0x02, 0x03, Ok(0x03)),
+                (0xb9, 0x03, Ok(0xbb)),
+                (0x02, 0x00, Ok(0x02)),
+                (0x02, 0x01, Ok(0x01)),
+                // The DSCP of the datagram stays outside.
+                (0x28, 0xfc, Ok(0x28)),
+            ] {
+                let mut packet = if v6 {
+                    testing::udp_v6(v6_address(3), v6_address(2), b"x")
+                } else {
+                    testing::udp_v4([10, 1, 3, 9], [10, 1, 2, 9], b"x")
+                };
+                testing::set_class(&mut packet, inner);
+                let before = packet.clone();
+                let done = inbound(&mut packet, outer, 0, &table, &local);
+                let name = format!("{inner:#x} in {outer:#x}, IPv6 {v6}");
+                assert_eq!(done.map(|()| ecn::class(&packet)), wanted, "{name}");
+                assert!(packet::header_is_right(&packet), "{name}");
+                assert_eq!(done.is_err(), packet == before, "{name}");
+            }
+        }
+    }
+
+    /// What a packet's header says wrongly of itself, over IPv6.
+    #[test]
+    fn ipv6_lengths_and_hops() {
+        let (table, local) = (table(), local());
+        let good = testing::udp_v6(v6_address(3), v6_address(2), &[7; 64]);
+        let verdict = |packet: &[u8]| {
+            let mut bytes = packet.to_vec();
+            let verdict = inbound(&mut bytes, 0, 0, &table, &local);
+            assert_eq!(
+                verdict.is_err(),
+                bytes == packet,
+                "changed only if it passes"
+            );
+            verdict
+        };
+        let with = |at: usize, byte: u8| {
+            let mut packet = good.clone();
+            packet[at] = byte;
+            packet
+        };
+        assert_eq!(verdict(&good), Ok(()));
+        for hops in [0, 1] {
+            assert_eq!(verdict(&with(7, hops)), Err(DropReason::TtlExpired));
+        }
+        assert_eq!(verdict(&with(7, 2)), Ok(()));
+        for length in [0, 71, 73, 255] {
+            assert_eq!(verdict(&with(5, length)), Err(DropReason::BadLength));
+        }
+        for cut in [1, 39] {
+            assert_eq!(verdict(&good[..cut]), Err(DropReason::Truncated));
+        }
+        for cut in [40, good.len() - 1] {
+            assert_eq!(verdict(&good[..cut]), Err(DropReason::BadLength));
+        }
+        // A jumbogram (RFC 2675) says length zero and the real one in an option.
+        let jumbo = [&[17, 0, 0xc2, 4, 0, 1, 0, 0], &good[40..]].concat();
+        let mut jumbo = testing::ipv6(v6_address(3), v6_address(2), 0, &jumbo);
+        jumbo[4..6].fill(0);
+        assert_eq!(verdict(&jumbo), Err(DropReason::BadLength));
+        // Mapped and multicast addresses are nobody's.
+        let mapped = {
+            let mut address = [0; 16];
+            address[10..].copy_from_slice(&[0xff, 0xff, 10, 1, 3, 9]);
+            address
+        };
+        assert_eq!(
+            verdict(&testing::udp_v6(mapped, v6_address(2), b"x")),
+            Err(DropReason::SpoofedSource)
+        );
+        assert_eq!(
+            verdict(&testing::udp_v6(v6_address(3), [0xff; 16], b"x")),
+            Err(DropReason::Multicast)
+        );
     }
 }

@@ -1,9 +1,13 @@
 //! Joins inner packets of one flow into super-packets for one write to the TUN device.
 //!
 //! A packet joins the newest item of its flow or starts a new one, so that a flow's packets keep their order.
+//! Where a packet's ports cannot be told (fragments, IP options, extension headers, other protocols), it may
+//! be of any flow between its two hosts, and nothing joins their items any more.
+//!
 //! What joins would come out of the kernel's segmentation as it went in: same headers but for length,
-//! sequence and identification, same payload length but for the last. A joined packet's checksum was
-//! verified, since the kernel takes a super-packet's on trust; a packet alone is left to the kernel.
+//! sequence and identification, same payload length but for the last. A joined packet's checksums, the IPv4
+//! header's and the transport's, were verified, since segmentation writes them anew; a packet alone is left
+//! to the kernel.
 
 use std::ops::Range;
 
@@ -39,11 +43,18 @@ struct Candidate {
     payload: usize,
 }
 
-/// A packet's flow and, where it may join others, how.
-struct Flow {
-    hash: u32,
-    candidate: Option<Candidate>,
+/// What a packet's headers say of its flow.
+enum Flow {
+    /// Ports and addresses as a hash other than [`NO_FLOW`] and, where the packet may join others, how.
+    Known(u32, Option<Candidate>),
+    /// Of a protocol whose packets are never joined here, so that it cannot be overtaken.
+    Apart,
+    /// Without ports in their usual place: it may be of any flow between its hosts.
+    Unknown,
 }
+
+/// The hash of items that nothing looks for.
+const NO_FLOW: u32 = 0;
 
 /// One write to the TUN device: the first packet and the payloads that joined it, as places in the arena.
 #[derive(Debug, Clone)]
@@ -52,7 +63,7 @@ struct Item {
     candidate: Option<Candidate>,
     /// No more may join: a shorter packet or PSH ended it.
     closed: bool,
-    /// The first packet's checksum was verified.
+    /// The first packet's checksums were verified.
     verified: bool,
     /// The last one had PSH.
     push: bool,
@@ -131,27 +142,40 @@ impl Coalescer {
     #[inline]
     pub fn push(&mut self, arena: &[u8], place: Range<usize>) {
         let bytes = &arena[place.clone()];
-        let flow = self.flow(bytes);
-        if flow.hash != 0
+        let (hash, candidate) = match self.flow(bytes) {
+            Flow::Known(hash, candidate) => (hash, candidate),
+            Flow::Apart => (NO_FLOW, None),
+            Flow::Unknown => {
+                self.close_between(arena, packet::address_bytes(bytes));
+                (NO_FLOW, None)
+            }
+        };
+        if let Some(candidate) = candidate
             && let Some(index) = self.items[..self.used]
                 .iter()
-                .rposition(|item| item.hash == flow.hash)
-            && let Some(candidate) = flow.candidate
+                .rposition(|item| item.hash == hash)
             && self.join(index, arena, place.start, bytes, candidate)
         {
             return;
         }
         let item = &mut self.items[self.used];
         self.used += 1;
-        item.hash = flow.hash;
-        item.candidate = flow.candidate;
+        item.hash = hash;
+        item.candidate = candidate;
         item.verified = false;
-        item.push = flow.candidate.is_some_and(|c| has_push(bytes, &c));
-        item.closed = flow.candidate.is_none() || item.push;
+        item.push = candidate.is_some_and(|c| has_push(bytes, &c));
+        item.closed = candidate.is_none() || item.push;
         item.total = bytes.len();
-        item.next_sequence = flow.candidate.map_or(0, |c| next_sequence(bytes, &c));
+        item.next_sequence = candidate.map_or(0, |c| next_sequence(bytes, &c));
         item.first = place;
         item.joined = 0;
+    }
+
+    /// Lets nothing join the items of packets from the one address to the other any more.
+    fn close_between(&mut self, arena: &[u8], addresses: &[u8]) {
+        for item in &mut self.items[..self.used] {
+            item.closed |= packet::address_bytes(&arena[item.first.clone()]) == addresses;
+        }
     }
 
     /// Finishes item `index` for its write: the first packet's headers are made to speak for all, and the
@@ -248,19 +272,23 @@ impl Coalescer {
         true
     }
 
-    /// Finds a packet's flow. Zero stands for packets whose order does not matter to any flow here.
+    /// Finds a packet's flow.
     #[inline]
     fn flow(&self, bytes: &[u8]) -> Flow {
-        const NONE: Flow = Flow {
-            hash: 0,
-            candidate: None,
-        };
         let v6 = bytes[0] >> 4 == 6;
         let (protocol, l4) = if v6 { (bytes[6], 40) } else { (bytes[9], 20) };
         let fragment = !v6 && u16::from_be_bytes([bytes[6], bytes[7]]) & 0x3fff != 0;
-        let wanted = (protocol == TCP && self.joins.tcp) || (protocol == UDP && self.joins.udp);
-        if !wanted || fragment || (!v6 && bytes[0] != 0x45) || bytes.len() < l4 + 8 {
-            return NONE;
+        let has_ports = protocol == TCP || protocol == UDP;
+        if !has_ports || fragment || (!v6 && bytes[0] != 0x45) || bytes.len() < l4 + 8 {
+            return Flow::Unknown;
+        }
+        let wanted = if protocol == TCP {
+            self.joins.tcp
+        } else {
+            self.joins.udp
+        };
+        if !wanted {
+            return Flow::Apart;
         }
         let key = flow_key(bytes, l4);
         let hash = key.chunks_exact(4).fold(u32::from(protocol), |hash, word| {
@@ -272,7 +300,7 @@ impl Coalescer {
         } else {
             udp_candidate(bytes, l4)
         };
-        Flow { hash, candidate }
+        Flow::Known(hash, candidate)
     }
 }
 
@@ -366,9 +394,12 @@ fn same_headers(first: &[u8], next: &[u8], own: &Candidate, other: &Candidate, i
             && first[l4 + 18..own.headers] == next[l4 + 18..own.headers])
 }
 
-/// The transport checksum is right.
+/// The IPv4 header's checksum, if there is one, and the transport's are right.
 #[inline]
 fn is_right(bytes: &[u8], candidate: &Candidate) -> bool {
+    if !packet::header_is_right(bytes) {
+        return false;
+    }
     let l4 = &bytes[candidate.l4..];
     let pseudo =
         checksum::pseudo_header(packet::address_bytes(bytes), candidate.protocol, l4.len());

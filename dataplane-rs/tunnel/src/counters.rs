@@ -43,6 +43,10 @@ drop_reasons! {
     TtlExpired = "ttl_expired",
     /// To a multicast group or the limited broadcast address.
     Multicast = "multicast",
+    /// From or to the broadcast address of a leased subnet.
+    DirectedBroadcast = "directed_broadcast",
+    /// The path marked congestion (ECN) on a packet whose flow cannot be told of it by a mark (RFC 6040).
+    CongestionMark = "congestion_mark",
     /// No peer's subnet holds the destination.
     NoRoute = "no_route",
     /// Over the tunnel's MTU and not to be fragmented.

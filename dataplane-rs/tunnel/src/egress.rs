@@ -1,21 +1,21 @@
 //! TUN device to socket: packets are routed, cut and sent.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use crate::admit::{self, Refusal};
 use crate::config::{Event, Offload};
 use crate::counters::{DropReason, WorkerCounters};
+use crate::ecn;
+use crate::gather::{Gather, READ_LEN};
 use crate::icmp;
 use crate::peers::PeerTable;
-use crate::segment::{MAX_HEADERS, Segmenter, complete_checksum};
-use crate::send::{Outcome, Sender};
+use crate::send::{Outcome, Way};
 use crate::tun;
-use crate::vnet::{Gso, VNET_HDR_LEN, VnetHdr};
+use crate::vnet::{VNET_HDR_LEN, VnetHdr};
 use crate::worker::{Ending, Io, Shared, family};
 
-/// Bytes of one read at most: a super-packet and its offload header, aligned.
-const READ_LEN: usize = 65_536 + 128;
 /// Bytes of packets gathered before they are sent; some four super-packets, which the second-level cache
 /// holds until the kernel copies them.
 const PACKETS_LEN: usize = 5 * READ_LEN;
@@ -23,17 +23,11 @@ const PACKETS_LEN: usize = 5 * READ_LEN;
 const HEADERS_LEN: usize = 64 * 1024;
 /// Packets read before the other direction has its turn.
 const READS: usize = 64;
-/// Packets begin at multiples of this.
-const ALIGN: usize = 64;
 
 /// One worker's sending half.
 pub struct Egress {
     id: usize,
-    /// Packets as read, then headers made for segments.
-    arena: Box<[u8]>,
-    packets_end: usize,
-    headers_end: usize,
-    sender: Sender,
+    gather: Gather,
     gso: [bool; 2],
     icmp: icmp::Sender,
     icmp_packet: Box<[u8; icmp::MAX_LEN]>,
@@ -49,10 +43,7 @@ impl Egress {
         let gso = |index: usize| io.sockets[index].as_ref().is_some_and(|socket| socket.gso);
         Self {
             id,
-            arena: vec![0; PACKETS_LEN + HEADERS_LEN].into_boxed_slice(),
-            packets_end: 0,
-            headers_end: 0,
-            sender: Sender::new(),
+            gather: Gather::new(PACKETS_LEN, HEADERS_LEN),
             gso: [gso(0), gso(1)],
             icmp,
             icmp_packet: Box::new([0; icmp::MAX_LEN]),
@@ -65,18 +56,14 @@ impl Egress {
     /// Why the worker must end.
     pub fn run(&mut self, shared: &Shared, io: &Io, table: &PeerTable) -> Result<bool, Ending> {
         let mut reads = 0;
-        while reads < READS && self.packets_end + READ_LEN <= PACKETS_LEN {
-            // The packet itself, not its offload header, is aligned.
-            let start = self.packets_end + ALIGN - VNET_HDR_LEN;
-            match io
-                .tun
-                .read(&mut self.arena[start..self.packets_end + READ_LEN])
-            {
+        while reads < READS
+            && let Some(room) = self.gather.room()
+        {
+            match io.tun.read(room) {
                 Ok(len) => {
                     reads += 1;
-                    let end = start + len;
-                    self.take(shared, io, table, start, end);
-                    self.packets_end = end.next_multiple_of(ALIGN);
+                    let place = self.gather.keep(len);
+                    self.take(shared, io, table, place);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -93,13 +80,13 @@ impl Egress {
         }
         shared.counters[self.id].tun_reads.add(reads as u64);
         self.flush(shared, io, table);
-        self.packets_end = 0;
+        self.gather.forget_packets();
         Ok(reads > 0)
     }
 
-    fn take(&mut self, shared: &Shared, io: &Io, table: &PeerTable, start: usize, end: usize) {
-        if let Err(refusal) = self.route(shared, io, table, start, end) {
-            self.refuse(shared, &refusal, start + VNET_HDR_LEN, end);
+    fn take(&mut self, shared: &Shared, io: &Io, table: &PeerTable, place: Range<usize>) {
+        if let Err(refusal) = self.route(shared, io, table, place.clone()) {
+            self.refuse(shared, &refusal, place.start + VNET_HDR_LEN..place.end);
         }
     }
 
@@ -108,79 +95,44 @@ impl Egress {
         shared: &Shared,
         io: &Io,
         table: &PeerTable,
-        start: usize,
-        end: usize,
+        place: Range<usize>,
     ) -> Result<(), Refusal> {
-        let (head, packet) = self.arena[start..end]
+        let (head, packet) = self
+            .gather
+            .bytes(place.clone())
             .split_first_chunk_mut()
             .ok_or(DropReason::Truncated)?;
         let vnet = VnetHdr::decode(head).ok_or(DropReason::BadOffload)?;
-        let peer = admit::outbound(packet, &vnet, table, shared.mtu.load(Ordering::Relaxed))?;
+        let mtu = shared.mtu.load(Ordering::Relaxed);
+        let peer = admit::outbound(packet, &vnet, table, &shared.local, mtu)?;
+        let class = ecn::class(packet);
         let family = family(&table.entry(peer).endpoint);
-        let start = start + VNET_HDR_LEN;
-        if vnet.gso != Gso::None {
-            return Ok(self.cut(shared, io, table, peer, family, &vnet, start, end)?);
-        }
-        if vnet.needs_csum {
-            complete_checksum(packet, &vnet)?;
-        }
-        if self.sender.is_full() {
-            self.flush(shared, io, table);
-        }
-        self.sender
-            .push(peer, family == 1, self.gso[family], 0..0, start..end);
-        Ok(())
-    }
-
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of them are the worker's parts, borrowed apart"
-    )]
-    fn cut(
-        &mut self,
-        shared: &Shared,
-        io: &Io,
-        table: &PeerTable,
-        peer: u32,
-        family: usize,
-        vnet: &VnetHdr,
-        start: usize,
-        end: usize,
-    ) -> Result<(), DropReason> {
-        let mut at = 0;
+        let place = place.start + VNET_HDR_LEN..place.end;
+        let mut from = 0;
         loop {
-            let (packets, headers) = self.arena.split_at_mut(PACKETS_LEN);
-            let mut segmenter = Segmenter::new(&packets[start..end], vnet)?;
-            segmenter.skip_to(at);
-            let header_len = segmenter.header_len();
-            while !self.sender.is_full() && self.headers_end + MAX_HEADERS <= HEADERS_LEN {
-                let Some(payload) = segmenter.next(&mut headers[self.headers_end..]) else {
-                    return Ok(());
-                };
-                let header = PACKETS_LEN + self.headers_end;
-                at = payload.end;
-                self.headers_end += header_len;
-                self.sender.push(
-                    peer,
-                    family == 1,
-                    self.gso[family],
-                    header..header + header_len,
-                    start + payload.start..start + payload.end,
-                );
+            let way = Way {
+                peer,
+                v6: family == 1,
+                class,
+                gso: self.gso[family],
+            };
+            match self.gather.add(way, &vnet, place.clone(), from)? {
+                None => return Ok(()),
+                Some(rest) => from = rest,
             }
             self.flush(shared, io, table);
         }
     }
 
-    /// Sends what was gathered. Packets stay in the arena; headers are used up.
+    /// Sends what was gathered.
     fn flush(&mut self, shared: &Shared, io: &Io, table: &PeerTable) {
-        if self.sender.is_empty() {
+        if self.gather.is_empty() {
             return;
         }
         let (id, gso) = (self.id, &mut self.gso);
         let counters = &shared.counters[id];
         let sockets = [io.sockets[0].as_ref(), io.sockets[1].as_ref()];
-        self.sender.flush(&self.arena, table, sockets, |outcome| {
+        self.gather.flush(table, sockets, |outcome| {
             if let Some(error) = &outcome.error {
                 counters.drop(drop_reason(error), outcome.datagrams as u64);
                 // The device on the path has no checksum offload, which segmentation needs.
@@ -192,10 +144,9 @@ impl Egress {
             }
             count(counters, table, id, &outcome);
         });
-        self.headers_end = 0;
     }
 
-    fn refuse(&mut self, shared: &Shared, refusal: &Refusal, start: usize, end: usize) {
+    fn refuse(&mut self, shared: &Shared, refusal: &Refusal, place: Range<usize>) {
         let counters = &shared.counters[self.id];
         counters.drop(refusal.reason, 1);
         let Some((error, header)) = refusal.icmp else {
@@ -205,7 +156,7 @@ impl Egress {
         let Some(from) = shared.icmp_sources[usize::from(to.is_ipv6())] else {
             return;
         };
-        let packet = &self.arena[start..end];
+        let packet = self.gather.bytes(place);
         if let Some(len) = icmp::build(error, from, packet, &header, &mut self.icmp_packet)
             && self.icmp.admit()
             && self.icmp.send(&self.icmp_packet[..len], to)

@@ -107,6 +107,7 @@ impl Ingress {
             start = place.end;
             match admit::inbound(
                 &mut self.receiver.arena()[place.clone()],
+                message.class,
                 peer,
                 table,
                 &shared.local,

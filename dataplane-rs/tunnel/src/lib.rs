@@ -17,8 +17,8 @@
 //! One thread a queue (`worker`) carries packets in both directions:
 //!
 //! * TUN to UDP (`egress`): read (`tun`) → route, MTU, TTL ([`admit`]) → cut super-packets, complete
-//!   checksums ([`segment`]) → gather datagrams (`send`).
-//! * UDP to TUN (`ingress`): take (`receive`) → known sender, inner addresses, TTL ([`admit`]) → join
+//!   checksums ([`segment`]) → gather datagrams, with the inner packet's traffic class ([`gather`], [`send`]).
+//! * UDP to TUN (`ingress`): take (`receive`) → known sender, inner addresses, congestion marks, TTL ([`admit`]) → join
 //!   packets of one flow ([`coalesce`]) → write (`tun`).
 //!
 //! On that path nothing is allocated and nothing locked.
@@ -28,14 +28,16 @@ pub mod checksum;
 pub mod coalesce;
 mod config;
 mod counters;
+pub mod ecn;
 mod egress;
+pub mod gather;
 pub mod icmp;
 mod ingress;
 pub mod packet;
 mod peers;
 mod receive;
 pub mod segment;
-mod send;
+pub mod send;
 mod socket;
 #[cfg(test)]
 mod testing;

@@ -30,37 +30,62 @@ const NOBODY: u32 = u32::MAX;
 struct Ranges<T> {
     starts: Vec<T>,
     peers: Vec<u32>,
+    /// The last address of the range is the broadcast address of its peer's subnet.
+    broadcast: Vec<bool>,
+}
+
+/// Where an address lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The peer whose subnet holds it.
+    pub peer: u32,
+    /// It is no host's but the subnet's broadcast address, the last one of an IPv4 subnet of /30 or shorter
+    /// (RFC 3021).
+    pub broadcast: bool,
 }
 
 impl<T: Copy + Ord> Ranges<T> {
     /// Flattens prefixes given as (first address, last address, peer); of equal ones the last wins.
-    /// `next` gives the address after, or none after the highest.
-    fn build(mut prefixes: Vec<(T, T, u32)>, next: fn(T) -> Option<T>) -> Self {
+    /// `next` gives the address after, or none after the highest; `broadcasts` says whether the last address
+    /// of a prefix is its broadcast address.
+    fn build(
+        mut prefixes: Vec<(T, T, u32)>,
+        next: fn(T) -> Option<T>,
+        broadcasts: fn(T, T) -> bool,
+    ) -> Self {
         prefixes.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
         let mut ranges = Self {
             starts: Vec::new(),
             peers: Vec::new(),
+            broadcast: Vec::new(),
         };
-        let mut open: Vec<(T, u32)> = Vec::new();
+        let mut open: Vec<(T, T, u32)> = Vec::new();
+        // An address that ends two prefixes is of the longer one, which is closed first.
+        let mut ended = None;
+        let mut is_broadcast =
+            |start, end| ended.replace(end) != Some(end) && broadcasts(start, end);
         for (first, last, peer) in prefixes {
-            while let Some(&(end, _)) = open.last().filter(|(end, _)| *end < first) {
+            while let Some(&(start, end, _)) = open.last().filter(|(_, end, _)| *end < first) {
                 open.pop();
-                ranges.close(end, &open, next);
+                ranges.close(end, is_broadcast(start, end), &open, next);
             }
             ranges.mark(first, peer);
-            open.push((last, peer));
+            open.push((first, last, peer));
         }
-        while let Some((end, _)) = open.pop() {
-            ranges.close(end, &open, next);
+        while let Some((start, end, _)) = open.pop() {
+            ranges.close(end, is_broadcast(start, end), &open, next);
         }
         ranges
     }
 
     /// After a prefix ended at `end`, the one around it goes on, if any.
-    fn close(&mut self, end: T, open: &[(T, u32)], next: fn(T) -> Option<T>) {
+    fn close(&mut self, end: T, broadcast: bool, open: &[(T, T, u32)], next: fn(T) -> Option<T>) {
+        if let Some(last) = self.broadcast.last_mut() {
+            *last |= broadcast;
+        }
         let Some(start) = next(end) else { return };
         match open.last() {
-            Some((outer_end, peer)) if *outer_end > end => self.mark(start, *peer),
+            Some((_, outer_end, peer)) if *outer_end > end => self.mark(start, *peer),
             Some(_) => {}
             None => self.mark(start, NOBODY),
         }
@@ -70,19 +95,35 @@ impl<T: Copy + Ord> Ranges<T> {
         if self.starts.last() == Some(&start) {
             self.starts.pop();
             self.peers.pop();
+            self.broadcast.pop();
         }
         self.starts.push(start);
         self.peers.push(peer);
+        self.broadcast.push(false);
     }
 
     #[inline]
-    fn find(&self, address: T) -> Option<u32> {
-        let at = self
-            .starts
-            .partition_point(|start| *start <= address)
-            .checked_sub(1)?;
-        Some(self.peers[at]).filter(|peer| *peer != NOBODY)
+    fn find(&self, address: T, next: fn(T) -> Option<T>) -> Option<Found> {
+        let after = self.starts.partition_point(|start| *start <= address);
+        let at = after.checked_sub(1)?;
+        let peer = Some(self.peers[at]).filter(|peer| *peer != NOBODY)?;
+        let broadcast = self.broadcast[at] && self.starts.get(after).copied() == next(address);
+        Some(Found { peer, broadcast })
     }
+}
+
+fn after_v4(address: u32) -> Option<u32> {
+    address.checked_add(1)
+}
+
+fn after_v6(address: u128) -> Option<u128> {
+    address.checked_add(1)
+}
+
+/// Whether the IPv4 subnet from `first` to `last` has a broadcast address: one or two addresses are all
+/// hosts' (RFC 3021).
+pub(crate) fn has_broadcast(first: u32, last: u32) -> bool {
+    last - first > 1
 }
 
 /// A peer as the workers use it.
@@ -117,8 +158,8 @@ impl PeerTable {
                 }
             }
         }
-        table.v4 = Ranges::build(v4, |address: u32| address.checked_add(1));
-        table.v6 = Ranges::build(v6, |address: u128| address.checked_add(1));
+        table.v4 = Ranges::build(v4, after_v4, has_broadcast);
+        table.v6 = Ranges::build(v6, after_v6, |_, _| false);
         table
     }
 
@@ -146,19 +187,19 @@ impl PeerTable {
 
     /// The peer whose subnet holds an IPv4 address.
     #[inline]
-    pub fn by_v4(&self, address: u32) -> Option<u32> {
-        self.v4.find(address)
+    pub fn by_v4(&self, address: u32) -> Option<Found> {
+        self.v4.find(address, after_v4)
     }
 
     /// The peer whose subnet holds an IPv6 address.
     #[inline]
-    pub fn by_v6(&self, address: u128) -> Option<u32> {
-        self.v6.find(address)
+    pub fn by_v6(&self, address: u128) -> Option<Found> {
+        self.v6.find(address, after_v6)
     }
 
     /// The peer behind which the packet's source lies.
     #[inline]
-    pub fn by_source(&self, addresses: &Addresses) -> Option<u32> {
+    pub fn by_source(&self, addresses: &Addresses) -> Option<Found> {
         match *addresses {
             Addresses::V4(source, _) => self.by_v4(source),
             Addresses::V6(source, _) => self.by_v6(source),
@@ -167,7 +208,7 @@ impl PeerTable {
 
     /// The peer behind which the packet's destination lies.
     #[inline]
-    pub fn by_destination(&self, addresses: &Addresses) -> Option<u32> {
+    pub fn by_destination(&self, addresses: &Addresses) -> Option<Found> {
         match *addresses {
             Addresses::V4(_, destination) => self.by_v4(destination),
             Addresses::V6(_, destination) => self.by_v6(destination),
@@ -208,13 +249,17 @@ mod tests {
         }
     }
 
-    fn v4(table: &PeerTable, address: &str) -> Option<u32> {
+    fn found(table: &PeerTable, address: &str) -> Option<Found> {
         table.by_v4(
             address
                 .parse::<std::net::Ipv4Addr>()
                 .expect("address")
                 .into(),
         )
+    }
+
+    fn v4(table: &PeerTable, address: &str) -> Option<u32> {
+        found(table, address).map(|found| found.peer)
     }
 
     #[test]
@@ -248,6 +293,48 @@ mod tests {
     }
 
     #[test]
+    fn the_last_address_of_a_subnet_is_its_broadcast_address() {
+        let table = PeerTable::build(
+            &[
+                peer("192.0.2.1:8285", &["10.1.2.0/24", "10.1.3.0/24"]),
+                peer(
+                    "192.0.2.2:8285",
+                    &["10.1.4.0/30", "10.1.4.4/31", "10.1.4.6/32"],
+                ),
+                peer(
+                    "192.0.2.3:8285",
+                    &["10.1.2.128/25", "10.1.3.255/32", "fd00::/126"],
+                ),
+                peer("192.0.2.4:8285", &["255.255.255.0/24"]),
+            ],
+            None,
+            1,
+        );
+        let rows = [
+            ("10.1.2.0", false),
+            ("10.1.2.127", false),
+            ("10.1.2.254", false),
+            ("10.1.2.255", true),
+            ("10.1.3.0", false),
+            ("10.1.3.254", false),
+            ("10.1.3.255", false),
+            ("10.1.4.2", false),
+            ("10.1.4.3", true),
+            ("10.1.4.4", false),
+            ("10.1.4.5", false),
+            ("10.1.4.6", false),
+            ("255.255.255.254", false),
+            ("255.255.255.255", true),
+        ];
+        for (address, wanted) in rows {
+            let found = found(&table, address).expect(address);
+            assert_eq!(found.broadcast, wanted, "{address}");
+        }
+        let six = table.by_v6(0xfd00 << 112 | 3).expect("found");
+        assert!(!six.broadcast);
+    }
+
+    #[test]
     fn counters_follow_the_endpoint() {
         let first = PeerTable::build(
             &[peer("192.0.2.1:1", &[]), peer("192.0.2.2:1", &[])],
@@ -276,7 +363,8 @@ mod tests {
         );
         assert_eq!(table.entries.len(), 1);
         assert_eq!(v4(&table, "10.1.2.1"), Some(0));
-        assert_eq!(table.by_v6(0xfd00_0001 << 96 | 5), Some(0));
+        let found = table.by_v6(0xfd00_0001 << 96 | 5);
+        assert_eq!(found.map(|found| found.peer), Some(0));
     }
 
     /// Prefixes out of a small space, so that they nest and repeat.
@@ -319,7 +407,13 @@ mod tests {
             });
             for address in addresses.iter().map(|a| a & 0x8101_0183).chain(edges) {
                 let wanted = reference(&nets, |net| net.contains(&std::net::Ipv4Addr::from(address)));
-                prop_assert_eq!(table.by_v4(address), wanted, "{}", std::net::Ipv4Addr::from(address));
+                let found = table.by_v4(address);
+                prop_assert_eq!(found.map(|found| found.peer), wanted, "{}", std::net::Ipv4Addr::from(address));
+                let ends = wanted.is_some_and(|index| {
+                    let (net, length) = nets[index as usize];
+                    length <= 30 && u32::from(net.broadcast()) == address
+                });
+                prop_assert_eq!(found.is_some_and(|found| found.broadcast), ends, "{}", std::net::Ipv4Addr::from(address));
             }
         }
 
@@ -342,7 +436,9 @@ mod tests {
                 let (first, last) = (u128::from(net.network()), u128::from(net.broadcast()));
                 for address in [first, last, first.wrapping_sub(1), last.wrapping_add(1)] {
                     let wanted = reference(&nets, |net| net.contains(&std::net::Ipv6Addr::from(address)));
-                    prop_assert_eq!(table.by_v6(address), wanted);
+                    let found = table.by_v6(address);
+                    prop_assert_eq!(found.map(|found| found.peer), wanted);
+                    prop_assert!(found.is_none_or(|found| !found.broadcast));
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! Batched receive: recvmmsg(2) into one arena, with the segment size that UDP_GRO tells.
+//! Batched receive: recvmmsg(2) into one arena, with the segment size that UDP_GRO tells and the traffic class
+//! that the datagrams came with, which is one for all of a message: the kernel joins no others.
 //!
 //! As with sending, `quinn-udp` makes way for the system call: its sockets ask for time stamps and interface
 //! addresses with each message and forbid fragmentation, and its `RecvMeta` does not tell a truncated message.
@@ -15,7 +16,7 @@ use crate::socket::{UdpQueue, decode_address};
 pub const MESSAGES: usize = 32;
 /// Bytes of a message at most, many datagrams with UDP_GRO.
 const MESSAGE_LEN: usize = 65_536;
-/// Room for the segment size's control message, in words.
+/// Room for the control messages of segment size and traffic class, in words.
 const CONTROL_WORDS: usize = 8;
 
 /// One received message.
@@ -27,6 +28,8 @@ pub struct Message {
     pub place: Range<usize>,
     /// Bytes of each datagram in it but the last, which may be shorter.
     pub stride: usize,
+    /// Type of service or traffic class of the datagrams.
+    pub class: u8,
     /// Longer than its buffer.
     pub truncated: bool,
 }
@@ -108,10 +111,12 @@ impl Receiver {
         let header = &self.headers[index];
         let start = index * MESSAGE_LEN;
         let len = (header.msg_len as usize).min(MESSAGE_LEN);
+        let told = told(&header.msg_hdr);
         Message {
             sender: decode_address(&self.names[index]),
             place: start..start + len,
-            stride: segment_size(&header.msg_hdr).unwrap_or(len).max(1),
+            stride: told.segment_size.unwrap_or(len).max(1),
+            class: told.class,
             truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
         }
     }
@@ -129,19 +134,36 @@ impl Default for Receiver {
     }
 }
 
-/// The segment size that the kernel told; none for a message of one datagram.
+/// What the kernel told of a message beside its bytes.
+#[derive(Default)]
+struct Told {
+    /// None for a message of one datagram.
+    segment_size: Option<usize>,
+    class: u8,
+}
+
 #[inline]
-fn segment_size(header: &libc::msghdr) -> Option<usize> {
-    // SAFETY: the header is one that recvmmsg filled in, whose control buffer it points to.
-    let message = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() }?;
-    if message.cmsg_level != libc::SOL_UDP || message.cmsg_type != libc::UDP_GRO {
-        return None;
+fn told(header: &libc::msghdr) -> Told {
+    let mut told = Told::default();
+    // SAFETY: the header is one that recvmmsg filled in, whose control buffer it points to, and so are the
+    // messages in it; each kind carries what is read of it, at the place that CMSG_DATA gives.
+    unsafe {
+        let mut next = libc::CMSG_FIRSTHDR(header);
+        while let Some(message) = next.as_ref() {
+            let data = libc::CMSG_DATA(message);
+            match (message.cmsg_level, message.cmsg_type) {
+                (libc::SOL_UDP, libc::UDP_GRO) => {
+                    let size = data.cast::<libc::c_int>().read_unaligned();
+                    told.segment_size = usize::try_from(size).ok();
+                }
+                (libc::IPPROTO_IP, libc::IP_TOS) => told.class = data.read(),
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                    told.class = data.cast::<libc::c_int>().read_unaligned() as u8;
+                }
+                _ => {}
+            }
+            next = libc::CMSG_NXTHDR(header, message);
+        }
     }
-    // SAFETY: this kind of message carries an int, at the place that CMSG_DATA gives.
-    let size = unsafe {
-        libc::CMSG_DATA(message)
-            .cast::<libc::c_int>()
-            .read_unaligned()
-    };
-    usize::try_from(size).ok()
+    told
 }

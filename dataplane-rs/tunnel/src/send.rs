@@ -1,8 +1,9 @@
 //! Batched send: datagrams gathered from one arena into messages with UDP_SEGMENT, messages into one
 //! sendmmsg(2).
 //!
-//! Datagrams to one peer share a message as long as they are of one length, the last may be shorter, whatever
-//! flow they are of. A datagram's headers and payload stay where they are and are gathered by the kernel.
+//! Datagrams to one peer share a message as long as they are of one length, the last may be shorter, and of one
+//! traffic class, whatever flow they are of. A datagram's headers and payload stay where they are and are
+//! gathered by the kernel.
 //!
 //! The system call is made here and not by `quinn-udp`, whose `Transmit` wants a message's bytes in one piece
 //! and sends one message a call. With it the sender's thread took 141 ms of user time a gigabyte instead of
@@ -22,23 +23,46 @@ pub const MESSAGES: usize = 64;
 pub const SEGMENTS: usize = 64;
 /// Bytes of a message at most: what UDP can carry over IPv4, with room for IP options.
 const MESSAGE_LEN: usize = 65_467;
-/// Words of the control message for the segment size.
-const CONTROL_WORDS: usize = 3;
+/// Words of the control messages for traffic class and segment size.
+const CONTROL_WORDS: usize = 6;
 
 /// Milliseconds that a full send buffer is waited for.
 const PATIENCE_MS: libc::c_int = 5;
 
+/// Where a datagram goes and how: what all of a message share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// The peer.
+    pub peer: u32,
+    /// Its endpoint is of IPv6.
+    pub v6: bool,
+    /// Type of service or traffic class of the datagram.
+    pub class: u8,
+    /// A message may hold more than one datagram.
+    pub gso: bool,
+}
+
 /// A message being gathered.
 #[derive(Debug, Clone)]
 struct Message {
-    peer: u32,
-    v6: bool,
+    way: Way,
     /// Bytes of each datagram but the last.
     size: usize,
     total: usize,
     datagrams: usize,
     closed: bool,
     pieces: usize,
+}
+
+/// A message that is to be sent.
+#[derive(Debug)]
+pub struct Gathered<'a> {
+    /// What its datagrams share.
+    pub way: Way,
+    /// Bytes of each datagram but the last.
+    pub size: usize,
+    /// The datagrams' pieces, places in the arena.
+    pub pieces: &'a [Range<u32>],
 }
 
 /// What became of one message.
@@ -76,8 +100,12 @@ impl Sender {
         // SAFETY: all zero is a valid value of this C structure.
         let header = unsafe { std::mem::zeroed::<libc::mmsghdr>() };
         let message = Message {
-            peer: 0,
-            v6: false,
+            way: Way {
+                peer: 0,
+                v6: false,
+                class: 0,
+                gso: false,
+            },
             size: 0,
             total: 0,
             datagrams: 0,
@@ -113,21 +141,13 @@ impl Sender {
         self.used == 0
     }
 
-    /// Adds a datagram for `peer`: the arena's bytes at `headers`, then those at `payload`. The batch must
-    /// not be full. `gso` allows more than one datagram a message.
+    /// Adds a datagram: the arena's bytes at `headers`, then those at `payload`. The batch must not be full.
     #[inline]
-    pub fn push(
-        &mut self,
-        peer: u32,
-        v6: bool,
-        gso: bool,
-        headers: Range<usize>,
-        payload: Range<usize>,
-    ) {
+    pub fn push(&mut self, way: Way, headers: Range<usize>, payload: Range<usize>) {
         let len = headers.len() + payload.len();
-        let index = self.place_for(peer, v6, gso, len);
+        let index = self.place_for(way, len);
         let message = &mut self.messages[index];
-        message.closed |= len < message.size || !gso;
+        message.closed |= len < message.size || !way.gso;
         message.total += len;
         message.datagrams += 1;
         let base = index * PIECES;
@@ -141,21 +161,20 @@ impl Sender {
 
     /// The peer's newest message if it has room, else a new one: older ones are left so that order stays.
     #[inline]
-    fn place_for(&mut self, peer: u32, v6: bool, gso: bool, len: usize) -> usize {
-        if gso
+    fn place_for(&mut self, way: Way, len: usize) -> usize {
+        if way.gso
             && let Some(index) = self.messages[..self.used]
                 .iter()
-                .rposition(|m| m.peer == peer)
+                .rposition(|m| m.way.peer == way.peer)
         {
             let message = &self.messages[index];
             let room = message.datagrams < SEGMENTS && message.total + len <= MESSAGE_LEN;
-            if !message.closed && len <= message.size && room {
+            if message.way == way && !message.closed && len <= message.size && room {
                 return index;
             }
         }
         let message = Message {
-            peer,
-            v6,
+            way,
             size: len,
             total: 0,
             datagrams: 0,
@@ -165,6 +184,21 @@ impl Sender {
         self.messages[self.used] = message;
         self.used += 1;
         self.used - 1
+    }
+
+    /// The messages as gathered so far.
+    pub fn messages(&self) -> impl Iterator<Item = Gathered<'_>> {
+        let messages = self.messages[..self.used].iter().enumerate();
+        messages.map(|(index, message)| Gathered {
+            way: message.way,
+            size: message.size,
+            pieces: &self.places[index * PIECES..index * PIECES + message.pieces],
+        })
+    }
+
+    /// Forgets all messages.
+    pub fn clear(&mut self) {
+        self.used = 0;
     }
 
     /// Sends all messages and forgets them. `done` learns each one's outcome. A full send buffer is waited for
@@ -180,10 +214,10 @@ impl Sender {
         let mut at = 0;
         let mut patient = true;
         while at < self.used {
-            let v6 = self.messages[at].v6;
+            let v6 = self.messages[at].way.v6;
             let run = self.messages[at..self.used]
                 .iter()
-                .take_while(|m| m.v6 == v6)
+                .take_while(|m| m.way.v6 == v6)
                 .count();
             let result = match sockets[usize::from(v6)] {
                 Some(socket) => self.send(socket, at, run),
@@ -206,7 +240,7 @@ impl Sender {
                 }
             }
         }
-        self.used = 0;
+        self.clear();
     }
 
     /// Points the kernel's structures to the messages' pieces.
@@ -220,19 +254,14 @@ impl Sender {
                     iov_len: piece.len(),
                 };
             }
-            let address = &table.entry(message.peer).address;
+            let address = &table.entry(message.way.peer).address;
             let header = &mut self.headers[index].msg_hdr;
             header.msg_name = address.as_ptr().cast_mut().cast();
             header.msg_namelen = address.len();
             header.msg_iov = &raw mut self.vectors[base];
             header.msg_iovlen = message.pieces as _;
-            header.msg_control = ptr::null_mut();
-            header.msg_controllen = 0;
-            if message.datagrams > 1 {
-                self.control[index] = segment_control(message.size as u16);
-                header.msg_control = (&raw mut self.control[index]).cast();
-                header.msg_controllen = control_len() as _;
-            }
+            let size = (message.datagrams > 1).then_some(message.size as u16);
+            set_control(header, &mut self.control[index], message.way, size);
         }
     }
 
@@ -274,14 +303,18 @@ impl Sender {
         };
         // Told with no packets lost, so that the caller can turn segmentation off.
         done(Outcome {
-            peer: message.peer,
+            peer: message.way.peer,
             datagrams: 0,
             bytes: 0,
             error: Some(error),
         });
         let (mut first, last) = (at * PIECES, at * PIECES + message.pieces);
-        self.headers[at].msg_hdr.msg_control = ptr::null_mut();
-        self.headers[at].msg_hdr.msg_controllen = 0;
+        set_control(
+            &mut self.headers[at].msg_hdr,
+            &mut self.control[at],
+            message.way,
+            None,
+        );
         while first < last {
             let mut bytes = 0;
             let mut end = first;
@@ -294,7 +327,7 @@ impl Sender {
             header.msg_iovlen = (end - first) as _;
             let error = self.send(socket, at, 1).err();
             done(Outcome {
-                peer: message.peer,
+                peer: message.way.peer,
                 datagrams: 1,
                 bytes,
                 error,
@@ -323,31 +356,61 @@ fn wait_writable(socket: &UdpQueue) -> bool {
 
 fn outcome(message: &Message, error: Option<io::Error>) -> Outcome {
     Outcome {
-        peer: message.peer,
+        peer: message.way.peer,
         datagrams: message.datagrams,
         bytes: message.total,
         error,
     }
 }
 
-/// Bytes of the control message.
-fn control_len() -> usize {
-    // SAFETY: this only computes.
-    let len = unsafe { libc::CMSG_SPACE(size_of::<u16>() as libc::c_uint) } as usize;
-    debug_assert!(len <= size_of::<[u64; CONTROL_WORDS]>());
-    len
+/// Points a header to the control messages for what is not the socket's default: the traffic class, and the
+/// segment size of a message of several datagrams.
+fn set_control(
+    header: &mut libc::msghdr,
+    words: &mut [u64; CONTROL_WORDS],
+    way: Way,
+    size: Option<u16>,
+) {
+    let mut used = 0;
+    if way.class != 0 {
+        let (level, kind) = if way.v6 {
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
+        } else {
+            (libc::IPPROTO_IP, libc::IP_TOS)
+        };
+        used += put_control(words, used, level, kind, libc::c_int::from(way.class));
+    }
+    if let Some(size) = size {
+        used += put_control(words, used, libc::SOL_UDP, libc::UDP_SEGMENT, size);
+    }
+    header.msg_controllen = used as _;
+    header.msg_control = if used == 0 {
+        ptr::null_mut()
+    } else {
+        words.as_mut_ptr().cast()
+    };
 }
 
-/// The control message for UDP_SEGMENT, a `cmsghdr` and a 16-bit size, padded to words as CMSG_SPACE does.
-fn segment_control(size: u16) -> [u64; CONTROL_WORDS] {
-    let mut words = [0u64; CONTROL_WORDS];
-    let header = words.as_mut_ptr().cast::<libc::cmsghdr>();
-    // SAFETY: the words have the header's alignment and hold the header and the size after it.
+/// Writes one control message at byte `at` and gives the bytes it takes, padded to words.
+fn put_control<T>(
+    words: &mut [u64; CONTROL_WORDS],
+    at: usize,
+    level: libc::c_int,
+    kind: libc::c_int,
+    value: T,
+) -> usize {
+    let len = size_of::<T>() as libc::c_uint;
+    // SAFETY: this only computes.
+    let space = unsafe { libc::CMSG_SPACE(len) } as usize;
+    assert!(at.is_multiple_of(size_of::<u64>()) && at + space <= size_of_val(words));
+    // SAFETY: the bytes from `at` have the header's alignment and hold the header and the value after it, as
+    // was asserted.
     unsafe {
-        (*header).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as libc::c_uint) as _;
-        (*header).cmsg_level = libc::SOL_UDP;
-        (*header).cmsg_type = libc::UDP_SEGMENT;
-        libc::CMSG_DATA(header).cast::<u16>().write_unaligned(size);
+        let header = words.as_mut_ptr().byte_add(at).cast::<libc::cmsghdr>();
+        (*header).cmsg_len = libc::CMSG_LEN(len) as _;
+        (*header).cmsg_level = level;
+        (*header).cmsg_type = kind;
+        libc::CMSG_DATA(header).cast::<T>().write_unaligned(value);
     }
-    words
+    space
 }

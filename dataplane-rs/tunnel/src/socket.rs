@@ -60,6 +60,13 @@ impl UdpQueue {
                     .map_err(|error| missing.push((offload, error)))
                     .is_ok()
         };
+        // What the path wrote into the datagram's header.
+        let (level, class) = if address.is_ipv6() {
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS)
+        } else {
+            (libc::IPPROTO_IP, libc::IP_RECVTOS)
+        };
+        set_option(&socket, level, class, 1)?;
         // A segment size of zero changes nothing and is refused by kernels that know no segments.
         let gso = probe(offloads.udp_gso, Offload::UdpGso, libc::UDP_SEGMENT, 0);
         probe(offloads.udp_gro, Offload::UdpGro, libc::UDP_GRO, 1);

@@ -10,6 +10,17 @@ pub fn fix_ipv4_checksum(packet: &mut [u8]) {
     packet[10..12].copy_from_slice(&check);
 }
 
+/// Writes type of service or traffic class; an IPv4 header's checksum is right afterwards.
+pub fn set_class(packet: &mut [u8], class: u8) {
+    if packet[0] >> 4 == 6 {
+        packet[0] = 0x60 | class >> 4;
+        packet[1] = class << 4 | packet[1] & 0x0f;
+    } else {
+        packet[1] = class;
+        fix_ipv4_checksum(packet);
+    }
+}
+
 /// Writes the right TCP or UDP checksum; `l4` is where the transport header begins.
 pub fn fix_l4_checksum(packet: &mut [u8], l4: usize, protocol: u8) {
     let at = l4 + if protocol == 6 { 16 } else { 6 };
