@@ -7,7 +7,7 @@ import { dirname } from "node:path";
 import { readSubnetFile } from "../agent/subnet_file.ts";
 import { DataPlane } from "../dataplane/mod.ts";
 import { mergeDaemonJson } from "./daemon_json.ts";
-import { libraryPath } from "./paths.ts";
+import { libraryPath, takeCallersVariables } from "./paths.ts";
 
 /** What to read and write. */
 export interface DockerOptsOptions {
@@ -36,7 +36,8 @@ export async function dockerOpts(options: DockerOptsOptions): Promise<number> {
   }
   const values = new Map([...subnet].map(([key, value]) => [key, unquote(value)]));
   if (options.output !== undefined) {
-    Deno.writeTextFileSync(options.output, variablesText(values, options, Deno.env.toObject()));
+    const env = { ...takeCallersVariables(), ...Deno.env.toObject() };
+    Deno.writeTextFileSync(options.output, variablesText(values, options, env));
   }
   if (options.daemonJson !== undefined) {
     const masquerades = options.ipMasq ? agentMasquerades(values) : undefined;

@@ -14,11 +14,11 @@ import { isCniCall } from "./cni.ts";
 /** Runs the program with these arguments and returns its exit status. */
 export async function main(args: readonly string[]): Promise<number> {
   if (isCniCall(args)) {
-    const [{ runCni }, { libraryPath }] = await Promise.all([
+    const [{ runCni }, { libraryPath, takeCallersVariables }] = await Promise.all([
       import("../cni/main.ts"),
       import("./paths.ts"),
     ]);
-    return await runCni(libraryPath());
+    return await runCni(libraryPath(), takeCallersVariables());
   }
   const env = (name: string) => Deno.env.get(name);
   let verbosity = 0;

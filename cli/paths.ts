@@ -1,5 +1,6 @@
 /**
- * Where the program's own files are.
+ * What the launcher of the packed binary says: where the program's own files are, and what its
+ * caller's environment had.
  *
  * @module
  */
@@ -11,6 +12,24 @@ const LAUNCHER_LICENCES = take("_FLANNELD_LICENCES");
 export const SECRET_ARGUMENTS = take("_FLANNELD_SECRETS")?.split(",") ?? [];
 if (LAUNCHER_LIBRARY) {
   for (const name of ["_FLANNELD_ARGV0", "DENO_DIR", "DENO_NO_UPDATE_CHECK"]) take(name);
+}
+
+/** Before the names of variables that are for programs which this one starts. */
+const CALLERS = "_FLANNELD_CALLER_";
+
+/**
+ * The caller's variables that this process has not under their own names, lest they change how it
+ * runs: for the programs that it starts, which inherit all others. To be called once.
+ */
+export function takeCallersVariables(): Record<string, string> {
+  const taken: Record<string, string> = {};
+  if (!LAUNCHER_LIBRARY) return taken;
+  for (const [name, value] of Object.entries(Deno.env.toObject())) {
+    if (!name.startsWith(CALLERS)) continue;
+    taken[name.slice(CALLERS.length)] = value;
+    Deno.env.delete(name);
+  }
+  return taken;
 }
 
 function take(name: string): string | undefined {

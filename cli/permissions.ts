@@ -59,6 +59,16 @@ const VARIABLES = [
   "GRPC_SSL_CIPHER_SUITES",
 ];
 
+/**
+ * What the runtime itself reads of the caller's environment. The launcher passes on these variables,
+ * and those that the entry may read; the runtime, its libraries and the loader know many more, which
+ * would add certificate authorities, write files or load code.
+ */
+export const PASSED = ["HOME", "PATH", "TZ", "NO_COLOR"];
+
+/** Before the names of the caller's other variables, for entries that hand them on or look one up. */
+const CALLERS = "_FLANNELD_CALLER_*";
+
 /** Where AWS credentials may come from: `backends/awsvpc/credentials_way.ts`. */
 const AWS = {
   read: [
@@ -113,7 +123,7 @@ export const ENTRIES: Record<string, Permissions> = {
     read: ["flag:f=/run/flannel/subnet.env", "flag:daemon-json", "folder:daemon-json"],
     write: ["flag:d=/run/docker_opts.env", "folder:daemon-json"],
     // The options that are set already, one under a name of the user's choice.
-    env: [...VARIABLES, "DOCKER_OPT_*", "flag:k=DOCKER_OPTS"],
+    env: [...VARIABLES, "DOCKER_OPT_*", CALLERS],
   },
   cleanup: {
     net: "all",
@@ -133,7 +143,13 @@ export const ENTRIES: Record<string, Permissions> = {
     sys: AWS.sys,
   },
   // The network config, on standard input, says which plugins it runs, and where files lie.
-  [CNI]: { ffi: ["library"], run: "all", read: "all", write: "all", env: [...VARIABLES, "CNI_*"] },
+  [CNI]: {
+    ffi: ["library"],
+    run: "all",
+    read: "all",
+    write: "all",
+    env: [...VARIABLES, "CNI_*", CALLERS],
+  },
   help: { env: VARIABLES },
   completions: { env: VARIABLES },
   man: { env: VARIABLES },

@@ -21,6 +21,8 @@ export interface Invocation {
   ifname: string;
   /** Folders with plugins, in order. */
   path: string[];
+  /** Of the caller's environment, for other plugins, besides those that they inherit. */
+  variables: Record<string, string>;
   /** Further arguments: `IgnoreUnknown=1;K8S_POD_NAME=x`. */
   args: string;
 }
@@ -46,7 +48,9 @@ const NAME_LENGTH = 15;
  *
  * @throws {CniError} code 4, with the names of the variables that are wrong
  */
-export function parseInvocation(env: (name: string) => string | undefined): Invocation {
+export function parseInvocation(
+  env: (name: string) => string | undefined,
+): Omit<Invocation, "variables"> {
   const value = (name: string) => env(name) ?? "";
   const command = COMMANDS.find((known) => known === value("CNI_COMMAND"));
   if (command === undefined) {
@@ -66,7 +70,7 @@ export function parseInvocation(env: (name: string) => string | undefined): Invo
   return invocation;
 }
 
-function requireNames({ containerId, ifname }: Invocation): void {
+function requireNames({ containerId, ifname }: Pick<Invocation, "containerId" | "ifname">): void {
   if (!IDENTIFIER.test(containerId)) {
     throw wrong(
       `CNI_CONTAINERID ${JSON.stringify(containerId)} is not a letter or digit followed by such, ` +

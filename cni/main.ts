@@ -22,9 +22,13 @@ import { LATEST_VERSION, requireVersion, SUPPORTED_VERSIONS, versionResult } fro
  * goes to standard output.
  *
  * @param libraryPath of the data plane
+ * @param variables for other plugins, besides those of this process
  * @returns the exit status
  */
-export async function runCni(libraryPath: string): Promise<number> {
+export async function runCni(
+  libraryPath: string,
+  variables: Record<string, string> = {},
+): Promise<number> {
   const env = (name: string) => Deno.env.get(name);
   if (!env("CNI_COMMAND")) {
     console.error(
@@ -35,7 +39,7 @@ export async function runCni(libraryPath: string): Promise<number> {
   }
   let version = "";
   try {
-    const invocation = parseInvocation(env);
+    const invocation = { ...parseInvocation(env), variables };
     const config = parseObject(readInput(), "the network config");
     version = typeof config.cniVersion === "string" ? config.cniVersion : "";
     const result = await answer(invocation, config, version, libraryPath);

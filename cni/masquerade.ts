@@ -5,6 +5,7 @@
  * @module
  */
 import { type CommandResult, Commands } from "../traffic/commands.ts";
+import { jumpsTo, saveLines } from "../traffic/save_text.ts";
 import { CniError, CODES } from "./errors.ts";
 import { familyOf, type ResultIp } from "./result.ts";
 
@@ -80,9 +81,9 @@ export async function unmasquerade(container: Container): Promise<void> {
 
 /** What iptables-restore takes to remove a chain and the jumps to it, by the rules listed. */
 export function removalOf(chain: string, listed: string): string | undefined {
-  const lines = listed.split("\n");
+  const lines = [...saveLines(listed)];
   if (!lines.includes(`-N ${chain}`)) return undefined;
-  const jumps = lines.filter((line) => line.startsWith("-A") && line.includes(` -j ${chain}`));
+  const jumps = lines.filter((line) => line.startsWith("-A ") && jumpsTo(line, chain));
   return [
     "*nat",
     ...jumps.map((line) => line.replace("-A", "-D")),

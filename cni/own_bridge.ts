@@ -109,7 +109,7 @@ export class OwnBridge {
     own: (ipam: OwnIpam) => void,
     more: JsonObject = {},
   ): Promise<JsonObject | undefined> {
-    const { conf, invocation: { path, args, containerId, ifname, netns } } = this;
+    const { conf, invocation: { path, variables, args, containerId, ifname, netns } } = this;
     const type = String(conf.ipam.type);
     if (type === HOST_LOCAL && findPlugin(type, path) === undefined) {
       own(new OwnIpam(conf, command === "ADD" ? args : "", command === "DEL"));
@@ -119,7 +119,7 @@ export class OwnBridge {
     const config = { ...conf, ...more };
     // A collecting call removes containers that this process was not called for.
     const env = { CNI_CONTAINERID: containerId, CNI_IFNAME: ifname, CNI_NETNS: netns };
-    return await runPlugin({ program, type, command, config, env }, { path });
+    return await runPlugin({ program, type, command, config, env }, { path, variables });
   }
 
   /** @param host the interface to remove: none but one that this call has made */

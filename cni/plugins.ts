@@ -58,11 +58,11 @@ export interface PluginCall {
  */
 export async function runPlugin(
   { program, type, command, config, env = {} }: PluginCall,
-  { path }: Pick<Invocation, "path">,
+  { path, variables }: Pick<Invocation, "path" | "variables">,
   meanwhile: () => void = () => {},
 ): Promise<JsonObject | undefined> {
   const child = new Deno.Command(program, {
-    env: { ...env, CNI_COMMAND: command, CNI_PATH: path.join(":") },
+    env: { ...variables, ...env, CNI_COMMAND: command, CNI_PATH: path.join(":") },
     stdin: "piped",
     stdout: "piped",
     stderr: "inherit",

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { PASSED } from "../cli/permissions.ts";
 import { bundle } from "./bundle.ts";
 import { buildLauncher, buildLibrary } from "./lib.ts";
 import { must, ROOT, runTool, ToolError } from "./process.ts";
@@ -24,6 +25,7 @@ export function manifestHead(): string {
     // Compiled code is kept beside the files, so that the next start need not compile it again.
     ["env", "DENO_DIR", "{dir}/runtime"],
     ["env", "DENO_NO_UPDATE_CHECK", "1"],
+    ...PASSED.map((name) => ["pass", name]),
     ["arg", "run"],
     ...RUNTIME_FLAGS.map((flag) => ["arg", flag]),
     ["arg", `--v8-flags=${V8_FLAGS.join(",")}`],

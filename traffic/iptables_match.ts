@@ -4,7 +4,7 @@
  * @module
  */
 import { Cidr } from "../subnet/cidr.ts";
-import { optionsOf, type RuleOption } from "./save.ts";
+import { optionsOf, type RuleOption } from "./save_text.ts";
 import {
   both,
   type ChainRule,

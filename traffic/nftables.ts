@@ -15,6 +15,7 @@ import {
   type Rule,
   type RuleSet,
 } from "./rules.ts";
+import { nftEntries } from "./nft_match.ts";
 import { collect, type EnsureReport, type PacketFilter, ToolError } from "./filter.ts";
 
 const log = getLogger(["flanneld", "traffic"]);
@@ -188,17 +189,29 @@ export class Nftables implements PacketFilter {
   async #removeTables(families: readonly Family[]): Promise<string[]> {
     const nft = await this.#commands.find("nft");
     if (!nft) return [];
-    const listed = await this.#commands.run(nft, ["list", "tables"]);
+    const listed = await this.#commands.run(nft, ["-j", "list", "tables"]);
     if (unsupported(listed)) return [];
     check(listed);
-    const there = listed.stdout.split("\n");
-    const ours = families.map(tableOf).filter((table) => there.includes(`table ${table}`));
+    const there = tablesOf(listed.stdout);
+    const ours = families.map(tableOf).filter((table) => there.includes(table));
     if (ours.length > 0) {
       const input = ours.map((table) => `delete table ${table}\n`).join("");
       check(await this.#commands.run(nft, ["-f", "-"], input));
     }
     for (const family of families) this.#written.delete(family);
     return ours.map((table) => `nftables: removed table ${table}`);
+  }
+}
+
+/** The tables of a listing, as {@linkcode tableOf} names them. */
+function tablesOf(json: string): string[] {
+  try {
+    return nftEntries(json).flatMap(({ table }) => {
+      const { family, name } = (table ?? {}) as Record<string, unknown>;
+      return typeof name === "string" ? [`${family} ${name}`] : [];
+    });
+  } catch (error) {
+    throw new ToolError(`nft -j list tables: not JSON: ${error}`);
   }
 }
 

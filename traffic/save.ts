@@ -4,6 +4,7 @@
  * @module
  */
 import type { FamilyRules, Net, Rule } from "./rules.ts";
+import { isRestorable, jumpsTo, optionsOf, saveLines } from "./save_text.ts";
 
 /** The two tables that hold chains of ours. */
 export type TableName = "filter" | "nat";
@@ -28,14 +29,22 @@ export interface WantedTable extends Place {
   rules: string[] | null;
 }
 
+/** A rule that jumps to our chain. */
+interface Jump {
+  /** As printed, without `-A CHAIN`. */
+  rule: string;
+  /** Its position in the built-in chain, from 1. */
+  position: number;
+}
+
 /** What one table holds. */
 export interface ActualTable {
   /** Policy of the built-in chain; undefined where the table is not in use. */
   policy?: string;
   /** Rules of our chain as printed, without `-A CHAIN`; undefined where there is no such chain. */
   rules?: string[];
-  /** Rules of the built-in chain that jump to ours, as printed, without `-A CHAIN`. */
-  jumps: string[];
+  /** Rules of the built-in chain that jump to ours. */
+  jumps: Jump[];
   /** Rules of all chains of the table `filter`, as printed, without `-A CHAIN`. */
   chains: Map<string, string[]>;
 }
@@ -108,7 +117,7 @@ function commentWords(comment: string): string[] {
 
 /** A rule as the log shows it: without its comment. */
 export function withoutComment(rule: string): string {
-  return rule.replace(/-m comment --comment (?:"[^"]*"|\S+) /, "");
+  return rule.replace(/-m comment --comment (?:"(?:[^"\\]|\\.)*"|\S+) /s, "");
 }
 
 /** Picks from the output of `iptables-save` what concerns us; a host may have 10,000 other rules. */
@@ -116,17 +125,26 @@ export function parseSave(text: string): Record<TableName, ActualTable> {
   const none = (): ActualTable => ({ jumps: [], chains: new Map() });
   const tables: Record<TableName, ActualTable> = { filter: none(), nat: none() };
   let place: Place | undefined;
-  for (const line of lines(text)) {
+  let position = 0;
+  for (const line of saveLines(text)) {
     if (line.startsWith("*")) {
       place = PLACES.find(({ table }) => line === `*${table}`);
+      position = 0;
     } else if (place) {
-      readLine(line, place, tables[place.table]);
+      if (line.startsWith(`-A ${place.base} `)) position++;
+      readLine(line, place, tables[place.table], position);
     }
   }
   return tables;
 }
 
-function readLine(line: string, { table: name, base, chain }: Place, table: ActualTable): void {
+/** @param position in the built-in chain, of a rule of that */
+function readLine(
+  line: string,
+  { table: name, base, chain }: Place,
+  table: ActualTable,
+  position: number,
+): void {
   if (name === "filter") readRule(line, table.chains);
   if (line.startsWith(`:${base} `)) {
     table.policy = line.split(" ")[1];
@@ -136,7 +154,7 @@ function readLine(line: string, { table: name, base, chain }: Place, table: Actu
     (table.rules ??= []).push(line.slice(`-A ${chain} `.length));
   } else if (line.startsWith(`-A ${base} `)) {
     const rule = line.slice(`-A ${base} `.length);
-    if (jumpsTo(rule, chain)) table.jumps.push(rule);
+    if (jumpsTo(rule, chain)) table.jumps.push({ rule, position });
   }
 }
 
@@ -148,64 +166,6 @@ function readRule(line: string, chains: Map<string, string[]>): void {
   let rules = chains.get(name);
   if (rules === undefined) chains.set(name, rules = []);
   if (start === 3) rules.push(space < 0 ? "" : line.slice(space + 1));
-}
-
-/** Whether a rule jumps to `chain`, or goes there. */
-export function jumpsTo(rule: string, chain: string): boolean {
-  return rule.includes(chain) &&
-    optionsOf(rule).some(({ name, values }) =>
-      (name === "-j" || name === "-g") && values[0] === chain
-    );
-}
-
-/** Lines of the output; one with a comment that has line breaks stays whole. */
-function* lines(text: string): Generator<string> {
-  for (let start = 0; start < text.length;) {
-    let end = lineEnd(text, start);
-    while (end < text.length && isOpen(text.slice(start, end))) end = lineEnd(text, end + 1);
-    yield text.slice(start, end);
-    start = end + 1;
-  }
-}
-
-function lineEnd(text: string, from: number): number {
-  const end = text.indexOf("\n", from);
-  return end < 0 ? text.length : end;
-}
-
-/** Whether a quotation has begun and not ended. */
-function isOpen(line: string): boolean {
-  if (!line.includes('"')) return false;
-  const quotes = line.replaceAll(/\\./gs, "").match(/"/g)?.length ?? 0;
-  return quotes % 2 === 1;
-}
-
-/** An option of a rule. */
-export interface RuleOption {
-  /** `-s`, `--ctstate`. */
-  name: string;
-  /** `!` before it. */
-  negated: boolean;
-  values: string[];
-}
-
-/** The options of a rule in their order, without quotes, and without the length of whole addresses. */
-export function optionsOf(rule: string): RuleOption[] {
-  const options: RuleOption[] = [];
-  let negated = false;
-  for (const [, quoted, bare] of rule.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/gs)) {
-    if (bare === "!") {
-      negated = true;
-    } else if (bare?.startsWith("-")) {
-      options.push({ name: bare, negated, values: [] });
-      negated = false;
-    } else {
-      options.at(-1)?.values.push(
-        (quoted ?? bare).replace(/^([\d.]+)\/32$|^(.*:.*)\/128$/, "$1$2"),
-      );
-    }
-  }
-  return options;
 }
 
 /**
@@ -237,13 +197,9 @@ export function planTable(
   }
   if (rules === null) {
     if (actual.rules !== undefined || actual.jumps.length > 0) {
-      change.deleted = actual.jumps;
+      change.deleted = actual.jumps.map(({ rule }) => rule);
       // Naming a user's chain empties it, also under --noflush.
-      change.lines.push(
-        `:${chain} - [0:0]`,
-        ...actual.jumps.map((rule) => `-D ${base} ${rule}`),
-        `-X ${chain}`,
-      );
+      change.lines.push(`:${chain} - [0:0]`, ...deletions(base, actual.jumps), `-X ${chain}`);
     }
     return change.lines.length > 0 ? change : undefined;
   }
@@ -265,19 +221,31 @@ function planJump(
   change: TableChange,
 ): void {
   const jump = [...commentWords(wanted.comment), "-j", wanted.chain].join(" ");
-  let right = actual.jumps.findIndex((rule) => same(rule, jump));
+  let right = actual.jumps.findIndex(({ rule }) => same(rule, jump));
   if (right >= 0 && end !== undefined && mayMove && !isBefore(wanted, actual, jump, end)) {
     change.moved = true;
     right = -1;
   }
   // -D takes the first of several equal rules: the last one of them is what stays.
-  change.deleted = actual.jumps.filter((_, i) => i !== right);
-  change.lines.push(...change.deleted.map((rule) => `-D ${wanted.base} ${rule}`));
+  const unwanted = actual.jumps.filter((_, i) => i !== right);
+  change.deleted = unwanted.map(({ rule }) => rule);
+  change.lines.push(...deletions(wanted.base, unwanted));
   if (right < 0) {
     change.added.push(jump);
     const how = end === undefined ? `-A ${wanted.base}` : `-I ${wanted.base} ${end + 1}`;
     change.lines.push(`${how} ${jump}`);
   }
+}
+
+/** Lines that delete rules of `base`: first, from the end, those that can be named by position only. */
+function deletions(base: string, jumps: Jump[]): string[] {
+  const [named, numbered] = [true, false].map((named) =>
+    jumps.filter(({ rule }) => isRestorable(rule) === named)
+  );
+  return [
+    ...numbered.reverse().map(({ position }) => `-D ${base} ${position}`),
+    ...named.map(({ rule }) => `-D ${base} ${rule}`),
+  ];
 }
 
 /** Whether the last rule like `jump` stands before the others' rule with index `end`. */

@@ -22,6 +22,9 @@ export interface AgentStart {
 /** An agent that runs; `lines` are its log. */
 export type AgentProcess = Process;
 
+/** Starts the built program with `LD_PRELOAD`. */
+const PRELOADED = new URL("./preloaded.sh", import.meta.url).pathname;
+
 /** Path of a Go flanneld to mix clusters with, where the environment names one. */
 export const GO_FLANNELD = Deno.env.get("GO_FLANNELD");
 
@@ -72,7 +75,14 @@ export class Node {
     const library: Record<string, string> = command === Deno.execPath()
       ? { _FLANNELD_LIB: `${releaseFolder()}/libdataplane.so` }
       : {};
-    this.agent = this.ns.spawn(command, all, agentEnvironment({ ...library, ...env }));
+    // The built program's launcher would not pass it on.
+    const preloads = "LD_PRELOAD" in env && command !== Deno.execPath();
+    const [program, before] = preloads ? [PRELOADED, [command]] : [command, []];
+    this.agent = this.ns.spawn(
+      program,
+      [...before, ...all],
+      agentEnvironment({ ...library, ...env }),
+    );
     return this.agent;
   }
 

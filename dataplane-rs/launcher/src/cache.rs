@@ -10,13 +10,13 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 
 use crate::Error;
-use crate::folder::{may_execute, open_private};
+use crate::folder::{Private, may_execute};
 use crate::manifest::Entry;
 use crate::pack::Pack;
 
@@ -24,68 +24,64 @@ use crate::pack::Pack;
 const LOCK_WAIT: Duration = Duration::from_secs(20);
 const UNPACK: &str = ".unpack";
 
-/// Verified files in a folder.
-#[derive(Debug)]
-pub struct Ready {
-    pub path: PathBuf,
-    /// Holds the shared lock; to be kept open by the program.
-    pub lock: OwnedFd,
-}
-
 /// Finds the files of `pack` in the folder `cache`, or puts them there, and verifies them.
+///
+/// What comes back holds the shared lock, and is to be kept open by the program.
 ///
 /// # Errors
 /// [`Error::Damaged`] where the pack is no good; otherwise why this folder does not serve.
-pub fn prepare(pack: &Pack, cache: &Path) -> Result<Ready, Error> {
-    let top = open_private(cache)?;
-    if !may_execute(&top) {
+pub fn prepare(pack: &Pack, cache: &Path) -> Result<Private, Error> {
+    let top = Private::open(cache)?;
+    if !may_execute(&top.fd) {
         return Err(Error::Unsafe(format!(
             "{} is on a noexec mount",
             cache.display()
         )));
     }
-    let path = cache.join(&pack.id);
-    let lock = open_private(&path)?;
-    hold(&lock, &path)?;
-    if verify(pack, &lock) {
-        return Ok(Ready { path, lock });
+    let folder = open_shared(&top, &pack.id)?;
+    if verify(pack, &folder.fd) {
+        return Ok(folder);
     }
-    wait_for_lock(&top, FlockOperation::NonBlockingLockExclusive, cache)?;
+    wait_for_lock(&top, FlockOperation::NonBlockingLockExclusive)?;
     // The folder may have been renewed, or removed as unused, while this start waited.
-    let lock = open_private(&path)?;
-    hold(&lock, &path)?;
-    if !verify(pack, &lock) {
-        remove_unused(cache, &pack.id);
-        unpack_all(pack, cache, &path)?;
-        if !verify(pack, &lock) {
+    let folder = open_shared(&top, &pack.id)?;
+    if !verify(pack, &folder.fd) {
+        remove_unused(&top, &pack.id);
+        unpack_all(pack, &top, &folder)?;
+        if !verify(pack, &folder.fd) {
             return Err(Error::Unsafe(format!(
                 "{} does not keep what is written to it",
-                path.display()
+                folder.path.display()
             )));
         }
     }
-    Ok(Ready { path, lock })
+    Ok(folder)
 }
 
-/// Takes the shared lock of a folder with files, which a cleaning start may hold for an instant.
-fn hold(lock: &OwnedFd, path: &Path) -> Result<(), Error> {
-    wait_for_lock(lock, FlockOperation::NonBlockingLockShared, path)
+/// Opens a folder with files under the shared lock, which a cleaning start may hold for an instant.
+fn open_shared(top: &Private, id: &str) -> Result<Private, Error> {
+    let folder = top.child(id)?;
+    wait_for_lock(&folder, FlockOperation::NonBlockingLockShared)?;
+    Ok(folder)
 }
 
-fn wait_for_lock(folder: &OwnedFd, operation: FlockOperation, path: &Path) -> Result<(), Error> {
+fn wait_for_lock(folder: &Private, operation: FlockOperation) -> Result<(), Error> {
     let end = Instant::now() + LOCK_WAIT;
     loop {
-        match rustix::fs::flock(folder, operation) {
+        match rustix::fs::flock(&folder.fd, operation) {
             Ok(()) => return Ok(()),
             Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            Err(errno) => return Err(Error::errno(format!("locking {}", path.display()))(errno)),
+            Err(errno) => {
+                let what = format!("locking {}", folder.path.display());
+                return Err(Error::errno(what)(errno));
+            }
         }
     }
 }
 
-/// Whether every file is there, this user's alone to write, and has its hash.
+/// Whether every file is there, this user's alone to write, under no second name, and has its hash.
 fn verify(pack: &Pack, folder: &OwnedFd) -> bool {
     pack.manifest
         .files
@@ -100,6 +96,7 @@ fn verify_file(entry: &Entry, folder: &OwnedFd) -> Option<bool> {
     let plain = FileType::from_raw_mode(stat.st_mode).is_file()
         && stat.st_uid == rustix::process::geteuid().as_raw()
         && stat.st_mode & 0o022 == 0
+        && stat.st_nlink == 1
         && u64::try_from(stat.st_size) == Ok(entry.size);
     Some(plain && hash(&file)? == entry.hash)
 }
@@ -112,21 +109,21 @@ fn hash(file: &OwnedFd) -> Option<blake3::Hash> {
     Some(blake3::Hasher::new().update_rayon(&map).finalize())
 }
 
-fn unpack_all(pack: &Pack, cache: &Path, path: &Path) -> Result<(), Error> {
-    let temporary = cache.join(UNPACK);
-    let result = open_private(&temporary).and_then(|folder| {
+fn unpack_all(pack: &Pack, top: &Private, folder: &Private) -> Result<(), Error> {
+    let result = top.child(UNPACK).and_then(|temporary| {
         for (index, entry) in pack.manifest.files.iter().enumerate() {
             let executable = entry.name == pack.manifest.exec;
-            let mut file = create(&folder, entry, executable)?;
+            let mut file = create(&temporary.fd, entry, executable)?;
             pack.unpack(index, &mut file)?;
             file.flush().map_err(Error::io(&entry.name))?;
             drop(file);
-            std::fs::rename(temporary.join(&entry.name), path.join(&entry.name))
-                .map_err(Error::io(format!("renaming into {}", path.display())))?;
+            rustix::fs::renameat(&temporary.fd, &entry.name, &folder.fd, &entry.name).map_err(
+                Error::errno(format!("renaming into {}", folder.path.display())),
+            )?;
         }
         Ok(())
     });
-    let _ = std::fs::remove_dir_all(&temporary);
+    let _ = std::fs::remove_dir_all(top.path.join(UNPACK));
     result
 }
 
@@ -159,14 +156,14 @@ fn create(folder: &OwnedFd, entry: &Entry, executable: bool) -> Result<File, Err
 }
 
 /// Removes what a killed start left and the folders of versions that no process runs.
-fn remove_unused(cache: &Path, current: &str) {
-    let Ok(entries) = std::fs::read_dir(cache) else {
+fn remove_unused(top: &Private, current: &str) {
+    let Ok(entries) = std::fs::read_dir(&top.path) else {
         return;
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        if name == UNPACK || (name != current && is_id(name) && is_unused(&entry.path())) {
+        if name == UNPACK || (name != current && is_id(name) && is_unused(top, name)) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
@@ -176,9 +173,9 @@ fn is_id(name: &str) -> bool {
     name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn is_unused(path: &Path) -> bool {
+fn is_unused(top: &Private, name: &str) -> bool {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).is_ok_and(|folder| {
+    rustix::fs::openat(&top.fd, name, flags, Mode::empty()).is_ok_and(|folder| {
         rustix::fs::flock(folder.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok()
     })
 }
@@ -225,6 +222,11 @@ mod tests {
         prepare(&pack, top.path()).unwrap();
         assert!(!library.is_symlink());
         assert_eq!(fs::read(&library).unwrap(), b"library");
+        let second = top.path().join("second");
+        fs::hard_link(&library, &second).unwrap();
+        prepare(&pack, top.path()).unwrap();
+        fs::write(&second, b"changed").unwrap();
+        assert_eq!(fs::read(&library).unwrap(), b"library");
     }
 
     #[test]
@@ -248,8 +250,7 @@ mod tests {
         for folder in [&used, &unused, &other] {
             fs::create_dir(folder).unwrap();
         }
-        let lock = open_private(&used).unwrap();
-        hold(&lock, &used).unwrap();
+        let _lock = open_shared(&Private::open(top.path()).unwrap(), &"a".repeat(32)).unwrap();
         prepare(&pack, top.path()).unwrap();
         assert!(used.exists() && other.exists() && !unused.exists());
     }

@@ -141,6 +141,23 @@ pub fn arguments(
         .collect()
 }
 
+/// The environment's variables that `call` may read: names, and `START*` for all that begin so.
+///
+/// What only flags name is not among them: by those, a variable could ask for any other.
+#[must_use]
+pub fn variables(grants: &[Grant], call: &Call) -> Vec<String> {
+    let entry = entry_of(grants, call);
+    let granted = grants
+        .iter()
+        .filter(|grant| Some(&*grant.entry) == entry && grant.kind == "env");
+    granted
+        .filter_map(|grant| match &grant.item {
+            Some(Item::Text(text)) => Some(text.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
 /// The entry that the call is for; none where the manifest has no grants.
 fn entry_of<'a>(grants: &'a [Grant], call: &Call) -> Option<&'a str> {
     let first_arg = call.args.first().map(OsString::as_os_str);
@@ -330,6 +347,27 @@ mod tests {
         assert_eq!(call(&lines, "flanneld", &["cni"], &[]), ["--allow-read=/c"]);
         assert_eq!(call(&lines, "flannel", &[], &[]), ["--allow-read=/c"]);
         assert!(call(&[], "flanneld", &[], &[]).is_empty());
+    }
+
+    #[test]
+    fn variables_that_may_be_read() {
+        let lines = grants(&[
+            "a env text A_*",
+            "a env flag k",
+            "a read text /x",
+            "b env text B",
+        ]);
+        let of = |args: &[&str]| {
+            let args: Vec<OsString> = args.iter().map(Into::into).collect();
+            let call = Call {
+                name: OsStr::new("flanneld"),
+                args: &args,
+                variable: &|_| None,
+            };
+            variables(&lines, &call)
+        };
+        assert_eq!(of(&["-k", "LD_PRELOAD"]), ["A_*"]);
+        assert_eq!(of(&["b"]), ["B"]);
     }
 
     #[test]

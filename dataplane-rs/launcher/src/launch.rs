@@ -1,5 +1,6 @@
 //! From a pack to the running program: which places are tried, and the command that it becomes.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -17,14 +18,11 @@ const ARGV0: &str = "_FLANNELD_ARGV0";
 /// Names, after commas, the flags whose values were arguments and now are in the environment.
 const SECRETS: &str = "_FLANNELD_SECRETS";
 const HOME: &str = "HOME";
-/// Of Node's variables, those by which the runtime's support for it would trust other servers, go
-/// through proxies or do what else it is not asked to here.
-const NODE_SETTINGS: [&str; 4] = [
-    "NODE_OPTIONS",
-    "NODE_EXTRA_CA_CERTS",
-    "NODE_TLS_REJECT_UNAUTHORIZED",
-    "NODE_USE_ENV_PROXY",
-];
+/// Before the name of a variable that is not for this program but for those that it starts.
+const CALLERS: &str = "_FLANNELD_CALLER_";
+/// What the launcher says to the program; the caller's environment has no say in it.
+const OWN: &str = "_FLANNELD_";
+const PATH: &str = "PATH";
 /// Names the folder for unpacked files, before all others.
 const CACHE_DIR: &str = "FLANNELD_CACHE_DIR";
 
@@ -137,12 +135,15 @@ fn become_program(manifest: &Manifest, place: &Place) -> Error {
     let (args, secrets) = flags::without_secrets(&manifest.secrets, &given);
     let mut command = Command::new((place.file)(&manifest.exec));
     command.arg0(&called);
-    // The runtime's own settings in the caller's environment are not meant for this program.
-    for (name, _) in std::env::vars_os() {
-        if is_runtime_setting(&name) {
-            command.env_remove(&name);
-        }
-    }
+    command.env_clear();
+    let patterns = grants::variables(&manifest.grants, &call(&called, &args));
+    let patterns: Vec<&str> = manifest
+        .passed
+        .iter()
+        .chain(&patterns)
+        .map(String::as_str)
+        .collect();
+    command.envs(environment(std::env::vars_os(), &patterns));
     for (name, value) in &manifest.env {
         command.env(name, place.expand(value));
     }
@@ -177,14 +178,85 @@ fn permissions(
     called: &OsStr,
     args: &[OsString],
 ) -> Vec<OsString> {
-    let call = Call {
+    grants::arguments(
+        &manifest.grants,
+        &call(called, args),
+        &place.modules,
+        |text| place.expand(text),
+    )
+}
+
+fn call<'a>(called: &'a OsStr, args: &'a [OsString]) -> Call<'a> {
+    Call {
         name: Path::new(called).file_name().unwrap_or_default(),
         args,
         variable: &variable,
-    };
-    grants::arguments(&manifest.grants, &call, &place.modules, |text| {
-        place.expand(text)
-    })
+    }
+}
+
+/// What the program gets of the caller's environment: the variables that it knows, by their names or
+/// by `START*`. Nothing else reaches the runtime and the loader, which know many more.
+///
+/// Where [`CALLERS`] is among the patterns, the rest comes under names that begin so, for programs
+/// that this one starts; except for what would make these load or trust what is not theirs.
+fn environment(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+    patterns: &[&str],
+) -> BTreeMap<OsString, OsString> {
+    let hands_on = patterns
+        .iter()
+        .any(|pattern| pattern.strip_suffix('*') == Some(CALLERS));
+    let mut passed = BTreeMap::new();
+    for (name, value) in variables {
+        let bytes = name.as_encoded_bytes();
+        if bytes.starts_with(OWN.as_bytes()) {
+            continue;
+        }
+        let value = if name == PATH {
+            absolute_folders(&value)
+        } else {
+            value
+        };
+        if patterns.iter().any(|pattern| fits(bytes, pattern)) {
+            passed.insert(name, value);
+        } else if hands_on && !is_injection(bytes) && is_text(&name) && is_text(&value) {
+            let mut renamed = OsString::from(CALLERS);
+            renamed.push(name);
+            passed.insert(renamed, value);
+        }
+    }
+    passed
+}
+
+fn fits(name: &[u8], pattern: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start.as_bytes()),
+        None => name == pattern.as_bytes(),
+    }
+}
+
+/// The program hands on no others.
+fn is_text(text: &OsStr) -> bool {
+    text.to_str().is_some()
+}
+
+/// The folders of a PATH; one that depends on where the program was started is left out.
+fn absolute_folders(path: &OsStr) -> OsString {
+    let folders = std::env::split_paths(path).filter(|folder| folder.is_absolute());
+    std::env::join_paths(folders).unwrap_or_default()
+}
+
+/// Settings by which a loader or a runtime takes in code, trusts other servers or gives keys away.
+fn is_injection(name: &[u8]) -> bool {
+    const STARTS: [&[u8]; 3] = [b"LD_", b"DENO_", b"GLIBC_TUNABLES"];
+    const NAMES: [&[u8]; 5] = [
+        b"NODE_OPTIONS",
+        b"NODE_EXTRA_CA_CERTS",
+        b"NODE_TLS_REJECT_UNAUTHORIZED",
+        b"NODE_USE_ENV_PROXY",
+        b"SSLKEYLOGFILE",
+    ];
+    STARTS.iter().any(|start| name.starts_with(start)) || NAMES.contains(&name)
 }
 
 /// A variable; the home folder is known without one, which service managers do not set for root.
@@ -209,14 +281,6 @@ fn home_of(user: u32, users: &[u8]) -> Option<OsString> {
     Path::new(OsStr::from_bytes(home))
         .is_absolute()
         .then(|| OsStr::from_bytes(home).into())
-}
-
-fn is_runtime_setting(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    name.starts_with(b"DENO_")
-        || NODE_SETTINGS
-            .iter()
-            .any(|setting| name == setting.as_bytes())
 }
 
 #[cfg(test)]
@@ -276,10 +340,40 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_the_runtime_are_known() {
-        assert!(is_runtime_setting(OsStr::new("DENO_V8_FLAGS")));
-        assert!(is_runtime_setting(OsStr::new("NODE_EXTRA_CA_CERTS")));
-        assert!(!is_runtime_setting(OsStr::new("NODE_NAME")));
-        assert!(!is_runtime_setting(OsStr::new("FLANNELD_IFACE")));
+    fn only_known_variables_are_passed() {
+        let passed = |patterns: &[&str], variables: &[(&str, &str)]| {
+            let variables = variables
+                .iter()
+                .map(|(name, value)| (name.into(), value.into()));
+            let passed = environment(variables, patterns);
+            let text = |text: OsString| text.into_string().unwrap();
+            let lines = passed
+                .into_iter()
+                .map(|(name, value)| text(name) + "=" + &text(value));
+            lines.collect::<Vec<_>>()
+        };
+        let given = [
+            ("A_1", "1"),
+            ("A", "2"),
+            ("LD_PRELOAD", "3"),
+            ("NODE_EXTRA_CA_CERTS", "4"),
+            ("OTHER", "5"),
+            ("PATH", "bin:/bin::/sbin:."),
+            ("_FLANNELD_LIB", "6"),
+            ("_FLANNELD_CALLER_X", "7"),
+        ];
+        assert_eq!(
+            passed(&["A_*", "PATH", "_FLANNELD_*"], &given),
+            ["A_1=1", "PATH=/bin:/sbin"]
+        );
+        assert_eq!(
+            passed(&["A", "_FLANNELD_CALLER_*"], &given),
+            [
+                "A=2",
+                "_FLANNELD_CALLER_A_1=1",
+                "_FLANNELD_CALLER_OTHER=5",
+                "_FLANNELD_CALLER_PATH=/bin:/sbin"
+            ]
+        );
     }
 }

@@ -5,6 +5,7 @@
 //! ```text
 //! exec    NAME                         the file that the launcher becomes
 //! env     NAME  VALUE                  set in the program's environment
+//! pass    NAME                         a variable of the caller's that the runtime needs
 //! arg     TEXT                         an argument before the user's own
 //! memarg  TEXT                         the same, only where the files are in memory
 //! grant   ENTRY KIND [SOURCE TEXT]     a permission, see the module `grants`
@@ -34,6 +35,8 @@ pub struct Entry {
 pub struct Manifest {
     pub exec: String,
     pub env: Vec<(String, String)>,
+    /// Besides those that the grants name.
+    pub passed: Vec<String>,
     pub args: Vec<String>,
     pub memory_args: Vec<String>,
     pub grants: Vec<Grant>,
@@ -65,6 +68,7 @@ impl Manifest {
         match fields[..] {
             ["exec", name] => self.exec = name.into(),
             ["env", name, value] => self.env.push((name.into(), value.into())),
+            ["pass", name] => self.passed.push(name.into()),
             ["arg", text] => self.args.push(text.into()),
             ["memarg", text] => self.memory_args.push(text.into()),
             ["grant", ref grant @ ..] => self.grants.push(Grant::parse(grant)?),
@@ -107,12 +111,13 @@ mod tests {
     #[test]
     fn reads_every_kind_of_line() {
         let text = format!(
-            "exec\trt\nenv\tA\t{{dir}}/x\narg\trun\nmemarg\t--ext=js\ngrant\tagent\tnet\n\
+            "exec\trt\nenv\tA\t{{dir}}/x\npass\tTZ\narg\trun\nmemarg\t--ext=js\ngrant\tagent\tnet\n\
              secret\tpw\nfile\trt\t10\t7\t{HASH}\n"
         );
         let manifest = Manifest::parse(&text).unwrap();
         assert_eq!(manifest.exec, "rt");
         assert_eq!(manifest.env, [("A".to_string(), "{dir}/x".to_string())]);
+        assert_eq!(manifest.passed, ["TZ"]);
         assert_eq!(manifest.args, ["run"]);
         assert_eq!(manifest.memory_args, ["--ext=js"]);
         assert_eq!(manifest.grants.len(), 1);
