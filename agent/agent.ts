@@ -195,6 +195,8 @@ class Agent {
     signal.addEventListener("abort", () => began.resolve());
     const watching = this.#manager.watch(lease, {
       peers: (peers) => {
+        // The next session begins with them.
+        if (signal.aborted) return;
         outside?.want(peers);
         const applied = this.#forwarding.want({ backend, lease, peers, node });
         ready ??= Promise.all([
@@ -206,6 +208,7 @@ class Agent {
           );
       },
       lost: (reason) => this.#endSession(reason),
+      clash: (peer) => backend.clash?.(peer),
       config: (raw) => this.#configs?.changed(raw),
     }, signal);
     const keeping = this.#manager.keep(lease, signal);

@@ -188,13 +188,15 @@ export class Claims {
       .map((stored) => stored.subnets)
       .filter((subnets) => subnets !== null);
     const free = (subnets: Subnets) => !taken.some((one) => blocks(config, one, subnets));
-    const { previous } = node;
+    const previous = [node.former, node.previous].find((had) =>
+      had !== undefined && fits(config, had) && free(had)
+    );
     let subnets: Subnets;
-    if (fits(config, previous) && free(previous)) {
+    if (previous !== undefined) {
       log.info("Found previously leased subnet ({subnets}), reusing", {
         subnets: describe(previous),
       });
-      subnets = previous;
+      subnets = { subnet: previous.subnet, ipv6Subnet: previous.ipv6Subnet };
     } else {
       this.#logPicking(config);
       subnets = pickSubnets(config, taken, Math.random);

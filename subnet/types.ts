@@ -86,6 +86,12 @@ export interface WatchHandlers {
   lost(reason: string): void;
   /** The network config's text in the store changed; undefined where it was deleted. */
   config(raw: string | undefined): void;
+  /**
+   * What a peer's lease announces that can have one owner only, and is in our lease, too, to follow
+   * "announces"; undefined where nothing is. Peers leave it to the older lease: our own is `lost`, if
+   * it is the younger one. Absent where no two leases can clash.
+   */
+  clash?(peer: Lease): string | undefined;
 }
 
 /**

@@ -56,6 +56,8 @@ interface Entry {
   accepted: boolean;
   /** The reason that was told last. */
   told: string;
+  /** What it takes from our own lease, if it is the older of the two. */
+  contends?: Contender;
 }
 
 /** What is in a stretch, the oldest first. */
@@ -67,6 +69,25 @@ interface Stretch {
 /** Told of each refused lease, once for each reason; undefined where it is valid after that. */
 export type Refused = (key: string, reason: string | undefined) => void;
 
+/** What of a node the table has to know besides its lease. */
+export interface NodeView {
+  /** Revision that created our own lease's key, as it is now. */
+  created(): number;
+  /** What `lease` announces that only one lease can have, and ours does: `our VTEP MAC …`. */
+  clash?(lease: Lease): string | undefined;
+  /** Called when a lease comes that stands against ours: see {@linkcode PeerTable.superior}. */
+  contested?(): void;
+}
+
+/** A lease that stands against ours, and what it takes from it. */
+export interface Contender {
+  key: string;
+  /** Where its node says that it is. */
+  address: string;
+  /** `announces our VTEP MAC …`. */
+  what: string;
+}
+
 /**
  * All peers in the store, and which of them are valid. A change costs what it touches, not the size
  * of the table: as a valid subnet is no larger than the config's length, all that may overlap it is
@@ -76,19 +97,40 @@ export class PeerTable {
   readonly #network: NetworkConfig;
   readonly #own: Lease;
   readonly #refused: Refused;
+  readonly #view: NodeView;
   readonly #entries = new Map<string, Entry>();
   readonly #bySlot = new Map<Slot, Stretch>();
   /** In the order of age unless {@linkcode #disordered}. */
   #accepted = new Map<string, Lease>();
   /** Keys of valid peers that are gone from the store, perhaps not for good. */
   readonly #held = new Set<string>();
+  /** Those that stand against our lease; hardly ever any. */
+  readonly #contenders = new Set<Entry>();
   #youngest = 0;
   #disordered = false;
 
-  constructor(network: NetworkConfig, own: Lease, refused: Refused) {
+  constructor(
+    network: NetworkConfig,
+    own: Lease,
+    refused: Refused,
+    view: NodeView = { created: () => Infinity },
+  ) {
     this.#network = network;
     this.#own = own;
     this.#refused = refused;
+    this.#view = view;
+  }
+
+  /**
+   * An older lease for which the other nodes refuse ours, or a part of what it announces. By our own
+   * rules it may be a peer, or refused for our lease's sake.
+   */
+  superior(): Contender | undefined {
+    const own = { key: this.#own.key, created: this.#view.created() };
+    for (const { candidate, contends } of this.#contenders) {
+      if (contends && compareAge(candidate, own) < 0) return contends;
+    }
+    return undefined;
   }
 
   /** The valid peers by key, the oldest first; a copy. */
@@ -164,7 +206,12 @@ export class PeerTable {
     if (former) this.#take(former, touched);
     if (former?.accepted && former.candidate.created !== candidate.created) this.#disordered = true;
     this.#entries.set(key, entry);
+    if (former) this.#contenders.delete(former);
     this.#put(entry, touched);
+    if (entry.contends) {
+      this.#contenders.add(entry);
+      this.#view.contested?.();
+    }
     return this.#judge([entry, ...touched]) || former?.accepted === true || gone.includes(true);
   }
 
@@ -197,6 +244,7 @@ export class PeerTable {
     const touched = new Set<Entry>();
     this.#take(entry, touched);
     this.#entries.delete(key);
+    this.#contenders.delete(entry);
     this.#accepted.delete(key);
     this.#held.delete(key);
     return this.#judge(touched) || entry.accepted;
@@ -204,11 +252,13 @@ export class PeerTable {
 
   #entry(candidate: Candidate, former: Entry | undefined): Entry {
     const { key, created, revision, lease } = candidate;
-    const problem = lease ? this.#fault(lease) : candidate.problem;
+    const fault = lease ? leaseFault(this.#network, lease) : candidate.problem;
+    const problem = fault || (lease ? this.#faultBesideOurs(lease) : "");
+    const contends = lease && fault === "" ? this.#contends(lease) : undefined;
     const told = former?.told ?? "";
     if (problem !== "" || lease === null) {
       const faulty = { key, created, revision, lease: null, problem };
-      return { candidate: faulty, slots: [], addressSlots: [], accepted: false, told };
+      return { candidate: faulty, slots: [], addressSlots: [], accepted: false, told, contends };
     }
     const { ipv4, ipv6 } = this.#network;
     const { subnet, ipv6Subnet, attrs: { publicIP, publicIPv6 } } = lease;
@@ -224,7 +274,20 @@ export class PeerTable {
       addressSlots: addressSlots.filter((slot) => slot !== undefined),
       accepted: false,
       told,
+      contends,
     };
+  }
+
+  /** What a lease, valid by itself, takes from ours where it is the older one. */
+  #contends(lease: Lease): Contender | undefined {
+    const { key, attrs: { publicIP, publicIPv6 } } = lease;
+    const clash = this.#view.clash?.(lease);
+    const what = collide(lease, this.#own)
+      ? "has a part of our subnet"
+      : holdsAddress(this.#own, lease)
+      ? "has its public address in our subnet"
+      : clash && `announces ${clash}`;
+    return what ? { key, address: publicIP ?? publicIPv6 ?? "none", what } : undefined;
   }
 
   /** Takes an entry out of its stretches, and gathers whom that may let in. */
@@ -284,10 +347,8 @@ export class PeerTable {
     this.#refused(entry.candidate.key, reason || undefined);
   }
 
-  /** What is wrong with a lease by itself, or beside ours. */
-  #fault(lease: Lease): string {
-    const fault = leaseFault(this.#network, lease);
-    if (fault !== "") return fault;
+  /** What is wrong with a lease beside ours. */
+  #faultBesideOurs(lease: Lease): string {
     const { attrs: { publicIP, publicIPv6 }, key } = this.#own;
     const { attrs } = lease;
     const { ipv4, ipv6 } = this.#network;
@@ -355,8 +416,11 @@ function gather({ leases, addresses }: Stretch, kind: keyof Stretch, touched: Se
   for (const other of addresses.slice(0, ADDRESSES + 1)) touched.add(other);
 }
 
+/** What tells which of two leases is the older. */
+type Age = Pick<Candidate, "key" | "created">;
+
 /** The older first; keys decide between what one transaction created. */
-function compareAge(one: Candidate, other: Candidate): number {
+function compareAge(one: Age, other: Age): number {
   return one.created - other.created || (one.key < other.key ? -1 : one.key > other.key ? 1 : 0);
 }
 
