@@ -24,7 +24,7 @@ import { ConfigWatch } from "./config_watch.ts";
 import { UsageError } from "./errors.ts";
 import { FormerFlannel } from "./former_flannel.ts";
 import { Forwarding } from "./forwarding.ts";
-import { changeOf, isSameInterface } from "./interface.ts";
+import { changeOf, isSameInterface, routersOf } from "./interface.ts";
 import { INTERFACE_RETRY, InterfaceKeeper } from "./interface_keeper.ts";
 import { LeaseFile, leaseFileOf } from "./lease_file.ts";
 import { acquireLock } from "./lock.ts";
@@ -158,7 +158,8 @@ class Agent {
     while (!this.#signal.aborted) {
       this.#iface = await keeper.next();
       await flannel.takeOver(this.#iface.name, network);
-      const { publicIP, publicIPv6 } = this.#iface;
+      const { publicIP, publicIPv6, addresses: own } = this.#iface;
+      await this.#manager.setHost({ own, routers: await routersOf(this.#dataplane) });
       const [{ lease: former, older }, existing] = await Promise.all([
         this.#manager.resume(publicIP, publicIPv6, this.#signal, lease),
         this.#dataplane.interfaces(),

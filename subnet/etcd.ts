@@ -28,6 +28,7 @@ import type {
 } from "./types.ts";
 import { Reports } from "./reports.ts";
 import { Rivals, rivalText } from "./rivals.ts";
+import { endpointAddresses, type HostAddresses, Underlay } from "./underlay.ts";
 import { PeerTable } from "./validate.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
@@ -62,6 +63,7 @@ export class EtcdSubnetManager implements SubnetManager {
   readonly #snapshots: Snapshots;
   #config: { parsed: NetworkConfig; stored: StoredConfig } | undefined;
   #own: OwnLease | undefined;
+  #underlay = new Underlay({ own: [], routers: [] });
   /** What {@linkcode resume} took back, for {@linkcode acquire}. */
   #resumed: OwnLease | undefined;
   readonly #former: FormerLeases;
@@ -167,6 +169,10 @@ export class EtcdSubnetManager implements SubnetManager {
     }, watching).catch(() => sleep(backoff(3), signal));
   }
 
+  async setHost(host: HostAddresses): Promise<void> {
+    this.#underlay = new Underlay(host, await endpointAddresses(this.#options.endpoints));
+  }
+
   async resume(
     publicIP: string | null,
     publicIPv6: string | null,
@@ -256,7 +262,7 @@ export class EtcdSubnetManager implements SubnetManager {
     const node = this.#former.identity(attrs, former);
     const own = await this.#patience.until(
       signal,
-      () => this.#claims.claim(config, node, attrs, snapshot),
+      () => this.#claims.claim(config, node, attrs, snapshot, this.#underlay.avoided),
     );
     if (own === undefined) this.#snapshots.drop();
     return own;
@@ -315,7 +321,12 @@ export class EtcdSubnetManager implements SubnetManager {
       config.parsed,
       lease,
       (key, reason) => this.#passOver(key, reason),
-      { created: () => own.created, clash, contested: () => this.#checkSuperior() },
+      {
+        created: () => own.created,
+        underlay: this.#underlay,
+        clash,
+        contested: () => this.#checkSuperior(),
+      },
     );
     const report = (error: unknown) => {
       if (!signal.aborted) log.error("{error}", { error: String(error) });

@@ -63,7 +63,8 @@
  */
 import { Buffer } from "node:buffer";
 import { getLogger } from "@logtape/logtape";
-import { blocks, fits, pickSubnets } from "./allocate.ts";
+import { blocks, fits, NoFreeSubnetError, pickSubnets } from "./allocate.ts";
+import { Cidr } from "./cidr.ts";
 import type { NetworkConfig } from "./config.ts";
 import {
   CompareResult,
@@ -168,8 +169,10 @@ export class Claims {
   }
 
   /**
-   * Tries once to claim a subnet that is free: the former one, else any.
+   * Tries once to claim a subnet that is free: the former one, else any; one that holds no host's
+   * address, if there is such a one.
    *
+   * @param avoided what the hosts' own addresses take
    * @returns undefined where another node was faster: try again with a new snapshot
    * @throws {EtcdFault | NoFreeSubnetError}
    */
@@ -178,6 +181,7 @@ export class Claims {
     node: NodeIdentity,
     attrs: LeaseAttrs,
     snapshot: Snapshot,
+    avoided: readonly Cidr[] = [],
   ): Promise<OwnLease | undefined> {
     // Not the remembered one under another address: it may be in use by who does not know the config yet.
     const unfit = formerLeases({ ...node, held: undefined }, snapshot)
@@ -199,7 +203,7 @@ export class Claims {
       subnets = { subnet: previous.subnet, ipv6Subnet: previous.ipv6Subnet };
     } else {
       this.#logPicking(config);
-      subnets = pickSubnets(config, taken, Math.random);
+      subnets = pickClear(config, taken, [...avoided, ...hostsIn(config, snapshot)]);
     }
     return await this.create(subnets, attrs, snapshot, unfit);
   }
@@ -395,6 +399,33 @@ export class Claims {
   async abandon(): Promise<void> {
     await this.#grants.abandon();
   }
+}
+
+/** Picks free subnets that overlap nothing of `avoided`, if there are such. @throws {NoFreeSubnetError} */
+function pickClear(config: NetworkConfig, taken: Subnets[], avoided: readonly Cidr[]): Subnets {
+  const more = avoided.map((cidr): Subnets => ({
+    subnet: cidr.family === 4 ? cidr : null,
+    ipv6Subnet: cidr.family === 6 ? cidr : null,
+  }));
+  try {
+    return pickSubnets(config, [...taken, ...more], Math.random);
+  } catch (error) {
+    if (!(error instanceof NoFreeSubnetError)) throw error;
+    return pickSubnets(config, taken, Math.random);
+  }
+}
+
+/** Public addresses of leases that lie in the network. */
+function hostsIn({ ipv4, ipv6 }: NetworkConfig, { leases }: Snapshot): Cidr[] {
+  return leases.flatMap(({ lease }) => {
+    const { publicIP = null, publicIPv6 = null } = lease?.attrs ?? {};
+    return [
+      publicIP !== null && ipv4?.network.containsIp(publicIP) ? Cidr.containing(publicIP, 32) : [],
+      publicIPv6 !== null && ipv6?.network.containsIp(publicIPv6)
+        ? Cidr.containing(publicIPv6, 128)
+        : [],
+    ].flat();
+  });
 }
 
 /** `10.1.34.0/24`, with the IPv6 subnet behind it. */

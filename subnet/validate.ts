@@ -12,7 +12,11 @@
  * - keep public addresses and subnets apart, which meet where the hosts' own addresses lie in the
  *   network: packets to an address in a subnet go to that subnet's node. Its addresses lie neither in
  *   its own subnets nor in ours nor in an older lease's, and its subnets hold neither our address nor
- *   that of an older lease;
+ *   that of an older lease. Where our own address does not lie in the network, hosts' addresses are not
+ *   expected there: a lease whose address lies in another's subnet is refused, whichever is older, or
+ *   else one lease written in advance would keep a node from its subnet;
+ * - leave alone what our packets must reach outside of the overlay (`underlay.ts`): our other addresses,
+ *   our router, etcd. Nor can its public address be one of those of ours, or a broadcast address;
  * - be one of the {@linkcode CROWD} oldest in its stretch of the network, one subnet long. More are
  *   there only if someone floods the store, and each would cost as much as all of them.
  *
@@ -24,6 +28,7 @@ import { collide } from "./allocate.ts";
 import { type Cidr, isLoopback, isUnicast, parseIp } from "./cidr.ts";
 import type { FamilyConfig, NetworkConfig } from "./config.ts";
 import type { Lease } from "./types.ts";
+import type { Underlay } from "./underlay.ts";
 
 /** A lease as it came from the store, or why it could not be read. */
 export interface Candidate {
@@ -73,6 +78,8 @@ export type Refused = (key: string, reason: string | undefined) => void;
 export interface NodeView {
   /** Revision that created our own lease's key, as it is now. */
   created(): number;
+  /** What packets of this node must reach outside of the overlay. */
+  underlay?: Underlay;
   /** What `lease` announces that only one lease can have, and ours does: `our VTEP MAC …`. */
   clash?(lease: Lease): string | undefined;
   /** Called when a lease comes that stands against ours: see {@linkcode PeerTable.superior}. */
@@ -98,6 +105,8 @@ export class PeerTable {
   readonly #own: Lease;
   readonly #refused: Refused;
   readonly #view: NodeView;
+  /** Whether hosts' addresses lie in the network, as ours does. */
+  readonly #hasHosts: boolean;
   readonly #entries = new Map<string, Entry>();
   readonly #bySlot = new Map<Slot, Stretch>();
   /** In the order of age unless {@linkcode #disordered}. */
@@ -119,6 +128,13 @@ export class PeerTable {
     this.#own = own;
     this.#refused = refused;
     this.#view = view;
+    this.#hasHosts = this.#holdsHost(own.attrs);
+  }
+
+  /** Whether a public address lies in the network. */
+  #holdsHost({ publicIP, publicIPv6 }: Lease["attrs"]): boolean {
+    const { ipv4, ipv6 } = this.#network;
+    return addressIn(ipv4, publicIP) !== undefined || addressIn(ipv6, publicIPv6) !== undefined;
   }
 
   /**
@@ -284,7 +300,7 @@ export class PeerTable {
     const clash = this.#view.clash?.(lease);
     const what = collide(lease, this.#own)
       ? "has a part of our subnet"
-      : holdsAddress(this.#own, lease)
+      : this.#hasHosts && holdsAddress(this.#own, lease)
       ? "has its public address in our subnet"
       : clash && `announces ${clash}`;
     return what ? { key, address: publicIP ?? publicIPv6 ?? "none", what } : undefined;
@@ -358,7 +374,13 @@ export class PeerTable {
         [ipv6, lease.ipv6Subnet, attrs.publicIPv6, publicIPv6],
       ] as const
     ) {
-      if (family && subnet && ip === ours) return `its public address ${ip} is ours`;
+      if (family === null || subnet === null || ip === null) continue;
+      if (ip === ours) return `its public address ${ip} is ours`;
+      const { underlay } = this.#view;
+      const unusable = underlay?.unusable(ip);
+      if (unusable) return `its public address ${ip} ${unusable}`;
+      const taken = underlay?.taken(subnet);
+      if (taken) return `it holds ${taken}`;
     }
     if (collide(lease, this.#own)) return `it overlaps ours, ${key}`;
     if (holdsAddress(lease, this.#own)) return "it holds our public address";
@@ -380,13 +402,22 @@ export class PeerTable {
         entry,
         (lease, it) => holdsAddress(it, lease),
       );
-      if (host) return `it holds the public address of ${host}, which is older`;
+      if (host && this.#hasHosts) return `it holds the public address of ${host}, which is older`;
     }
     for (const slot of entry.addressSlots) {
       const { leases = [], addresses = [] } = this.#bySlot.get(slot) ?? {};
       if (leases.length === 0 || positionOf(addresses, entry) >= ADDRESSES) continue;
-      const holder = older(leases.slice(0, CROWD), entry, (lease, it) => holdsAddress(lease, it));
+      const crowd = leases.slice(0, CROWD);
+      const holder = older(crowd, entry, (lease, it) => holdsAddress(lease, it));
       if (holder) return `its public address lies in ${holder}, which is older`;
+      const younger = this.#hasHosts
+        ? undefined
+        : crowd.find(({ candidate: { lease: other } }) =>
+          other && entry.candidate.lease && holdsAddress(other, entry.candidate.lease)
+        );
+      if (younger) {
+        return `its public address lies in ${younger.candidate.key}`;
+      }
     }
     return "";
   }
