@@ -63,7 +63,7 @@
  */
 import { Buffer } from "node:buffer";
 import { getLogger } from "@logtape/logtape";
-import { blocks, fits, NoFreeSubnetError, pickSubnets } from "./allocate.ts";
+import { blocks, fits, pickClear } from "./allocate.ts";
 import { Cidr } from "./cidr.ts";
 import type { NetworkConfig } from "./config.ts";
 import {
@@ -203,7 +203,7 @@ export class Claims {
       subnets = { subnet: previous.subnet, ipv6Subnet: previous.ipv6Subnet };
     } else {
       this.#logPicking(config);
-      subnets = pickClear(config, taken, [...avoided, ...hostsIn(config, snapshot)]);
+      subnets = pickClear(config, taken, [...avoided, ...hostsIn(config, snapshot)], Math.random);
     }
     return await this.create(subnets, attrs, snapshot, unfit);
   }
@@ -398,20 +398,6 @@ export class Claims {
   /** Gives back an etcd lease that was not needed. It ends by itself where that fails. */
   async abandon(): Promise<void> {
     await this.#grants.abandon();
-  }
-}
-
-/** Picks free subnets that overlap nothing of `avoided`, if there are such. @throws {NoFreeSubnetError} */
-function pickClear(config: NetworkConfig, taken: Subnets[], avoided: readonly Cidr[]): Subnets {
-  const more = avoided.map((cidr): Subnets => ({
-    subnet: cidr.family === 4 ? cidr : null,
-    ipv6Subnet: cidr.family === 6 ? cidr : null,
-  }));
-  try {
-    return pickSubnets(config, [...taken, ...more], Math.random);
-  } catch (error) {
-    if (!(error instanceof NoFreeSubnetError)) throw error;
-    return pickSubnets(config, taken, Math.random);
   }
 }
 

@@ -16,7 +16,8 @@ import { Budget } from "./reports.ts";
 import { type Rivals, rivalText } from "./rivals.ts";
 import { superiorText } from "./giving_way.ts";
 import type { Lease, WatchHandlers } from "./types.ts";
-import { type Contender, leaseFault } from "./validate.ts";
+import { leaseFault } from "./lease_fault.ts";
+import type { Contender } from "./validate.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
 

@@ -25,8 +25,8 @@
  * @module
  */
 import { collide } from "./allocate.ts";
-import { type Cidr, isLoopback, isUnicast, parseIp } from "./cidr.ts";
 import type { FamilyConfig, NetworkConfig } from "./config.ts";
+import { addressIn, holdsAddress, holdsHost, leaseFault } from "./lease_fault.ts";
 import type { Lease } from "./types.ts";
 import type { Underlay } from "./underlay.ts";
 
@@ -128,13 +128,7 @@ export class PeerTable {
     this.#own = own;
     this.#refused = refused;
     this.#view = view;
-    this.#hasHosts = this.#holdsHost(own.attrs);
-  }
-
-  /** Whether a public address lies in the network. */
-  #holdsHost({ publicIP, publicIPv6 }: Lease["attrs"]): boolean {
-    const { ipv4, ipv6 } = this.#network;
-    return addressIn(ipv4, publicIP) !== undefined || addressIn(ipv6, publicIPv6) !== undefined;
+    this.#hasHosts = holdsHost(network, own.attrs);
   }
 
   /**
@@ -473,55 +467,9 @@ function slotOf(family: FamilyConfig | null, address: bigint | undefined): Slot 
   return network.family === 4 ? Number(slot) : slot;
 }
 
-/** The bits of an address that lies in the network. */
-function addressIn(family: FamilyConfig | null, ip: string | null): bigint | undefined {
-  const parsed = family && ip !== null ? parseIp(ip) : undefined;
-  return parsed && family?.network.containsIp(parsed) ? parsed.value : undefined;
-}
-
-/** Whether a public address of `node` lies in a lease's subnets. */
-function holdsAddress({ subnet, ipv6Subnet }: Lease, { attrs }: Lease): boolean {
-  return (attrs.publicIP !== null && subnet?.containsIp(attrs.publicIP) === true) ||
-    (attrs.publicIPv6 !== null && ipv6Subnet?.containsIp(attrs.publicIPv6) === true);
-}
-
 /** Whether a write left a lease as it was, as Go flannel's renewals do. */
 function isSame(one: Candidate, other: Candidate): boolean {
   if (one.created !== other.created || one.problem !== other.problem) return false;
   return one.revision === other.revision ||
     JSON.stringify(one.lease?.attrs) === JSON.stringify(other.lease?.attrs);
-}
-
-/** What is wrong with a lease by itself, whoever looks at it; empty where nothing is. */
-export function leaseFault({ ipv4, ipv6 }: NetworkConfig, lease: Lease): string {
-  const { subnet, ipv6Subnet, attrs } = lease;
-  let subnets = 0;
-  for (
-    const [family, one, ip] of [
-      [ipv4, subnet, attrs.publicIP],
-      [ipv6, ipv6Subnet, attrs.publicIPv6],
-    ] as const
-  ) {
-    if (family === null || one === null) continue;
-    subnets++;
-    const fault = subnetFault(family, one) || addressFault(one, ip);
-    if (fault !== "") return fault;
-  }
-  if (subnets === 0) return "it has no subnet of the network's address family";
-  return holdsAddress(lease, lease) ? "its public address lies in its own subnet" : "";
-}
-
-function subnetFault({ network, subnetLength }: FamilyConfig, subnet: Cidr): string {
-  if (!network.contains(subnet)) return `${subnet} is not in the network ${network}`;
-  if (subnet.length < subnetLength) {
-    return `${subnet} is larger than the network's subnets, which are /${subnetLength}`;
-  }
-  return "";
-}
-
-function addressFault(subnet: Cidr, ip: string | null): string {
-  if (ip === null) return `it has the subnet ${subnet} and no public address for it`;
-  const parsed = parseIp(ip);
-  if (isLoopback(parsed)) return `its public address ${ip} is a loopback address`;
-  return isUnicast(parsed) ? "" : `its public address ${ip} is not unicast`;
 }
