@@ -24,7 +24,7 @@ import { ConfigWatch } from "./config_watch.ts";
 import { UsageError } from "./errors.ts";
 import { FormerFlannel } from "./former_flannel.ts";
 import { Forwarding } from "./forwarding.ts";
-import { changeOf, isSameInterface } from "./interface.ts";
+import { changeOf, isSameInterface, routersOf } from "./interface.ts";
 import { INTERFACE_RETRY, InterfaceKeeper } from "./interface_keeper.ts";
 import { LeaseFile, leaseFileOf, stampOf } from "./lease_file.ts";
 import { acquireLock } from "./lock.ts";
@@ -167,12 +167,13 @@ class Agent {
     let lease: Lease | undefined;
     while (!this.#signal.aborted) {
       this.#iface = await keeper.next();
-      const { publicIP, publicIPv6 } = this.#iface;
+      const { publicIP, publicIPv6, addresses: own } = this.#iface;
       await flannel.takeOver(
         this.#iface.name,
         network,
         () => this.#manager.isWrittenByOther(publicIP, publicIPv6, this.#signal),
       );
+      await this.#manager.setHost({ own, routers: await routersOf(this.#dataplane) });
       const [{ lease: former, older }, existing] = await Promise.all([
         this.#manager.resume(publicIP, publicIPv6, this.#signal, lease),
         this.#dataplane.interfaces(),
@@ -210,6 +211,8 @@ class Agent {
     signal.addEventListener("abort", () => began.resolve());
     const watching = this.#manager.watch(lease, {
       peers: (peers, mended) => {
+        // The next session begins with them.
+        if (signal.aborted) return;
         outside?.want(peers);
         const applied = this.#forwarding.want({ backend, lease, peers, mended, node });
         ready ??= Promise.all([
@@ -221,6 +224,7 @@ class Agent {
           );
       },
       lost: (reason) => this.#endSession(reason),
+      clash: (peer) => backend.clash?.(peer),
       config: (raw) => this.#configs?.changed(raw),
     }, signal);
     const keeping = this.#manager.keep(lease, signal);

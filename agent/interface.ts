@@ -95,6 +95,15 @@ export async function choose(
   return { index: iface.index, isAddressOnly: isAddressOnly(iface), view, address, byRoute };
 }
 
+/** Addresses far away, of root servers, that only a default route leads to. Nothing is sent there. */
+const FAR_AWAY = ["198.41.0.4", "2001:503:ba3e::2:30"];
+
+/** The routers that packets to far away leave by. */
+export async function routersOf(source: Pick<InterfaceSource, "routeTo">): Promise<string[]> {
+  const routes = await Promise.all(FAR_AWAY.map((ip) => source.routeTo(ip).catch(() => undefined)));
+  return routes.map((route) => route?.via).filter((via) => via !== undefined);
+}
+
 /** Reads the interfaces and default routes. */
 export async function look(source: InterfaceSource): Promise<Surroundings> {
   const interfaces = (await source.interfaces()).filter((iface) => !iface.owned);

@@ -98,6 +98,11 @@ export interface Backend {
    * @param routeTo knows the peers' public addresses where {@link followsRoutes} is set
    */
   state(lease: Lease, peers: Iterable<Lease>, routeTo: RouteTo): BackendState;
+  /**
+   * What a peer's lease announces that is ours and can have one owner only, to follow "announces":
+   * `our VTEP MAC …`. The peers leave it to the older lease. Absent where nothing is like that.
+   */
+  clash?(peer: Lease): string | undefined;
   /** What must be right elsewhere for our lease; absent where the kernel's state is all. */
   outside?(lease: Lease): Promise<Outside>;
 }

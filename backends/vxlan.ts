@@ -23,6 +23,9 @@ const OVERHEAD = { ipv4: 50, ipv6: 70 } as const;
 /** Of each peer without DirectRouting. */
 const TUNNELLED: Direct = { reason: "DirectRouting is off" };
 
+/** In place of a lease's key, which it cannot be. */
+const OURS = "";
+
 type Family = keyof typeof OVERHEAD;
 
 interface VxlanOptions {
@@ -94,6 +97,7 @@ export function create(input: BackendInput): Backend {
     devices: halves.map((half) => half.device.name),
     additive: true,
     followsRoutes: options.directRouting,
+    clash: (peer) => clash(halves, peer),
     state: (lease, peers, routeTo) => {
       const direct = (ip: string): Direct =>
         options.directRouting ? directTo(ip, input.iface.name, routeTo) : TUNNELLED;
@@ -183,6 +187,18 @@ function attrs(input: BackendInput, options: VxlanOptions, halves: Half[]): Leas
   };
 }
 
+/** The MAC of one of our devices that a peer announces for its own of the same network. */
+function clash(halves: Half[], peer: Lease): string | undefined {
+  if (peer.attrs.backendType !== "vxlan") return undefined;
+  for (const { device: { vni, mac }, ...half } of halves) {
+    const data = half.subnet(peer) ? parseData(half.data(peer)) : "none";
+    if (typeof data === "object" && data.mac === mac && (data.vni ?? vni) === vni) {
+      return `our VTEP MAC ${mac}`;
+    }
+  }
+  return undefined;
+}
+
 function state(
   halves: Half[],
   lease: Lease,
@@ -198,7 +214,7 @@ function state(
     if (address) kernel.addresses.push({ dev: half.device.name, cidr: `${address}/${length}` });
   }
   // Frames for a MAC go to one VTEP: a peer that claims another's MAC must not get its traffic.
-  const owners = halves.map((half) => new Map([[half.device.mac, lease.key]]));
+  const owners = halves.map((half) => new Map([[half.device.mac, OURS]]));
   const skipped: Skipped[] = [];
   for (const peer of peers) {
     const reason = peer.attrs.backendType === "vxlan"
@@ -235,7 +251,9 @@ function addPeer(
     }
     const owner = owners[index].get(data.mac);
     if (owner !== undefined && owner !== peer.key) {
-      return `its VTEP MAC ${data.mac} is already that of ${owner}`;
+      return owner === OURS
+        ? `its VTEP MAC ${data.mac} is this node's own`
+        : `its VTEP MAC ${data.mac} is already that of ${owner}`;
     }
     owners[index].set(data.mac, peer.key);
     ready.push({ half, subnet, ip, mac: data.mac, dev: half.device.name });

@@ -71,6 +71,29 @@ export function pickSubnets(
 }
 
 /**
+ * Picks free subnets as {@linkcode pickSubnets}, such as overlap nothing of `avoided` if there are any.
+ *
+ * @throws {NoFreeSubnetError}
+ */
+export function pickClear(
+  config: NetworkConfig,
+  taken: readonly Subnets[],
+  avoided: readonly Cidr[],
+  random: Random,
+): Subnets {
+  const more = avoided.map((cidr): Subnets => ({
+    subnet: cidr.family === 4 ? cidr : null,
+    ipv6Subnet: cidr.family === 6 ? cidr : null,
+  }));
+  try {
+    return pickSubnets(config, [...taken, ...more], random);
+  } catch (error) {
+    if (!(error instanceof NoFreeSubnetError)) throw error;
+    return pickSubnets(config, taken, random);
+  }
+}
+
+/**
  * Picks one of all free subnets of the range, each with the same chance. The range itself is never
  * walked, so that it may be as large as IPv6 allows.
  *

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { fits, NoFreeSubnetError, pickSubnet, pickSubnets } from "./allocate.ts";
+import { fits, NoFreeSubnetError, pickClear, pickSubnet, pickSubnets } from "./allocate.ts";
 import { Cidr } from "./cidr.ts";
 import { parseNetworkConfig } from "./config.ts";
 
@@ -67,4 +67,14 @@ Deno.test("which former subnets still fit", () => {
   assert(!fits(IPV4, { subnet: null, ipv6Subnet: null }));
   assert(!fits(DUAL, { subnet, ipv6Subnet: null }), "IPv6 came to the config since");
   assert(fits(DUAL, { subnet, ipv6Subnet: Cidr.parse("fd00::700/120") }));
+});
+
+Deno.test("a subnet with a host's address is picked only if no other is free", () => {
+  const avoided = ["10.1.0.0/21", "10.1.9.7/32", "fd00::/9", "10.9.0.0/16"].map(Cidr.parse);
+  for (let run = 0; run < 200; run++) {
+    const { subnet } = pickClear(IPV4, [], avoided, Math.random);
+    assert(!avoided.some((cidr) => cidr.overlaps(subnet!)), `${subnet}`);
+  }
+  const { subnet } = pickClear(IPV4, [], [Cidr.parse("10.1.0.0/20")], Math.random);
+  assert(subnet !== null && IPV4.ipv4!.network.contains(subnet));
 });

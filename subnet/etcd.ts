@@ -14,6 +14,7 @@ import { type EtcdAccess, EtcdClient } from "./etcd_client.ts";
 import { LeaseStore, type Snapshot, type StoredConfig, type StoredLease } from "./etcd_store.ts";
 import { follow } from "./etcd_watch.ts";
 import { FormerLeases, Snapshots } from "./former_leases.ts";
+import { GivingWay } from "./giving_way.ts";
 import { Ownership } from "./ownership.ts";
 import { backoff, Patience, sleep } from "./patience.ts";
 import type {
@@ -27,6 +28,7 @@ import type {
 } from "./types.ts";
 import { Reports } from "./reports.ts";
 import { Rivals, rivalText } from "./rivals.ts";
+import { endpointAddresses, type HostAddresses, Underlay } from "./underlay.ts";
 import { PeerTable } from "./validate.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
@@ -61,11 +63,15 @@ export class EtcdSubnetManager implements SubnetManager {
   readonly #snapshots: Snapshots;
   #config: { parsed: NetworkConfig; stored: StoredConfig } | undefined;
   #own: OwnLease | undefined;
+  #underlay = new Underlay({ own: [], routers: [] });
   /** What {@linkcode resume} took back, for {@linkcode acquire}. */
   #resumed: OwnLease | undefined;
   readonly #former: FormerLeases;
   readonly #rivals = new Rivals();
   readonly #ownership: Ownership;
+  readonly #givingWay = new GivingWay();
+  /** Looks for an older lease that is in our way, in the session that runs. */
+  #checkSuperior: () => void = () => {};
   /** Reasons for which leases were passed over, by key: each is told once, whatever watch sees it. */
   readonly #passedOver = new Map<string, string>();
   /** Keys that were passed over until lately. */
@@ -165,6 +171,10 @@ export class EtcdSubnetManager implements SubnetManager {
     }, watching).catch(() => sleep(backoff(3), signal));
   }
 
+  async setHost(host: HostAddresses): Promise<void> {
+    this.#underlay = new Underlay(host, await endpointAddresses(this.#options.endpoints));
+  }
+
   async resume(
     publicIP: string | null,
     publicIPv6: string | null,
@@ -174,7 +184,7 @@ export class EtcdSubnetManager implements SubnetManager {
     await this.#settle();
     const addresses = { publicIP, publicIPv6 };
     this.#resumed = await this.#former.takeBack(this.#parsed, addresses, current, signal);
-    const older = await this.#former.older(this.#resumed, addresses, current, signal);
+    const older = await this.#former.older(this.#resumed, current, signal);
     return { lease: this.#resumed?.lease, older };
   }
 
@@ -262,7 +272,7 @@ export class EtcdSubnetManager implements SubnetManager {
     const node = this.#former.identity(attrs, former);
     const own = await this.#patience.until(
       signal,
-      () => this.#claims.claim(config, node, attrs, snapshot),
+      () => this.#claims.claim(config, node, attrs, snapshot, this.#underlay.avoided),
     );
     if (own === undefined) this.#snapshots.drop();
     return own;
@@ -306,24 +316,39 @@ export class EtcdSubnetManager implements SubnetManager {
       });
     } else if (!await this.#ownership.recover(own, "it has expired", signal)) {
       await sleep(backoff(5), signal);
-    }
+    } else this.#checkSuperior();
   }
 
   async watch(lease: Lease, handlers: WatchHandlers, signal: AbortSignal): Promise<void> {
     const own = this.#ownOf(lease);
     const config = this.#config;
     if (config === undefined) throw new TypeError("watch() comes after networkConfig()");
-    this.#ownership.begin(config.parsed, (reason) => handlers.lost(reason));
+    const lost = (reason: string) => handlers.lost(reason);
+    const clash = (peer: Lease) => handlers.clash?.(peer);
+    this.#ownership.begin(config.parsed, { lost, clash });
     const snapshot = this.#snapshots.drop();
     const table = new PeerTable(
       config.parsed,
       lease,
       (key, reason) => this.#passOver(key, reason),
+      {
+        created: () => own.created,
+        underlay: this.#underlay,
+        clash,
+        contested: () => this.#checkSuperior(),
+      },
     );
+    const report = (error: unknown) => {
+      if (!signal.aborted) log.error("{error}", { error: String(error) });
+    };
+    this.#checkSuperior = () => {
+      // What becomes of our lease is not known yet; this is called again then.
+      if (signal.aborted || this.#ownership.recovering) return;
+      this.#givingWay.check(() => table.superior(), lost, signal).catch(report);
+    };
     const recovering = (stored: StoredLease | undefined, revision: string) =>
-      this.#ownership.changed(own, stored, revision, signal).catch((error) => {
-        if (!signal.aborted) log.error("{error}", { error: String(error) });
-      });
+      this.#ownership.changed(own, stored, revision, signal)
+        .then(() => this.#checkSuperior(), report);
     try {
       await follow(this.#client, this.#store, this.#patience, {
         table,

@@ -63,7 +63,8 @@
  */
 import { Buffer } from "node:buffer";
 import { getLogger } from "@logtape/logtape";
-import { blocks, fits, pickSubnets } from "./allocate.ts";
+import { blocks, fits, pickClear } from "./allocate.ts";
+import { Cidr } from "./cidr.ts";
 import type { NetworkConfig } from "./config.ts";
 import {
   CompareResult,
@@ -168,8 +169,10 @@ export class Claims {
   }
 
   /**
-   * Tries once to claim a subnet that is free: the former one, else any.
+   * Tries once to claim a subnet that is free: the former one, else any; one that holds no host's
+   * address, if there is such a one.
    *
+   * @param avoided what the hosts' own addresses take
    * @returns undefined where another node was faster: try again with a new snapshot
    * @throws {EtcdFault | NoFreeSubnetError}
    */
@@ -178,6 +181,7 @@ export class Claims {
     node: NodeIdentity,
     attrs: LeaseAttrs,
     snapshot: Snapshot,
+    avoided: readonly Cidr[] = [],
   ): Promise<OwnLease | undefined> {
     // Not the remembered one under another address: it may be in use by who does not know the config yet.
     const unfit = formerLeases({ ...node, held: undefined }, snapshot)
@@ -188,16 +192,18 @@ export class Claims {
       .map((stored) => stored.subnets)
       .filter((subnets) => subnets !== null);
     const free = (subnets: Subnets) => !taken.some((one) => blocks(config, one, subnets));
-    const { previous } = node;
+    const previous = [node.former, node.previous].find((had) =>
+      had !== undefined && fits(config, had) && free(had)
+    );
     let subnets: Subnets;
-    if (fits(config, previous) && free(previous)) {
+    if (previous !== undefined) {
       log.info("Found previously leased subnet ({subnets}), reusing", {
         subnets: describe(previous),
       });
-      subnets = previous;
+      subnets = { subnet: previous.subnet, ipv6Subnet: previous.ipv6Subnet };
     } else {
       this.#logPicking(config);
-      subnets = pickSubnets(config, taken, Math.random);
+      subnets = pickClear(config, taken, [...avoided, ...hostsIn(config, snapshot)], Math.random);
     }
     return await this.create(subnets, attrs, snapshot, unfit);
   }
@@ -393,6 +399,19 @@ export class Claims {
   async abandon(): Promise<void> {
     await this.#grants.abandon();
   }
+}
+
+/** Public addresses of leases that lie in the network. */
+function hostsIn({ ipv4, ipv6 }: NetworkConfig, { leases }: Snapshot): Cidr[] {
+  return leases.flatMap(({ lease }) => {
+    const { publicIP = null, publicIPv6 = null } = lease?.attrs ?? {};
+    return [
+      publicIP !== null && ipv4?.network.containsIp(publicIP) ? Cidr.containing(publicIP, 32) : [],
+      publicIPv6 !== null && ipv6?.network.containsIp(publicIPv6)
+        ? Cidr.containing(publicIPv6, 128)
+        : [],
+    ].flat();
+  });
 }
 
 /** `10.1.34.0/24`, with the IPv6 subnet behind it. */

@@ -17,7 +17,7 @@ import type { NetworkConfig } from "./config.ts";
 import type { Snapshot, StoredLease } from "./etcd_store.ts";
 import { leaseKey, type Subnets } from "./lease_codec.ts";
 import type { HeldLease, Lease, LeaseAttrs, PreviousSubnets } from "./types.ts";
-import { leaseFault } from "./validate.ts";
+import { holdsAddress, holdsHost, leaseFault } from "./lease_fault.ts";
 
 /** Where peers reach a node. */
 export type Addresses = Pick<LeaseAttrs, "publicIP" | "publicIPv6">;
@@ -91,7 +91,7 @@ export function isOfSuccessor(
  */
 export function keptLease(
   config: NetworkConfig,
-  { former, held, previous }: NodeIdentity,
+  { addresses, former, held, previous }: NodeIdentity,
   ours: StoredLease[],
   all: StoredLease[],
 ): FormerLease | undefined {
@@ -102,7 +102,7 @@ export function keptLease(
     usable.find((stored) => stored.key === key) ?? []
   );
   return [...wanted, ...usable.slice(0, MOST_LOOKED_AT)]
-    .find((stored) => rivalOf(config, stored, all) === undefined);
+    .find((stored) => rivalOf(config, stored, all, addresses) === undefined);
 }
 
 function previousKey(previous: PreviousSubnets): string | undefined {
@@ -117,15 +117,21 @@ export function isLeaseOf(config: NetworkConfig, stored: StoredLease): stored is
 /** What there is to know of a lease to tell whether it is another's. */
 type Claim = Pick<StoredLease, "key" | "created"> & { subnets: Subnets };
 
-/** An older lease of another node that has a part of these subnets, which is then that node's. */
+/**
+ * An older lease of another node that has a part of these subnets, which is then that node's; or, where
+ * the hosts' addresses lie in the network, as ours does, one whose address lies in them.
+ */
 export function rivalOf(
   config: NetworkConfig,
   { key, created, subnets }: Claim,
   all: StoredLease[],
+  ours?: Addresses,
 ): StoredLease | undefined {
+  const hasHosts = ours !== undefined && holdsHost(config, ours);
   return all.find((other) =>
     other.key !== key && other.created < created && other.lease !== null &&
-    collide(other.lease, subnets) && leaseFault(config, other.lease) === ""
+    (collide(other.lease, subnets) || hasHosts && holdsAddress(subnets, other.lease)) &&
+    leaseFault(config, other.lease) === ""
   );
 }
 

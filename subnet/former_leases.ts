@@ -7,6 +7,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
+import { blocks, fits } from "./allocate.ts";
 import type { NetworkConfig } from "./config.ts";
 import { type Claims, describe, type OwnLease, publicAddress } from "./etcd_claim.ts";
 import type { LeaseStore, Snapshot } from "./etcd_store.ts";
@@ -110,7 +111,7 @@ export class FormerLeases {
       if (this.rivalIn(snapshot, addresses)) return undefined;
       const node = this.identity(addresses, former);
       const kept = keptLease(config, node, formerLeases(node, snapshot), snapshot.leases);
-      if (kept === undefined) return undefined;
+      if (kept === undefined || this.#isBetter(config, former, kept, snapshot)) return undefined;
       this.#logFound(kept, addresses);
       // Of a lease that this process has, or that an operator wrote for us, there is no other owner.
       const isSure = announces(kept, addresses) &&
@@ -135,16 +136,35 @@ export class FormerLeases {
     return leases.some((stored) => isOfSuccessor(stored, cluster, node));
   }
 
-  /** Others' leases that are older than ours, or all of them where we have none. */
+  /**
+   * Whether to claim the subnets of this process's own lease again, which is gone, rather than take
+   * one that someone wrote for our address.
+   */
+  #isBetter(
+    config: NetworkConfig,
+    former: Lease | undefined,
+    kept: FormerLease,
+    { cluster, leases }: Snapshot,
+  ): boolean {
+    if (former === undefined || kept.key === former.key) return false;
+    return !isHeld(kept, cluster, this.#held) && fits(config, former) &&
+      !leases.some(({ subnets }) => subnets !== null && blocks(config, subnets, former));
+  }
+
+  /**
+   * Leases that are older than ours, or all of them where we have none. One that has no more than our
+   * address is among them: anyone may have written it, and the other nodes tell it from ours by its key.
+   */
   async older(
     own: OwnLease | undefined,
-    addresses: Addresses,
     former: Lease | undefined,
     signal: AbortSignal,
   ): Promise<Lease[]> {
     const snapshot = await this.#snapshots.latest(signal);
-    const ours = formerLeases(this.identity(addresses, former), snapshot)
-      .filter(({ key }) => key !== this.#rivals.key);
+    const ours = snapshot.leases.filter((stored) =>
+      stored.key === own?.lease.key || isUnchanged(stored, former) ||
+      (isHeld(stored, snapshot.cluster, this.#held) && stored.key !== this.#rivals.key)
+    );
     return olderLeases(own, ours, snapshot);
   }
 

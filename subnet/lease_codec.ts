@@ -17,6 +17,10 @@ export class LeaseError extends Error {
 /** Bytes of the largest value that is read. Those of flannel's backends take some 300. */
 export const LARGEST_VALUE = 16_384;
 
+/** Characters of the longest data of a backend that are kept, and of its name: flannel's have some 100. */
+const LONGEST_DATA = 1_024;
+const LONGEST_TYPE = 64;
+
 /** Bytes of a key beyond which it is named by its beginning; both subnets in full take 68. */
 const LONGEST_KEY = 128;
 /** Characters of the beginning. */
@@ -137,8 +141,11 @@ function canonical(ip: string | null): string | null {
  */
 export function parseAttrs(text: string): LeaseAttrs {
   const attrs: LeaseAttrs = { publicIP: null, publicIPv6: null, backendType: "" };
+  const isLong = text.length > LONGEST_DATA;
   for (const [name, value] of Object.entries(parseObject(text))) {
     if (value === null) continue;
+    // All leases are in memory at times, and anyone may have written them.
+    if (isLong && /^backend(v6)?data$/i.test(name)) refuseLong(name, value);
     switch (name.toLowerCase()) {
       case "publicip":
         attrs.publicIP = address(name, value, 4);
@@ -147,7 +154,9 @@ export function parseAttrs(text: string): LeaseAttrs {
         attrs.publicIPv6 = address(name, value, 6);
         break;
       case "backendtype":
-        if (typeof value !== "string") throw new LeaseError(`its ${name} is no text`);
+        if (typeof value !== "string" || value.length > LONGEST_TYPE) {
+          throw new LeaseError(`its ${name} is no text of up to ${LONGEST_TYPE} characters`);
+        }
         attrs.backendType = value;
         break;
       case "backenddata":
@@ -159,6 +168,14 @@ export function parseAttrs(text: string): LeaseAttrs {
     }
   }
   return attrs;
+}
+
+/** @throws {LeaseError} */
+function refuseLong(name: string, value: unknown): void {
+  const { length } = JSON.stringify(value);
+  if (length > LONGEST_DATA) {
+    throw new LeaseError(`its ${name} has ${length} characters, more than ${LONGEST_DATA}`);
+  }
 }
 
 function parseObject(text: string): object {

@@ -162,3 +162,14 @@ Deno.test("every key that overlaps an IPv4 subnet begins with one of its beginni
     !overlappingKeys(Cidr.parse("10.1.34.0/24")).some((one) => "10.1.35.0-24".startsWith(one)),
   );
 });
+
+Deno.test("data of a backend that no backend has are refused by their size", () => {
+  const refused = (more: object) => () =>
+    decodeAttrs(new TextEncoder().encode(JSON.stringify({ PublicIP: "192.0.2.1", ...more })));
+  const data = (length: number) => ({ VNI: 1, x: "y".repeat(length) });
+  assert.doesNotThrow(refused({ BackendData: data(900), x: data(5_000) }), "what is not kept");
+  assert.throws(refused({ BackendData: data(1_200) }), /its BackendData has 12\d\d characters/);
+  assert.throws(refused({ backendv6data: data(9_000) }), /its backendv6data has 90\d\d char/);
+  assert.throws(refused({ BackendData: Array(600).fill(1) }), /more than 1024/);
+  assert.throws(refused({ BackendType: "v".repeat(65) }), /is no text of up to 64 characters/);
+});

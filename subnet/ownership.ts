@@ -14,8 +14,10 @@ import { encodeAttrs } from "./lease_codec.ts";
 import { backoff, type Patience, sleep } from "./patience.ts";
 import { Budget } from "./reports.ts";
 import { type Rivals, rivalText } from "./rivals.ts";
-import type { Lease } from "./types.ts";
-import { leaseFault } from "./validate.ts";
+import { superiorText } from "./giving_way.ts";
+import type { Lease, WatchHandlers } from "./types.ts";
+import { leaseFault } from "./lease_fault.ts";
+import type { Contender } from "./validate.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
 
@@ -30,7 +32,8 @@ export class Ownership {
   readonly #rivals: Rivals;
   readonly #ttlSeconds: number;
   #config: NetworkConfig | undefined;
-  #lost: (reason: string) => void = () => {};
+  #lost: WatchHandlers["lost"] = () => {};
+  #clash: NonNullable<WatchHandlers["clash"]> = () => undefined;
   /** Told when our key hangs on another etcd lease, or was made anew. */
   readonly #moved: (own: OwnLease) => void;
   /** For lines about other agents: ten, then one in ten seconds. */
@@ -59,9 +62,13 @@ export class Ownership {
   }
 
   /** A session begins: `lost` is told why its lease is another's. */
-  begin(config: NetworkConfig, lost: (reason: string) => void): void {
+  begin(
+    config: NetworkConfig,
+    { lost, clash }: Required<Pick<WatchHandlers, "lost" | "clash">>,
+  ): void {
     this.#config = config;
     this.#lost = lost;
+    this.#clash = clash;
   }
 
   /** Looks at what was written under our own key, if it was not us. */
@@ -171,6 +178,17 @@ export class Ownership {
     return leases.find(({ subnets }) => subnets !== null && blocks(config, subnets, lease));
   }
 
+  /** A lease that announces what ours does, to which all others would leave it once ours is made anew. */
+  #clashIn({ leases }: Snapshot): Contender | undefined {
+    for (const stored of leases) {
+      const clash = stored.lease && this.#clash(stored.lease);
+      if (!stored.lease || !clash || this.#problemOf(stored) !== "") continue;
+      const address = publicAddress(stored.lease.attrs);
+      return { key: stored.key, address, what: `announces ${clash}` };
+    }
+    return undefined;
+  }
+
   /** @returns `ours`, `again` where another was faster, or why it is lost */
   async #reclaimOnce(own: OwnLease, signal: AbortSignal): Promise<string> {
     const { lease } = own;
@@ -186,6 +204,8 @@ export class Ownership {
     if (there && this.#problemOf(there) === "") return takenBy(there);
     const inTheWay = this.#inTheWay(lease, there, snapshot);
     if (inTheWay) return `our subnet is part of ${inTheWay.key} now`;
+    const clash = there === undefined && this.#clashIn(snapshot);
+    if (clash) return `${superiorText(clash)}; claiming our subnet again with another one`;
     const claimed =
       await (there
         ? this.#claims.restore(lease, own.leaseId === "0", there)

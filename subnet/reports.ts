@@ -10,6 +10,10 @@
 const BURST = 131_072;
 /** Lines for each second beyond that. */
 const PER_SECOND = 1;
+/** Lines about one lease in a minute; one that flips gets no more. */
+const PER_LEASE = 10;
+/** Leases whose lines are counted. */
+const MOST_COUNTED = 131_072;
 /** Lines written before the call returns, and in a slice of those that wait. */
 const SLICE = 250;
 /** Milliseconds between two slices. */
@@ -58,6 +62,8 @@ export class Reports {
   #written = 0;
   #since = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Lines about each lease in the minute that began with the first. */
+  readonly #counts = new Map<string, { lines: number; since: number }>();
   #leftOut = 0;
   #last: [key: string, reason: string] = ["", ""];
   #summary: ReturnType<typeof setTimeout> | undefined;
@@ -69,8 +75,8 @@ export class Reports {
 
   /** Writes a line about a lease, now or soon, or counts it. */
   add(key: string, reason: string): void {
-    if (!this.#budget.take()) return this.#leaveOut(key, reason);
     const now = performance.now();
+    if (this.#isNoisy(key, now) || !this.#budget.take()) return this.#leaveOut(key, reason);
     if (now - this.#since > PAUSE) [this.#since, this.#written] = [now, 0];
     if (this.#written < SLICE && this.#waiting.length === 0) {
       this.#written++;
@@ -79,6 +85,17 @@ export class Reports {
     }
     this.#waiting.push([key, reason]);
     this.#timer ??= setTimeout(() => this.#slice(), PAUSE);
+  }
+
+  /** Counts a line about a lease. @returns whether it is one too many */
+  #isNoisy(key: string, now: number): boolean {
+    const former = this.#counts.get(key);
+    const count = former && now - former.since < SUMMARY ? former : { lines: 0, since: now };
+    this.#counts.delete(key);
+    this.#counts.set(key, count);
+    const [oldest] = this.#counts.keys();
+    if (this.#counts.size > MOST_COUNTED) this.#counts.delete(oldest);
+    return ++count.lines > PER_LEASE;
   }
 
   #slice(): void {

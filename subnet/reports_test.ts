@@ -41,3 +41,13 @@ Deno.test("a budget is earned back", async () => {
   await new Promise((done) => setTimeout(done, 30));
   assert.equal(budget.take(), true);
 });
+
+Deno.test("a lease that flips is counted after ten lines, and the others get theirs", () => {
+  const { lines, left, reports: all } = reports(10_000);
+  for (let at = 0; at < 1_000; at++) all.add("flips", `for the ${at}th time`);
+  all.add("another", "once");
+  all.close();
+  assert.equal(lines.length, 11);
+  assert.equal(lines.at(-1), "another once");
+  assert.deepEqual(left, ["990 flips for the 999th time"]);
+});

@@ -5,6 +5,7 @@
  */
 import type { Cidr } from "./cidr.ts";
 import type { NetworkConfig } from "./config.ts";
+import type { HostAddresses } from "./underlay.ts";
 
 /** What a node announces with its lease; the value stored under the lease's key. */
 export interface LeaseAttrs {
@@ -88,6 +89,12 @@ export interface WatchHandlers {
   lost(reason: string): void;
   /** The network config's text in the store changed; undefined where it was deleted. */
   config(raw: string | undefined): void;
+  /**
+   * What a peer's lease announces that can have one owner only, and is in our lease, too, to follow
+   * "announces"; undefined where nothing is. Peers leave it to the older lease: our own is `lost`, if
+   * it is the younger one. Absent where no two leases can clash.
+   */
+  clash?(peer: Lease): string | undefined;
 }
 
 /**
@@ -101,6 +108,8 @@ export interface SubnetManager {
   readonly name: string;
   /** Waits until a valid network config exists. A bad one is logged once and waited on, too. */
   networkConfig(signal: AbortSignal): Promise<NetworkConfig>;
+  /** Takes the host's own addresses, before {@linkcode resume}: what leases must leave alone. */
+  setHost(host: HostAddresses): Promise<void>;
   /**
    * Takes back the lease that this node has, unless another agent that lives turns out to own it:
    * the one of this process, the remembered one, or one with its public address. What the lease

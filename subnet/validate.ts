@@ -12,7 +12,11 @@
  * - keep public addresses and subnets apart, which meet where the hosts' own addresses lie in the
  *   network: packets to an address in a subnet go to that subnet's node. Its addresses lie neither in
  *   its own subnets nor in ours nor in an older lease's, and its subnets hold neither our address nor
- *   that of an older lease;
+ *   that of an older lease. Where our own address does not lie in the network, hosts' addresses are not
+ *   expected there: a lease whose address lies in another's subnet is refused, whichever is older, or
+ *   else one lease written in advance would keep a node from its subnet;
+ * - leave alone what our packets must reach outside of the overlay (`underlay.ts`): our other addresses,
+ *   our router, etcd. Nor can its public address be one of those of ours, or a broadcast address;
  * - be one of the {@linkcode CROWD} oldest in its stretch of the network, one subnet long. More are
  *   there only if someone floods the store, and each would cost as much as all of them.
  *
@@ -21,9 +25,10 @@
  * @module
  */
 import { collide } from "./allocate.ts";
-import { type Cidr, isLoopback, isUnicast, parseIp } from "./cidr.ts";
 import type { FamilyConfig, NetworkConfig } from "./config.ts";
+import { addressIn, holdsAddress, holdsHost, leaseFault } from "./lease_fault.ts";
 import type { Lease } from "./types.ts";
+import type { Underlay } from "./underlay.ts";
 
 /** A lease as it came from the store, or why it could not be read. */
 export interface Candidate {
@@ -56,6 +61,8 @@ interface Entry {
   accepted: boolean;
   /** The reason that was told last. */
   told: string;
+  /** What it takes from our own lease, if it is the older of the two. */
+  contends?: Contender;
 }
 
 /** What is in a stretch, the oldest first. */
@@ -67,6 +74,27 @@ interface Stretch {
 /** Told of each refused lease, once for each reason; undefined where it is valid after that. */
 export type Refused = (key: string, reason: string | undefined) => void;
 
+/** What of a node the table has to know besides its lease. */
+export interface NodeView {
+  /** Revision that created our own lease's key, as it is now. */
+  created(): number;
+  /** What packets of this node must reach outside of the overlay. */
+  underlay?: Underlay;
+  /** What `lease` announces that only one lease can have, and ours does: `our VTEP MAC …`. */
+  clash?(lease: Lease): string | undefined;
+  /** Called when a lease comes that stands against ours: see {@linkcode PeerTable.superior}. */
+  contested?(): void;
+}
+
+/** A lease that stands against ours, and what it takes from it. */
+export interface Contender {
+  key: string;
+  /** Where its node says that it is. */
+  address: string;
+  /** `announces our VTEP MAC …`. */
+  what: string;
+}
+
 /**
  * All peers in the store, and which of them are valid. A change costs what it touches, not the size
  * of the table: as a valid subnet is no larger than the config's length, all that may overlap it is
@@ -76,19 +104,43 @@ export class PeerTable {
   readonly #network: NetworkConfig;
   readonly #own: Lease;
   readonly #refused: Refused;
+  readonly #view: NodeView;
+  /** Whether hosts' addresses lie in the network, as ours does. */
+  readonly #hasHosts: boolean;
   readonly #entries = new Map<string, Entry>();
   readonly #bySlot = new Map<Slot, Stretch>();
   /** In the order of age unless {@linkcode #disordered}. */
   #accepted = new Map<string, Lease>();
   /** Keys of valid peers that are gone from the store, perhaps not for good. */
   readonly #held = new Set<string>();
+  /** Those that stand against our lease; hardly ever any. */
+  readonly #contenders = new Set<Entry>();
   #youngest = 0;
   #disordered = false;
 
-  constructor(network: NetworkConfig, own: Lease, refused: Refused) {
+  constructor(
+    network: NetworkConfig,
+    own: Lease,
+    refused: Refused,
+    view: NodeView = { created: () => Infinity },
+  ) {
     this.#network = network;
     this.#own = own;
     this.#refused = refused;
+    this.#view = view;
+    this.#hasHosts = holdsHost(network, own.attrs);
+  }
+
+  /**
+   * An older lease for which the other nodes refuse ours, or a part of what it announces. By our own
+   * rules it may be a peer, or refused for our lease's sake.
+   */
+  superior(): Contender | undefined {
+    const own = { key: this.#own.key, created: this.#view.created() };
+    for (const { candidate, contends } of this.#contenders) {
+      if (contends && compareAge(candidate, own) < 0) return contends;
+    }
+    return undefined;
   }
 
   /** The valid peers by key, the oldest first; a copy. */
@@ -164,7 +216,12 @@ export class PeerTable {
     if (former) this.#take(former, touched);
     if (former?.accepted && former.candidate.created !== candidate.created) this.#disordered = true;
     this.#entries.set(key, entry);
+    if (former) this.#contenders.delete(former);
     this.#put(entry, touched);
+    if (entry.contends) {
+      this.#contenders.add(entry);
+      this.#view.contested?.();
+    }
     return this.#judge([entry, ...touched]) || former?.accepted === true || gone.includes(true);
   }
 
@@ -197,6 +254,7 @@ export class PeerTable {
     const touched = new Set<Entry>();
     this.#take(entry, touched);
     this.#entries.delete(key);
+    this.#contenders.delete(entry);
     this.#accepted.delete(key);
     this.#held.delete(key);
     return this.#judge(touched) || entry.accepted;
@@ -204,11 +262,13 @@ export class PeerTable {
 
   #entry(candidate: Candidate, former: Entry | undefined): Entry {
     const { key, created, revision, lease } = candidate;
-    const problem = lease ? this.#fault(lease) : candidate.problem;
+    const fault = lease ? leaseFault(this.#network, lease) : candidate.problem;
+    const problem = fault || (lease ? this.#faultBesideOurs(lease) : "");
+    const contends = lease && fault === "" ? this.#contends(lease) : undefined;
     const told = former?.told ?? "";
     if (problem !== "" || lease === null) {
       const faulty = { key, created, revision, lease: null, problem };
-      return { candidate: faulty, slots: [], addressSlots: [], accepted: false, told };
+      return { candidate: faulty, slots: [], addressSlots: [], accepted: false, told, contends };
     }
     const { ipv4, ipv6 } = this.#network;
     const { subnet, ipv6Subnet, attrs: { publicIP, publicIPv6 } } = lease;
@@ -224,7 +284,20 @@ export class PeerTable {
       addressSlots: addressSlots.filter((slot) => slot !== undefined),
       accepted: false,
       told,
+      contends,
     };
+  }
+
+  /** What a lease, valid by itself, takes from ours where it is the older one. */
+  #contends(lease: Lease): Contender | undefined {
+    const { key, attrs: { publicIP, publicIPv6 } } = lease;
+    const clash = this.#view.clash?.(lease);
+    const what = collide(lease, this.#own)
+      ? "has a part of our subnet"
+      : this.#hasHosts && holdsAddress(this.#own, lease)
+      ? "has its public address in our subnet"
+      : clash && `announces ${clash}`;
+    return what ? { key, address: publicIP ?? publicIPv6 ?? "none", what } : undefined;
   }
 
   /** Takes an entry out of its stretches, and gathers whom that may let in. */
@@ -284,10 +357,8 @@ export class PeerTable {
     this.#refused(entry.candidate.key, reason || undefined);
   }
 
-  /** What is wrong with a lease by itself, or beside ours. */
-  #fault(lease: Lease): string {
-    const fault = leaseFault(this.#network, lease);
-    if (fault !== "") return fault;
+  /** What is wrong with a lease beside ours. */
+  #faultBesideOurs(lease: Lease): string {
     const { attrs: { publicIP, publicIPv6 }, key } = this.#own;
     const { attrs } = lease;
     const { ipv4, ipv6 } = this.#network;
@@ -297,7 +368,13 @@ export class PeerTable {
         [ipv6, lease.ipv6Subnet, attrs.publicIPv6, publicIPv6],
       ] as const
     ) {
-      if (family && subnet && ip === ours) return `its public address ${ip} is ours`;
+      if (family === null || subnet === null || ip === null) continue;
+      if (ip === ours) return `its public address ${ip} is ours`;
+      const { underlay } = this.#view;
+      const unusable = underlay?.unusable(ip);
+      if (unusable) return `its public address ${ip} ${unusable}`;
+      const taken = underlay?.taken(subnet);
+      if (taken) return `it holds ${taken}`;
     }
     if (collide(lease, this.#own)) return `it overlaps ours, ${key}`;
     if (holdsAddress(lease, this.#own)) return "it holds our public address";
@@ -319,13 +396,22 @@ export class PeerTable {
         entry,
         (lease, it) => holdsAddress(it, lease),
       );
-      if (host) return `it holds the public address of ${host}, which is older`;
+      if (host && this.#hasHosts) return `it holds the public address of ${host}, which is older`;
     }
     for (const slot of entry.addressSlots) {
       const { leases = [], addresses = [] } = this.#bySlot.get(slot) ?? {};
       if (leases.length === 0 || positionOf(addresses, entry) >= ADDRESSES) continue;
-      const holder = older(leases.slice(0, CROWD), entry, (lease, it) => holdsAddress(lease, it));
+      const crowd = leases.slice(0, CROWD);
+      const holder = older(crowd, entry, (lease, it) => holdsAddress(lease, it));
       if (holder) return `its public address lies in ${holder}, which is older`;
+      const younger = this.#hasHosts
+        ? undefined
+        : crowd.find(({ candidate: { lease: other } }) =>
+          other && entry.candidate.lease && holdsAddress(other, entry.candidate.lease)
+        );
+      if (younger) {
+        return `its public address lies in ${younger.candidate.key}`;
+      }
     }
     return "";
   }
@@ -355,8 +441,11 @@ function gather({ leases, addresses }: Stretch, kind: keyof Stretch, touched: Se
   for (const other of addresses.slice(0, ADDRESSES + 1)) touched.add(other);
 }
 
+/** What tells which of two leases is the older. */
+type Age = Pick<Candidate, "key" | "created">;
+
 /** The older first; keys decide between what one transaction created. */
-function compareAge(one: Candidate, other: Candidate): number {
+function compareAge(one: Age, other: Age): number {
   return one.created - other.created || (one.key < other.key ? -1 : one.key > other.key ? 1 : 0);
 }
 
@@ -378,55 +467,9 @@ function slotOf(family: FamilyConfig | null, address: bigint | undefined): Slot 
   return network.family === 4 ? Number(slot) : slot;
 }
 
-/** The bits of an address that lies in the network. */
-function addressIn(family: FamilyConfig | null, ip: string | null): bigint | undefined {
-  const parsed = family && ip !== null ? parseIp(ip) : undefined;
-  return parsed && family?.network.containsIp(parsed) ? parsed.value : undefined;
-}
-
-/** Whether a public address of `node` lies in a lease's subnets. */
-function holdsAddress({ subnet, ipv6Subnet }: Lease, { attrs }: Lease): boolean {
-  return (attrs.publicIP !== null && subnet?.containsIp(attrs.publicIP) === true) ||
-    (attrs.publicIPv6 !== null && ipv6Subnet?.containsIp(attrs.publicIPv6) === true);
-}
-
 /** Whether a write left a lease as it was, as Go flannel's renewals do. */
 function isSame(one: Candidate, other: Candidate): boolean {
   if (one.created !== other.created || one.problem !== other.problem) return false;
   return one.revision === other.revision ||
     JSON.stringify(one.lease?.attrs) === JSON.stringify(other.lease?.attrs);
-}
-
-/** What is wrong with a lease by itself, whoever looks at it; empty where nothing is. */
-export function leaseFault({ ipv4, ipv6 }: NetworkConfig, lease: Lease): string {
-  const { subnet, ipv6Subnet, attrs } = lease;
-  let subnets = 0;
-  for (
-    const [family, one, ip] of [
-      [ipv4, subnet, attrs.publicIP],
-      [ipv6, ipv6Subnet, attrs.publicIPv6],
-    ] as const
-  ) {
-    if (family === null || one === null) continue;
-    subnets++;
-    const fault = subnetFault(family, one) || addressFault(one, ip);
-    if (fault !== "") return fault;
-  }
-  if (subnets === 0) return "it has no subnet of the network's address family";
-  return holdsAddress(lease, lease) ? "its public address lies in its own subnet" : "";
-}
-
-function subnetFault({ network, subnetLength }: FamilyConfig, subnet: Cidr): string {
-  if (!network.contains(subnet)) return `${subnet} is not in the network ${network}`;
-  if (subnet.length < subnetLength) {
-    return `${subnet} is larger than the network's subnets, which are /${subnetLength}`;
-  }
-  return "";
-}
-
-function addressFault(subnet: Cidr, ip: string | null): string {
-  if (ip === null) return `it has the subnet ${subnet} and no public address for it`;
-  const parsed = parseIp(ip);
-  if (isLoopback(parsed)) return `its public address ${ip} is a loopback address`;
-  return isUnicast(parsed) ? "" : `its public address ${ip} is not unicast`;
 }

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { parseNetworkConfig } from "./config.ts";
 import { parseLeaseKey } from "./lease_codec.ts";
 import type { Lease, LeaseAttrs } from "./types.ts";
-import { type Candidate, CROWD, PeerTable } from "./validate.ts";
+import { Underlay } from "./underlay.ts";
+import { type Candidate, CROWD, type NodeView, PeerTable } from "./validate.ts";
 
 const IPV4 = parseNetworkConfig('{"Network":"10.1.0.0/16"}');
 const DUAL = parseNetworkConfig(
@@ -27,13 +28,13 @@ function peer(key: string, created: number, attrs: Partial<LeaseAttrs> = {}): Ca
 const OURS = { publicIP: "192.0.2.10", publicIPv6: "2001:db8::10" };
 
 /** A table of the node with 10.1.10.0/24, and what it told. */
-function table(config = IPV4, own = lease("10.1.10.0-24", OURS)) {
+function table(config = IPV4, own = lease("10.1.10.0-24", OURS), view?: NodeView) {
   const told: string[] = [];
   return {
     told,
     peers: new PeerTable(config, own, (key, reason) => {
       if (reason !== undefined) told.push(`${key}: ${reason}`);
-    }),
+    }, view),
   };
 }
 
@@ -202,4 +203,75 @@ Deno.test("a flood in one stretch of the network costs it no more than its crowd
   assert.match(told.at(-1)!, /64 older leases crowd the same stretch/);
   for (let at = 1; at <= count; at++) peers.delete(key(at));
   assert.equal(peers.peers().size, 0);
+});
+
+Deno.test("where no hosts live in the network, an address in another's subnet loses, older or not", () => {
+  const { peers, told } = table();
+  const keys = () => [...peers.peers().keys()].sort();
+  peers.set(peer("10.1.20.0-24", 1, { publicIP: "10.1.30.9" }));
+  assert.deepEqual(keys(), ["10.1.20.0-24"], "nobody has that subnet yet");
+  assert(peers.set(peer("10.1.30.0-24", 2)));
+  assert.deepEqual(keys(), ["10.1.30.0-24"]);
+  assert.match(told.at(-1)!, /^10\.1\.20\.0-24: its public address lies in 10\.1\.30\.0-24$/);
+  assert(peers.delete("10.1.30.0-24"));
+  assert.deepEqual(keys(), ["10.1.20.0-24"]);
+});
+
+Deno.test("leases leave alone what is reached outside of the overlay", () => {
+  const underlay = new Underlay({
+    own: [
+      { ip: "192.0.2.10", prefixLength: 24 },
+      { ip: "10.1.200.10", prefixLength: 24 },
+      { ip: "10.1.210.1", prefixLength: 31 },
+    ],
+    routers: ["10.1.200.1"],
+  }, ["10.1.201.7"]);
+  const { peers, told } = table(IPV4, undefined, { created: () => 9, underlay });
+  const refused: [string, string, RegExp][] = [
+    ["10.1.200.0-24", "192.0.2.1", /it holds an address of this node, 10\.1\.200\.10/],
+    ["10.1.200.1-32", "192.0.2.1", /it holds this node's router, 10\.1\.200\.1/],
+    ["10.1.201.0-29", "192.0.2.1", /it holds the address of etcd, 10\.1\.201\.7/],
+    ["10.1.20.0-24", "10.1.200.10", /its public address 10\.1\.200\.10 is an address of this node/],
+    ["10.1.21.0-24", "192.0.2.255", /is the broadcast address of 192\.0\.2\.0\/24/],
+    ["10.1.22.0-24", "192.0.2.0", /is the first address of 192\.0\.2\.0\/24/],
+  ];
+  for (const [at, [key, publicIP, reason]] of refused.entries()) {
+    assert(!peers.set(peer(key, at + 1, { publicIP })), key);
+    assert.match(told.at(-1)!, reason);
+  }
+  const good: [string, string][] = [
+    ["10.1.200.128-25", "192.0.2.1"],
+    ["10.1.201.8-29", "192.0.2.2"],
+    ["10.1.20.0-25", "10.1.210.0"],
+  ];
+  for (const [at, [key, publicIP]] of good.entries()) {
+    assert(peers.set(peer(key, at + 20, { publicIP })), key);
+  }
+});
+
+Deno.test("an older lease that stands against ours is told, whether or not it is refused here", () => {
+  let created = 5;
+  let contested = 0;
+  const { peers } = table(IPV4, undefined, {
+    created: () => created,
+    clash: ({ attrs }) => attrs.backendType === "clash" ? "our name" : undefined,
+    contested: () => contested++,
+  });
+  const superior = () => peers.superior()?.key;
+  peers.set(peer("10.1.20.0-24", 7, { backendType: "clash" }));
+  peers.set(peer("10.1.10.128-25", 8));
+  assert.deepEqual([superior(), contested], [undefined, 2], "ours is older");
+  created = 8;
+  assert.deepEqual(peers.superior(), {
+    key: "10.1.20.0-24",
+    address: "192.0.2.20",
+    what: "announces our name",
+  });
+  peers.delete("10.1.20.0-24");
+  created = 9;
+  assert.equal(superior(), "10.1.10.128-25");
+  peers.set(peer("10.1.10.128-25", 8, { publicIP: "127.0.0.1" }));
+  assert.equal(superior(), undefined, "all refuse it");
+  peers.set(peer("10.1.21.0-24", 1, { backendType: "clash", publicIP: OURS.publicIP }));
+  assert.equal(superior(), "10.1.21.0-24", "by our own address, which others take");
 });

@@ -5,6 +5,7 @@
  */
 import type { Cidr } from "../../subnet/cidr.ts";
 import type { Lease } from "../../subnet/types.ts";
+import { has, isOfVpc } from "./leases.ts";
 import type { Eni, RouteTable, VpcRoute } from "./types.ts";
 
 /** What should be. */
@@ -17,6 +18,10 @@ export interface Desired {
   networks: readonly OverlayNetwork[];
   /** Subnets that peers have leased, as text. */
   leased: ReadonlySet<string>;
+  /** Whether a route to our network interface can be ours, of a subnet that we had before. */
+  isFormer(tableId: string, route: VpcRoute): boolean;
+  /** Whether a black hole is a node's that is gone. */
+  isDead(tableId: string, route: VpcRoute): boolean;
   /** Our lease has ended without our knowing what became of it: another node may have its subnet. */
   isLeaseOver: boolean;
 }
@@ -70,7 +75,7 @@ export function planTable(
   const own = new Set(desired.subnets.map(String));
   const removals = table.routes.flatMap((route): RouteChange[] => {
     if (own.has(`${route.destination}`)) return [];
-    const reason = removalReason(route, desired);
+    const reason = removalReason(table, route, desired);
     if (reason === undefined) return [];
     const { destination, target: was } = route;
     return [{ kind: "delete", tableId: table.id, destination, was, reason }];
@@ -95,14 +100,20 @@ export function planTable(
   };
 }
 
-/** Only routes in the overlay's networks; of those, what packets can't follow or what was ours. */
-function removalReason(route: VpcRoute, desired: Desired): RemovalReason | undefined {
-  const overlay = desired.networks.find(({ network }) => network.contains(route.destination));
-  if (overlay === undefined) return undefined;
-  if (route.blackHole) return "black hole";
-  const former = route.target === desired.eniId &&
-    route.destination.length === overlay.subnetLength &&
-    !desired.leased.has(`${route.destination}`);
+/** Why a route goes: only nodes' own do, so none to anything but a network interface. */
+function removalReason(
+  { id }: RouteTable,
+  route: VpcRoute,
+  desired: Desired,
+): RemovalReason | undefined {
+  const { destination, target, blackHole } = route;
+  const isSubnet = desired.networks.some(({ network, subnetLength }) =>
+    network.contains(destination) && destination.length === subnetLength
+  );
+  if (!isSubnet || !isEni(target)) return undefined;
+  if (blackHole) return desired.isDead(id, route) ? "black hole" : undefined;
+  const former = target === desired.eniId && !desired.leased.has(`${destination}`) &&
+    desired.isFormer(id, route);
   return former ? "former subnet of this node" : undefined;
 }
 
@@ -118,15 +129,25 @@ export interface EndedRoute {
   lease: Lease;
 }
 
-/** The routes in `tables` for leases that have ended, by their subnets as text. */
+/**
+ * The routes in `tables` for leases that have ended, by their subnets as text.
+ *
+ * @param isForeign whether a route was there before any lease of its subnet
+ */
 export function endedRoutes(
   tables: readonly RouteTable[],
   ended: ReadonlyMap<string, Lease>,
+  networks: readonly OverlayNetwork[],
+  isForeign: (tableId: string, route: VpcRoute) => boolean,
 ): EndedRoute[] {
   return tables.flatMap(({ id, routes }) =>
     routes.flatMap((route): EndedRoute[] => {
-      const lease = ended.get(`${route.destination}`);
-      const live = lease !== undefined && !route.blackHole && isEni(route.target);
+      const { destination, blackHole, target } = route;
+      const lease = ended.get(`${destination}`);
+      const live = lease !== undefined && isOfVpc(lease) && !blackHole && isEni(target) &&
+        networks.some(({ subnetLength, network }) =>
+          subnetLength === destination.length && network.contains(destination)
+        ) && !isForeign(id, route);
       return live ? [{ tableId: id, route, lease }] : [];
     })
   );
@@ -137,12 +158,9 @@ export function endedRoutes(
  * by the address that it announced. One that leads elsewhere is a new owner's.
  */
 export function planEnded(routes: readonly EndedRoute[], enis: readonly Eni[]): RouteChange[] {
-  return routes.flatMap(({ tableId, route, lease: { attrs } }): RouteChange[] => {
+  return routes.flatMap(({ tableId, route, lease }): RouteChange[] => {
     const eni = enis.find(({ id }) => id === route.target);
-    const former = [attrs.publicIP, attrs.publicIPv6].some((ip) =>
-      ip !== null && eni?.addresses.includes(ip)
-    );
-    if (!former) return [];
+    if (!eni || !has(eni, lease)) return [];
     const { destination, target: was } = route;
     return [{ kind: "delete", tableId, destination, was, reason: "its lease has ended" }];
   });

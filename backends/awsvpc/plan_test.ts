@@ -13,6 +13,8 @@ const DESIRED: Desired = {
   networks: [{ network: Cidr.parse("10.1.0.0/16"), subnetLength: 24 }],
   leased: new Set(["10.1.50.0/24"]),
   isLeaseOver: false,
+  isFormer: () => true,
+  isDead: () => true,
 };
 
 function table(...routes: [destination: string, target: string, blackHole?: "black hole"][]) {
@@ -67,6 +69,11 @@ Deno.test("black holes go from the overlay's network, and only from it", () => {
   const routes = table(
     ["10.1.40.0/24", OURS],
     ["10.1.60.0/24", "eni-0cc", "black hole"],
+    ["10.1.61.0/25", "eni-0cc", "black hole"],
+    ["10.1.64.0/20", "eni-0cc", "black hole"],
+    ["10.1.62.0/24", "pcx-1", "black hole"],
+    ["10.1.63.0/24", "tgw-1", "black hole"],
+    ["10.1.64.0/24", "vgw-1", "black hole"],
     ["10.1.0.0/16", "eni-0cc"],
     ["10.2.0.0/24", "eni-0cc", "black hole"],
     ["10.0.0.0/8", "eni-0cc", "black hole"],
@@ -74,6 +81,7 @@ Deno.test("black holes go from the overlay's network, and only from it", () => {
     ["10.1.50.0/24", "eni-0bb"],
   );
   assert.deepEqual(changes(routes), ["delete 10.1.60.0/24 black hole"]);
+  assert.deepEqual(changes(routes, { ...DESIRED, isDead: () => false }), []);
 });
 
 Deno.test("a former subnet of this node goes, unless a peer has leased it", () => {
@@ -85,6 +93,7 @@ Deno.test("a former subnet of this node goes, unless a peer has leased it", () =
     ["10.2.1.0/24", OURS],
   );
   assert.deepEqual(changes(routes), ["delete 10.1.41.0/24 former subnet of this node"]);
+  assert.deepEqual(changes(routes, { ...DESIRED, isFormer: () => false }), []);
 });
 
 Deno.test("removals come before additions, since they make room", () => {
@@ -95,13 +104,21 @@ Deno.test("removals come before additions, since they make room", () => {
 });
 
 Deno.test("an ended lease's route goes only while it leads to the node that had the lease", () => {
-  const former = lease("10.1.60.0/24", { publicIP: "172.31.0.9" });
-  const ended = new Map([["10.1.60.0/24", former]]);
-  const routes = endedRoutes(
-    [table(["10.1.60.0/24", "eni-0cc"], ["10.1.61.0/24", "eni-0cc"])],
-    ended,
-  );
+  const attrs = { publicIP: "172.31.0.9", backendType: "aws-vpc" };
+  const ended = new Map([["10.1.60.0/24", lease("10.1.60.0/24", attrs)]]);
+  const { networks } = DESIRED;
+  const routesOf = (of: RouteTable, leases = ended, isForeign = false) =>
+    endedRoutes([of], leases, networks, () => isForeign);
+  const both = table(["10.1.60.0/24", "eni-0cc"], ["10.1.61.0/24", "eni-0cc"]);
+  const routes = routesOf(both);
   assert.equal(routes.length, 1);
+  assert.deepEqual(routesOf(both, ended, true), [], "it was there before the lease");
+  for (const backendType of ["udp", "", "vxlan"]) {
+    const other = new Map([["10.1.60.0/24", lease("10.1.60.0/24", { ...attrs, backendType })]]);
+    assert.deepEqual(routesOf(both, other), [], `a lease of type ${backendType || "udp"}`);
+  }
+  const half = new Map([["10.1.60.0/25", lease("10.1.60.0/25", attrs)]]);
+  assert.deepEqual(routesOf(table(["10.1.60.0/25", "eni-0cc"]), half), [], "no node's subnet");
   const eni = (addresses: string[]): Eni => ({
     id: "eni-0cc",
     vpcId: "vpc-1",
@@ -115,7 +132,7 @@ Deno.test("an ended lease's route goes only while it leads to the node that had 
   assert.deepEqual(planEnded(routes, [eni(["172.31.0.10"])]), []);
   assert.deepEqual(planEnded(routes, []), []);
   // What is no network interface is no node's.
-  assert.deepEqual(endedRoutes([table(["10.1.60.0/24", "igw-1"])], ended), []);
+  assert.deepEqual(routesOf(table(["10.1.60.0/24", "igw-1"])), []);
 });
 
 Deno.test("a network that lies in the VPC's own is told", () => {

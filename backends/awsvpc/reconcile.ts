@@ -8,6 +8,7 @@ import type { Cidr } from "../../subnet/cidr.ts";
 import type { Lease } from "../../subnet/types.ts";
 import { deleteCommand } from "./coverage.ts";
 import { advice, Ec2Fault } from "./faults.ts";
+import { keyOf, type NodeRoutes } from "./node_routes.ts";
 import type { Place } from "./place.ts";
 import {
   type Conflict,
@@ -18,7 +19,7 @@ import {
   type RouteChange,
 } from "./plan.ts";
 import type { RecentChanges } from "./recent_changes.ts";
-import type { RouteTable } from "./types.ts";
+import type { RouteTable, VpcRoute } from "./types.ts";
 
 const log = getLogger(["flanneld", "aws-vpc"]);
 
@@ -32,9 +33,13 @@ const HIDDEN_GRACE = 120_000;
 export const HIDDEN = "HiddenRoute";
 
 /** What one reconcile starts from. */
-export interface Wanted extends Desired {
+export interface Wanted extends Omit<Desired, "isDead"> {
+  /** Peers' leases by subnet. */
+  leases: ReadonlyMap<string, Lease>;
   /** Leases that have ended, by subnet; it may change meanwhile. */
   ended: ReadonlyMap<string, Lease>;
+  /** What is known of the routes. */
+  routes: NodeRoutes;
 }
 
 /**
@@ -51,12 +56,17 @@ export async function reconcile(
   recent: RecentChanges,
 ): Promise<void> {
   const current = tables.map((table) => recent.current(table).table);
-  const ended = await planEndedRoutes(place, current, wanted.ended);
+  const { routes } = wanted;
+  const isDead = (tableId: string, route: VpcRoute) => dead.has(keyOf(tableId, route));
+  const desired = { ...wanted, isDead };
+  routes.take(current, desired, wanted);
+  const ended = await planEndedRoutes(place, current, wanted);
+  const dead = await routes.deadRoutes(place.ec2, current, desired, wanted);
   let first: Ec2Fault | undefined;
   for (const table of tables) {
     try {
       const removals = ended.filter(({ tableId }) => tableId === table.id);
-      await reconcileTable({ place, table, recent }, wanted, removals);
+      await reconcileTable({ place, table, recent }, desired, wanted.ended, removals);
     } catch (error) {
       if (!(error instanceof Ec2Fault) || error.kind === "throttled") throw error;
       if (first === undefined || first.code === HIDDEN) first = error;
@@ -68,11 +78,12 @@ export async function reconcile(
 async function planEndedRoutes(
   { ec2 }: Place,
   tables: readonly RouteTable[],
-  ended: ReadonlyMap<string, Lease>,
+  { ended, networks, routes }: Wanted,
 ): Promise<RouteChange[]> {
-  const routes = endedRoutes(tables, ended);
-  if (routes.length === 0) return [];
-  return planEnded(routes, await ec2.enis([...new Set(routes.map(({ route }) => route.target))]));
+  const isForeign = routes.isForeign.bind(routes);
+  const left = endedRoutes(tables, ended, networks, isForeign);
+  if (left.length === 0) return [];
+  return planEnded(left, await ec2.enis([...new Set(left.map(({ route }) => route.target))]));
 }
 
 /**
@@ -120,12 +131,13 @@ interface Work {
 
 async function reconcileTable(
   work: Work,
-  wanted: Wanted,
+  wanted: Desired,
+  ended: ReadonlyMap<string, Lease>,
   removals: readonly RouteChange[],
 ): Promise<void> {
   const { table, recent } = work;
   // Meanwhile the subnet may have been leased anew.
-  const stillEnded = removals.filter(({ destination }) => wanted.ended.has(`${destination}`));
+  const stillEnded = removals.filter(({ destination }) => ended.has(`${destination}`));
   for (const change of stillEnded) await makeChange(work, change);
   for (let round = 1;; round++) {
     const current = recent.current(table);

@@ -19,6 +19,7 @@ import type { Clock } from "./clock.ts";
 import { vpcSubnets } from "./coverage.ts";
 import { advice, Ec2Fault, type FaultKind } from "./faults.ts";
 import { FormerTables } from "./former_tables.ts";
+import { NodeRoutes } from "./node_routes.ts";
 import { Place } from "./place.ts";
 import type { OverlayNetwork } from "./plan.ts";
 import { RecentChanges } from "./recent_changes.ts";
@@ -96,6 +97,7 @@ export class VpcRoutes implements Outside {
   readonly #recent: RecentChanges;
   readonly #watch = new RoutingWatch();
   readonly #former = new FormerTables();
+  readonly #routes = new NodeRoutes();
   #eventCheckAt = -Infinity;
   #dueAt = 0;
   /** Ends the wait for {@link #dueAt}, which was moved. */
@@ -256,11 +258,19 @@ export class VpcRoutes implements Outside {
   }
 
   #wanted(place: Place): Wanted {
+    const leases = new Map(
+      [...this.#peers.values()].flatMap((lease) =>
+        subnetsOf(lease).map((subnet) => [subnet, lease] as const)
+      ),
+    );
     return {
       eniId: place.eniId,
       subnets: this.#subnets,
       networks: this.#networks,
-      leased: new Set([...this.#peers.values()].flatMap(subnetsOf)),
+      leased: new Set(leases.keys()),
+      leases,
+      routes: this.#routes,
+      isFormer: (tableId, route) => this.#routes.isFormer(tableId, route),
       isLeaseOver: (this.#input.lease.expiration ?? Infinity) < Date.now(),
       ended: this.#ended,
     };

@@ -3,7 +3,11 @@
  *
  * @module
  */
-import { CreateRouteCommand, ReplaceRouteCommand } from "@aws-sdk/client-ec2";
+import {
+  CreateRouteCommand,
+  type CreateRouteCommandInput,
+  ReplaceRouteCommand,
+} from "@aws-sdk/client-ec2";
 import type { Lease } from "../../subnet/types.ts";
 import { Aws, type Instance, type Subnet, type Vpc } from "../lib/aws.ts";
 import { AwsNode, type AwsNodeOptions, leaseOf, TestClock } from "../lib/aws_nodes.ts";
@@ -94,7 +98,7 @@ export class World implements AsyncDisposable {
 export async function foreignRoute(
   tableId: string,
   destination: string,
-  target: { NetworkInterfaceId: string } | { GatewayId: string },
+  target: Partial<CreateRouteCommandInput>,
 ): Promise<void> {
   await aws.client.send(
     new CreateRouteCommand({ RouteTableId: tableId, DestinationCidrBlock: destination, ...target }),

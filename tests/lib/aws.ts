@@ -246,7 +246,8 @@ export class Aws implements AsyncDisposable {
       new DescribeRouteTablesCommand({ RouteTableIds: [tableId] }),
     );
     const routes = (tables![0].Routes ?? []).map((route) => {
-      const target = route.NetworkInterfaceId ?? route.GatewayId ?? "";
+      const target = route.NetworkInterfaceId ?? route.GatewayId ??
+        route.VpcPeeringConnectionId ?? "";
       return {
         destination: route.DestinationCidrBlock ?? route.DestinationIpv6CidrBlock ?? "",
         target,

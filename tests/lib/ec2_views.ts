@@ -6,9 +6,9 @@
  */
 import { withItems } from "./ec2_pages.ts";
 
-/** One item of a table's routes, whose target is a network interface. */
-const ROUTE_TO_ENI =
-  /<item>(?:(?!<item>|<\/item>).)*<networkInterfaceId>(.*?)<(?:(?!<item>|<\/item>).)*<\/item>/gs;
+/** One item of a table's routes, and its target. */
+const ROUTE =
+  /<item>(?:(?!<item>|<\/item>).)*<(?:networkInterfaceId|gatewayId|vpcPeeringConnectionId|transitGatewayId)>(.+?)<(?:(?!<item>|<\/item>).)*<\/item>/gs;
 
 const TABLE = /<routeTableId>(rtb-\w+)<\/routeTableId><routeSet>(.*?)<\/routeSet>/gs;
 
@@ -19,7 +19,7 @@ const INTERFACE =
 /** moto has every route active. */
 export function withBlackHoles(xml: string, gone: ReadonlySet<string>): string {
   return xml.replaceAll(
-    ROUTE_TO_ENI,
+    ROUTE,
     (route: string, id: string) =>
       gone.has(id) ? route.replace("<state>active<", "<state>blackhole<") : route,
   );
