@@ -49,6 +49,26 @@ export function blocks({ ipv4, ipv6 }: NetworkConfig, lease: Subnets, subnets: S
   );
 }
 
+/**
+ * Of each family the first of a node's former subnets that it may have still. A network config that
+ * adds or drops a family changes nothing for the containers of the other.
+ *
+ * @param isFree whether nobody else has a part of a subnet
+ */
+export function keepFamilies(
+  { ipv4, ipv6 }: NetworkConfig,
+  had: readonly Subnets[],
+  isFree: (subnets: Subnets) => boolean,
+): Subnets {
+  const subnet = had.map(({ subnet }) => subnet).find((one) =>
+    ipv4 && one && fitsFamily(ipv4, one) && isFree({ subnet: one, ipv6Subnet: null })
+  );
+  const ipv6Subnet = had.map(({ ipv6Subnet }) => ipv6Subnet).find((one) =>
+    ipv6 && one && fitsFamily(ipv6, one) && isFree({ subnet: null, ipv6Subnet: one })
+  );
+  return { subnet: subnet ?? null, ipv6Subnet: ipv6Subnet ?? null };
+}
+
 function overlap(one: Cidr | null, other: Cidr | null): boolean {
   return one !== null && other !== null && one.overlaps(other);
 }

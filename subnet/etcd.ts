@@ -365,7 +365,7 @@ export class EtcdSubnetManager implements SubnetManager {
         own: recovering,
         setBack: () => lease.revision = "0",
         config: config.stored,
-        snapshot: snapshot && withOwn(snapshot, lease),
+        snapshot: snapshot && withOwn(snapshot, own),
       }, signal);
     } catch (error) {
       if (!signal.aborted) throw error;
@@ -402,7 +402,7 @@ class RivalError extends Error {
 }
 
 /** A snapshot from before our claim, as the watch should see it: our lease is there. */
-function withOwn(snapshot: Snapshot, lease: Lease): Snapshot {
+function withOwn(snapshot: Snapshot, { lease, replaced = [] }: OwnLease): Snapshot {
   const own: StoredLease = {
     key: lease.key,
     created: Number(lease.revision),
@@ -412,7 +412,7 @@ function withOwn(snapshot: Snapshot, lease: Lease): Snapshot {
     subnets: lease,
     leaseId: "",
   };
-  const others = snapshot.leases.filter((stored) => stored.key !== lease.key);
+  const others = snapshot.leases.filter(({ key }) => key !== lease.key && !replaced.includes(key));
   return { ...snapshot, leases: [...others, own] };
 }
 

@@ -63,7 +63,7 @@
  */
 import { Buffer } from "node:buffer";
 import { getLogger } from "@logtape/logtape";
-import { blocks, fits, pickClear } from "./allocate.ts";
+import { blocks, fits, keepFamilies, pickClear } from "./allocate.ts";
 import { Cidr } from "./cidr.ts";
 import type { NetworkConfig } from "./config.ts";
 import {
@@ -104,6 +104,8 @@ export interface OwnLease {
   took: number;
   /** It was a reservation, and becomes one again once nobody has objected to our taking it. */
   reserved?: boolean;
+  /** Keys of former leases of ours that went when it was claimed. */
+  replaced?: string[];
 }
 
 /** A reservation hangs on no etcd lease, and has no end. */
@@ -192,23 +194,30 @@ export class Claims {
       .map((stored) => stored.subnets)
       .filter((subnets) => subnets !== null);
     const free = (subnets: Subnets) => !taken.some((one) => blocks(config, one, subnets));
-    const previous = [node.former, node.previous].find((had) =>
-      had !== undefined && fits(config, had) && free(had)
-    );
-    let subnets: Subnets;
-    if (previous !== undefined) {
-      log.info("Found previously leased subnet ({subnets}), reusing", {
-        subnets: describe(previous),
-      });
-      subnets = { subnet: previous.subnet, ipv6Subnet: previous.ipv6Subnet };
-    } else {
-      this.#logPicking(config);
-      subnets = pickClear(config, taken, [...avoided, ...hostsIn(config, snapshot)], Math.random);
+    const had = [node.former, node.previous, ...unfit.map(({ subnets }) => subnets)]
+      .filter((subnets) => subnets !== undefined && subnets !== null);
+    const whole = had.find((subnets) => fits(config, subnets) && free(subnets));
+    const kept = whole ?? keepFamilies(config, had, free);
+    if (kept.subnet !== null || kept.ipv6Subnet !== null) {
+      log.info("Found previously leased subnet ({subnets}), reusing", { subnets: describe(kept) });
+    }
+    const subnets = { subnet: kept.subnet, ipv6Subnet: kept.ipv6Subnet };
+    if (whole === undefined) {
+      const missing = {
+        ...config,
+        ipv4: kept.subnet === null ? config.ipv4 : null,
+        ipv6: kept.ipv6Subnet === null ? config.ipv6 : null,
+      };
+      this.#logPicking(missing);
+      const hosts = [...avoided, ...hostsIn(config, snapshot)];
+      const picked = pickClear(missing, taken, hosts, Math.random);
+      subnets.subnet ??= picked.subnet;
+      subnets.ipv6Subnet ??= picked.ipv6Subnet;
     }
     return await this.create(subnets, attrs, snapshot, unfit);
   }
 
-  #logPicking({ ipv4, ipv6 }: NetworkConfig): void {
+  #logPicking({ ipv4, ipv6 }: Pick<NetworkConfig, "ipv4" | "ipv6">): void {
     if (this.#pickingLogged) return;
     this.#pickingLogged = true;
     for (const family of [ipv4, ipv6]) {
@@ -242,10 +251,13 @@ export class Claims {
       })),
     });
     if (own === undefined) return undefined;
-    for (const { key } of unfit) {
-      log.info("Removed our lease {key}, which the network config no longer allows", { key });
+    for (const { key: former } of unfit) {
+      log.info("Replaced our lease {former} by {key}: the network config has changed", {
+        former,
+        key,
+      });
     }
-    return own;
+    return { ...own, replaced: unfit.map((stored) => stored.key) };
   }
 
   /** That nothing which overlaps `subnets` came since the snapshot; see the module's comment. */

@@ -117,6 +117,21 @@ Deno.test("a former lease that the config no longer allows is replaced", async (
   assert(!(await bench.leases()).has(before.lease.key));
 });
 
+Deno.test("a node keeps the subnet of a family when the other is switched on or off", async () => {
+  await using bench = await Bench.start(NETWORK);
+  const ipv6 = { publicIPv6: "2001:db8::1" };
+  const { lease: before } = await bench.node(1, {}, ipv6);
+  await bench.putConfig({ ...NETWORK, EnableIPv6: true, IPv6Network: "fd00:1::/48" });
+  const { lease: both } = await bench.node(1, {}, ipv6);
+  assert.equal(`${both.subnet}`, `${before.subnet}`);
+  assert.deepEqual([...(await bench.leases()).keys()], [both.key]);
+  await bench.putConfig(NETWORK);
+  const previous = { subnet: both.subnet, ipv6Subnet: both.ipv6Subnet };
+  const { lease: after } = await bench.node(1, { previous }, ipv6);
+  assert.equal(after.key, before.key);
+  assert.deepEqual([...(await bench.leases()).keys()], [after.key]);
+});
+
 Deno.test("both families: key and value as flannel writes them; IPv6 alone, too", async () => {
   await using bench = await Bench.start(DUAL);
   const ipv6 = { publicIPv6: "2001:db8::1" };
