@@ -184,7 +184,7 @@ export class EtcdSubnetManager implements SubnetManager {
     await this.#settle();
     const addresses = { publicIP, publicIPv6 };
     this.#resumed = await this.#former.takeBack(this.#parsed, addresses, current, signal);
-    const older = await this.#former.older(this.#resumed, current, signal);
+    const older = await this.#former.older(this.#resumed, signal);
     return { lease: this.#resumed?.lease, older };
   }
 

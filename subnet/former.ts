@@ -135,16 +135,12 @@ export function rivalOf(
   );
 }
 
-/** The leases of other nodes that are older than ours; all of them where we have none. */
+/** The leases that are older than ours; all of them where we have none. */
 export function olderLeases(
-  own: Pick<StoredLease, "created"> | undefined,
-  ours: StoredLease[],
+  own: { lease: Pick<Lease, "key">; created: number } | undefined,
   { leases }: Snapshot,
 ): Lease[] {
-  const not = new Set(ours);
-  return leases.flatMap((stored) =>
-    stored.lease !== null && !not.has(stored) && stored.created < (own?.created ?? Infinity)
-      ? [stored.lease]
-      : []
+  return leases.flatMap(({ key, created, lease }) =>
+    lease !== null && key !== own?.lease.key && created < (own?.created ?? Infinity) ? [lease] : []
   );
 }

@@ -152,20 +152,11 @@ export class FormerLeases {
   }
 
   /**
-   * Leases that are older than ours, or all of them where we have none. One that has no more than our
-   * address is among them: anyone may have written it, and the other nodes tell it from ours by its key.
+   * Leases that are older than ours, or all of them where we have none: one that we had before, too, or
+   * one that someone wrote for our address. The other nodes tell none of these from a stranger's.
    */
-  async older(
-    own: OwnLease | undefined,
-    former: Lease | undefined,
-    signal: AbortSignal,
-  ): Promise<Lease[]> {
-    const snapshot = await this.#snapshots.latest(signal);
-    const ours = snapshot.leases.filter((stored) =>
-      stored.key === own?.lease.key || isUnchanged(stored, former) ||
-      (isHeld(stored, snapshot.cluster, this.#held) && stored.key !== this.#rivals.key)
-    );
-    return olderLeases(own, ours, snapshot);
+  async older(own: OwnLease | undefined, signal: AbortSignal): Promise<Lease[]> {
+    return olderLeases(own, await this.#snapshots.latest(signal));
   }
 
   /** Key of the lease that another agent has by our address, while it has. */

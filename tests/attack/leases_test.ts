@@ -11,6 +11,7 @@ import {
   json,
   matching,
   nodeLease,
+  peersOf,
   ping,
   putLease,
   storedLeases,
@@ -38,19 +39,18 @@ async function ownRoutes({ ns }: Node): Promise<string[]> {
     .map(({ dst }) => dst).sort();
 }
 
-/** The subnets that a node's agent carries, from its own report. */
+/** Waits until a node carries packets to `good`. @returns all subnets that it does, sorted */
 async function carried(node: Node, good: string): Promise<string[]> {
   let subnets: string[] = [];
   await eventually(async () => {
-    const { body } = await node.health("/metrics");
-    assert.match(body, /\S/);
-    subnets = await ownRoutes(node);
+    const { peers } = await peersOf(node);
+    subnets = peers.flatMap(({ skipped, subnet }) => skipped || !subnet ? [] : subnet).sort();
     assert(subnets.includes(good), subnets.join());
   });
   return subnets;
 }
 
-for (const type of ["vxlan", "host-gw"]) {
+for (const type of ["vxlan", "host-gw", "udp"]) {
   Deno.test(`no lease takes the packets to etcd, the router or the node itself, ${type}`, async () => {
     // The hosts' own addresses lie in the network.
     await using cluster = await Cluster.create({
@@ -84,10 +84,15 @@ for (const type of ["vxlan", "host-gw"]) {
       ["192.168.0.0-16", "192.168.77.66", /larger than the network's subnets/],
     ];
     const before = await ownRoutes(one);
+    const others = own.flatMap(({ subnet, value }) => value.PublicIP === one.ipv4 ? [] : subnet!);
     for (const [at, [key, ip]] of bad.entries()) await putLease(cluster, key, value(type, ip, at));
     await putLease(cluster, "192.168.250.0-24", value(type, "192.168.77.70", 0x250));
     const good = "192.168.250.0/24";
-    assert.deepEqual(await carried(one, good), [...before, good].sort());
+    assert.deepEqual(await carried(one, good), [...others, good].sort());
+    await eventually(async () => {
+      const wanted = type === "udp" ? before : [...before, good].sort();
+      assert.deepEqual(await ownRoutes(one), wanted);
+    });
     for (const [key, , reason] of bad) {
       await eventually(() => {
         const [line] = matching(one.agent!, new RegExp(`Lease ${key} is passed over: `));
@@ -124,6 +129,36 @@ Deno.test("leases whose addresses lie in all free subnets keep no node out", asy
   await eventually(async () => assert((await cluster.leases()).has(key)));
   await eventually(() => ping(a.ns, b.ipv4!));
   assert.equal((await nodeLease(cluster, cluster.node(1))).key, key);
+});
+
+Deno.test("an older lease that is given an address in a node's subnet does not black-hole it", async () => {
+  await using cluster = await Cluster.create({
+    label: "moved-in",
+    network: { Network: "192.168.0.0/16", Backend: { Type: "vxlan" } },
+  });
+  const trap = (ip: string) => putLease(cluster, "192.168.250.0-24", value("vxlan", ip, 1));
+  await trap("192.168.77.70");
+  await cluster.startAgents();
+  const [one, victim] = cluster.nodes;
+  const { key } = await nodeLease(cluster, victim);
+  await trap(key.replace("0-24", "9"));
+  await eventually(async () => {
+    const leases = await storedLeases(cluster);
+    const now = leases.find((lease) => lease.value.PublicIP === victim.ipv4 && lease.key !== key);
+    assert(now, "the node has another subnet");
+    const subnets = await ownRoutes(one);
+    assert(subnets.includes(now.subnet!), subnets.join());
+    assert.equal((await victim.env()).FLANNEL_SUBNET, now.subnet!.replace("0/", "1/"));
+  });
+  const [line, ...more] = matching(victim.agent!, /Setting up anew/);
+  assert.match(
+    line,
+    /the lease 192\.168\.250\.0-24 of .*, which is older than ours, has its public/,
+  );
+  assert.deepEqual(more, []);
+  const [a, b] = await cluster.attachAll("c1");
+  await eventually(() => ping(a.ns, b.ipv4!));
+  await ping(b.ns, a.ipv4!);
 });
 
 Deno.test("a lease that flips hundreds of times gets a few lines, and holds nothing up", async () => {
