@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { BINARY } from "../../tools/runtime.ts";
 import { exists } from "../../tools/process.ts";
 import { type Answer, CniHost, DEBIAN_PLUGINS } from "../lib/cni.ts";
-import { exec, NetNs, run } from "../lib/netns.ts";
+import { exec, NetNs, run, waitFor } from "../lib/netns.ts";
 
 const PROGRAM = Deno.env.get("FLANNELD_BIN") || BINARY;
 const SUBNET_FILE = "FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.40.1/24\n" +
@@ -144,17 +144,23 @@ for (const [name, plugins] of [["Debian's", [DEBIAN_PLUGINS]], ["our own", []]] 
     await run("mkfifo", [`${folder}/fifo`]);
     await Deno.writeTextFile(`${folder}/file`, "");
     const config = host.config("1.0.0");
-    const paths = [`${folder}/fifo`, folder, "/dev/zero", "/proc/self/environ"];
+    const paths = [`${folder}/fifo`, `${folder}/file`, folder, "/dev/zero", "/proc/self/mem"];
     for (const CNI_NETNS of [...paths, `${folder}/none`]) {
       const env = { ...good, CNI_NETNS };
       const problem = /^CNI_NETNS ".*" (is not a network namespace|does not exist)$/;
       assertError(await call(host, "ADD", config, env), 4, problem);
       assert.equal((await call(host, "DEL", config, env)).code, 0);
     }
-    // One that could be a namespace's is refused by whoever opens it.
-    const empty = await call(host, "ADD", config, { ...good, CNI_NETNS: `${folder}/file` });
-    assert.equal(empty.code, 1);
-    assert.match(String(empty.answer.msg), /not a network namespace|unknown FS magic/);
+    // A link to a process's namespace will do.
+    await using other = pod.spawn("sleep", ["60"]);
+    await waitFor(async () => await Deno.readTextFile(`/proc/${other.pid}/comm`) === "sleep\n", {
+      limitMs: 10_000,
+      what: "a process inside",
+    });
+    await Deno.symlink(`/proc/${other.pid}/ns/net`, `${folder}/link`);
+    const linked = { ...good, CNI_NETNS: `${folder}/link` };
+    assert.equal((await call(host, "ADD", config, linked)).code, 0);
+    assert.equal((await call(host, "DEL", config, linked)).code, 0);
     const pipe = await call(host, "CHECK", config, { ...good, CNI_NETNS: `${folder}/fifo` });
     assertError(pipe, 4, /is not a network namespace$/);
     // DEL of a container that is there removes it all the same.
