@@ -78,11 +78,38 @@ export function exists(path: string): boolean {
   }
 }
 
+/** Bytes of a subnet file that is read; ours have some 200. */
+const LARGEST = 64 << 10;
+
+/**
+ * The text of a file, for one that somebody else may have put there.
+ *
+ * @param largest bytes that it may have
+ * @throws {Deno.errors.NotFound} where it does not exist
+ * @throws TypeError where it is not a regular file (reading a pipe might never end) or is larger
+ */
+export function readRegularFile(path: string, largest: number): string {
+  if (!Deno.statSync(path).isFile) throw new TypeError(`${path} is not a regular file`);
+  const file = Deno.openSync(path);
+  try {
+    // What `stat` says of the size is wrong for a file of the kernel's, and may be so for one that grows.
+    const bytes = new Uint8Array(largest + 1);
+    let length = 0;
+    for (let n: number | null = 0; n !== null && length < bytes.length; length += n ?? 0) {
+      n = file.readSync(bytes.subarray(length));
+    }
+    if (length > largest) throw new TypeError(`${path} has more than ${largest} bytes`);
+    return new TextDecoder().decode(bytes.subarray(0, length));
+  } finally {
+    file.close();
+  }
+}
+
 /** The file's keys and values; undefined where it does not exist. */
 export function readSubnetFile(path: string): Map<string, string> | undefined {
   let text: string;
   try {
-    text = Deno.readTextFileSync(path);
+    text = readRegularFile(path, LARGEST);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;

@@ -5,7 +5,13 @@
  */
 import { Cidr } from "../subnet/cidr.ts";
 import { invalid } from "./errors.ts";
-import { isObject, isPluginName, type JsonObject, type NetConf } from "./netconf.ts";
+import {
+  isObject,
+  isPluginName,
+  type JsonObject,
+  type NetConf,
+  requirePluginNames,
+} from "./netconf.ts";
 import type { SubnetEnv } from "./subnet_env.ts";
 
 /** A config for another plugin. */
@@ -16,6 +22,7 @@ const RESERVED = ["name", "ipam"];
 
 /** Plugin that is called where the config names none. */
 const DEFAULT_TYPE = "bridge";
+const DEFAULT_IPAM = "host-local";
 
 /**
  * Makes the delegate's config, as flannel's plugin does: what `delegate` has stays, what it lacks is
@@ -32,9 +39,18 @@ export function makeDelegate(netconf: NetConf, env: SubnetEnv): DelegateConf {
   }
   const type = delegate.type ?? DEFAULT_TYPE;
   if (!isPluginName(type)) {
-    throw invalid(`delegate.type ${JSON.stringify(type)} is no plugin's name`);
+    throw invalid(`delegate.type ${JSON.stringify(type)} is not a plugin's name`);
   }
-  if (type === "flannel") throw invalid('delegate.type "flannel" would call this plugin again');
+  const ipamType = netconf.ipam.type ?? DEFAULT_IPAM;
+  if (!isPluginName(ipamType)) {
+    throw invalid(`ipam.type ${JSON.stringify(ipamType)} is not a plugin's name`);
+  }
+  for (const [key, part] of Object.entries({ delegate, runtimeConfig, ipam: netconf.ipam })) {
+    requirePluginNames(part, key);
+  }
+  for (const [key, name] of [["delegate.type", type], ["ipam.type", ipamType]]) {
+    if (name === "flannel") throw invalid(`${key} "flannel" would call this plugin again`);
+  }
   return {
     // Where flanneld does not masquerade, the delegate has to.
     ipMasq: !env.ipMasq,
@@ -56,8 +72,8 @@ function makeIpam(base: JsonObject, { networks, subnets }: SubnetEnv): JsonObjec
     throw invalid(`ipam.routes ${JSON.stringify(routes)} is no array of routes`);
   }
   return {
-    type: "host-local",
     ...base,
+    type: base.type ?? DEFAULT_IPAM,
     ranges: subnets.map((subnet: Cidr) => [{ subnet: String(subnet) }]),
     routes: [...routes, ...networks.map((network) => ({ dst: String(network) }))],
   };

@@ -80,8 +80,23 @@ Deno.test("delegate: what cannot be is refused by its key", () => {
     assert.throws(() => delegate(config), { code: CODES.invalidConfig, message });
   refused({ delegate: { name: "x" } }, /^delegate must not have "name": the plugin sets it$/);
   refused({ delegate: { ipam: {} } }, /^delegate must not have "ipam": the plugin sets it$/);
-  refused({ delegate: { type: 5 } }, /^delegate\.type 5 is no plugin's name$/);
-  refused({ delegate: { type: "../x" } }, /^delegate\.type "\.\.\/x" is no plugin's name$/);
+  refused({ delegate: { type: 5 } }, /^delegate\.type 5 is not a plugin's name$/);
+  for (const type of ["../x", "/x", ".", "..", ".x", "-x", "a\\b", "a\nb", "", "x".repeat(256)]) {
+    const named = JSON.stringify(type).replaceAll(/[.\\]/g, "\\$&");
+    refused(
+      { delegate: { type } },
+      new RegExp(`^delegate\\.type ${named} is not a plugin's name$`),
+    );
+    refused({ ipam: { type } }, new RegExp(`^ipam\\.type ${named} is not a plugin's name$`));
+  }
+  const inner = { plugins: [{ ipam: { type: "../x" } }] };
+  refused(
+    { delegate: inner },
+    /^delegate\.plugins\.0\.ipam\.type "\.\.\/x" is not a plugin's name$/,
+  );
+  refused({ ipam: { type: "x", ipam: { type: "/x" } } }, /^ipam\.ipam\.type "\/x" is not/);
+  refused({ runtimeConfig: inner }, /^runtimeConfig\.plugins\.0\.ipam\.type/);
+  refused({ ipam: { type: "flannel" } }, /^ipam\.type "flannel" would call this plugin/);
   refused({ delegate: { type: "flannel" } }, /^delegate\.type "flannel" would call this plugin/);
   refused({ delegate: [] }, /^delegate \[\] is no JSON object$/);
   refused({ ipam: { routes: 1 } }, /^ipam\.routes 1 is no array of routes$/);

@@ -40,6 +40,9 @@ const REQUIRED: Record<CniCommand, string[]> = {
 /** What container ids and network names may be (SPEC.md, "Parameters"). */
 export const IDENTIFIER = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
 
+/** Characters of a container's id: it begins the name of a file, before a colon and the device's. */
+const ID_LENGTH = 255 - 1 - 15;
+
 /** Bytes of a device's name (IFNAMSIZ less its NUL). */
 const NAME_LENGTH = 15;
 
@@ -77,12 +80,21 @@ function requireNames({ containerId, ifname }: Pick<Invocation, "containerId" | 
         "_, . or -",
     );
   }
-  const bytes = new TextEncoder().encode(ifname).length;
-  if (bytes > NAME_LENGTH || /[/:\s]/.test(ifname) || ifname === "." || ifname === "..") {
+  if (containerId.length > ID_LENGTH) {
+    throw wrong(`CNI_CONTAINERID has ${containerId.length} characters, more than ${ID_LENGTH}`);
+  }
+  if (!isDeviceName(ifname)) {
     throw wrong(
-      `CNI_IFNAME ${JSON.stringify(ifname)} is no device name (1 to 15 bytes, no space, / or :)`,
+      `CNI_IFNAME ${JSON.stringify(ifname)} is no device name (1 to 15 bytes, no space, /, : or %)`,
     );
   }
+}
+
+/** Whether the kernel takes a name for a device, and takes it as it is: it fills in `%d`. */
+export function isDeviceName(name: string): boolean {
+  const bytes = new TextEncoder().encode(name).length;
+  return bytes > 0 && bytes <= NAME_LENGTH && !/[/:%\s\p{Cc}]/u.test(name) &&
+    !/^\.{1,2}$/.test(name);
 }
 
 function wrong(message: string): CniError {

@@ -40,7 +40,7 @@ export async function runCni(
   let version = "";
   try {
     const invocation = { ...parseInvocation(env), variables };
-    const config = parseObject(readInput(), "the network config");
+    const config = parseObject(await readInput(), "the network config");
     version = typeof config.cniVersion === "string" ? config.cniVersion : "";
     const result = await answer(invocation, config, version, libraryPath);
     if (result !== undefined) print(result);
@@ -62,18 +62,32 @@ async function answer(
   return await new Plugin(invocation, parseNetConf(config), libraryPath).run();
 }
 
+/** Milliseconds for the network config: the runtime has it at hand. */
+const INPUT_WAIT = 15_000;
+/** Bytes of it. */
+const LARGEST_INPUT = 4 << 20;
+
 /** All of standard input. */
-function readInput(): string {
+async function readInput(): Promise<string> {
   const chunk = new Uint8Array(64 << 10);
   const text = new TextDecoder();
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () => reject(new Error(`standard input has not ended after ${INPUT_WAIT / 1000} s`)),
+    INPUT_WAIT,
+  );
   let input = "";
   try {
-    for (let n = Deno.stdin.readSync(chunk); n !== null; n = Deno.stdin.readSync(chunk)) {
-      input += text.decode(chunk.subarray(0, n), { stream: true });
+    for (let n: number | null = 0; n !== null;) {
+      n = await Promise.race([Deno.stdin.read(chunk), late]);
+      if (n !== null) input += text.decode(chunk.subarray(0, n), { stream: true });
+      if (input.length > LARGEST_INPUT) throw new Error(`it has more than ${LARGEST_INPUT} bytes`);
     }
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new CniError(CODES.io, `cannot read the network config: ${reason}`);
+  } finally {
+    clearTimeout(timer);
   }
   return input;
 }

@@ -63,10 +63,33 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Whether a value can be a plugin's type: the name of a file in a folder of CNI_PATH. */
+/**
+ * Whether a value can be a plugin's type: the name of a file in a folder of CNI_PATH, and nothing
+ * that leads out of it or hides.
+ */
 export function isPluginName(value: unknown): value is string {
-  return typeof value === "string" && value !== "" && value !== "." && value !== ".." &&
-    !value.includes("/");
+  return typeof value === "string" && /^[^-./\\\s\p{Cc}][^/\\\s\p{Cc}]*$/u.test(value) &&
+    value.length <= LONGEST_NAME;
+}
+
+/** Bytes of a file's name; a plugin's has no other characters than a few of them. */
+const LONGEST_NAME = 255;
+
+/**
+ * Refuses a part of the config in which any object, however deep, has a `type` that is not a
+ * plugin's name: plugins run others by such keys.
+ *
+ * @throws {CniError} code 7 naming the key
+ */
+export function requirePluginNames(part: unknown, key: string): void {
+  if (typeof part !== "object" || part === null) return;
+  for (const [name, value] of Object.entries(part)) {
+    const inner = `${key}.${name}`;
+    if (name === "type" && typeof value === "string" && value !== "" && !isPluginName(value)) {
+      throw invalid(`${inner} ${JSON.stringify(value)} is not a plugin's name`);
+    }
+    requirePluginNames(value, inner);
+  }
 }
 
 /**

@@ -8,9 +8,11 @@
  * @module
  */
 import { Cidr, formatIp, parseIp, tryParseIp } from "../subnet/cidr.ts";
+import { readRegularFile } from "../agent/subnet_file.ts";
 import type { DelegateConf } from "./delegate.ts";
 import { CniError, CODES, invalid } from "./errors.ts";
 import type { Invocation } from "./invocation.ts";
+import { lockFile, replaceFile } from "./lock.ts";
 import { isObject, type ValidAttachment } from "./netconf.ts";
 import { unsupported } from "./own_options.ts";
 import { type IpamResult, parseIpamResult, type ResultIp } from "./result.ts";
@@ -21,6 +23,9 @@ const LAST = "last_reserved_ip.";
 
 /** Keys of `ipam` that are understood. */
 const KEYS = ["type", "ranges", "routes", "dataDir"];
+
+/** Bytes of a file that is read: a container's id and a device's name. */
+const LARGEST = 4_096;
 
 /** How an owner stands in an address's file. */
 const LINE_BREAK = "\r\n";
@@ -127,9 +132,8 @@ export class OwnIpam {
     if (ip === undefined) throw exhausted(subnet);
     // Whole or not at all: an address whose owner is not known would never be given back.
     const temporary = `${this.#folder}/.reserving`;
-    Deno.writeTextFileSync(temporary, ownerText(owner), { mode: 0o600 });
-    Deno.renameSync(temporary, this.#file(ip));
-    Deno.writeTextFileSync(lastFile, ip, { mode: 0o600 });
+    replaceFile(this.#file(ip), temporary, ownerText(owner));
+    replaceFile(lastFile, temporary, ip);
     return { address: `${ip}/${subnet.length}`, gateway: subnet.nth(1n) };
   }
 
@@ -159,12 +163,11 @@ export class OwnIpam {
   #locked<T>(work: () => T): T {
     Deno.mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
     // No `using`: the bundler's minifier drops it where the variable is named once.
-    const lock = Deno.openSync(`${this.#folder}/${LOCK}`, { write: true, create: true });
+    const lock = lockFile(`${this.#folder}/${LOCK}`, "another call for an address");
     try {
-      lock.lockSync(true);
       return work();
     } finally {
-      lock.close();
+      lock.release();
     }
   }
 }
@@ -223,11 +226,13 @@ function namesIn(folder: string): string[] {
   }
 }
 
+/** Undefined where it does not exist; empty where it is no file of host-local's or ours. */
 function readText(file: string): string | undefined {
   try {
-    return Deno.readTextFileSync(file);
+    return readRegularFile(file, LARGEST);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
+    if (error instanceof TypeError) return "";
     throw error;
   }
 }

@@ -7,7 +7,7 @@ import type { Attachment, AttachmentRoute } from "../dataplane/attachment.ts";
 import { Cidr, formatIp } from "../subnet/cidr.ts";
 import type { DelegateConf } from "./delegate.ts";
 import { CniError, CODES, invalid } from "./errors.ts";
-import type { Invocation } from "./invocation.ts";
+import { type Invocation, isDeviceName } from "./invocation.ts";
 import { isObject, type JsonObject } from "./netconf.ts";
 import { familyOf, type IpamResult, type ResultRoute } from "./result.ts";
 
@@ -55,7 +55,7 @@ const FLAGS = [
  */
 export function parseOwnOptions(conf: DelegateConf): OwnOptions {
   const { bridge = DEFAULT_BRIDGE, mtu } = conf;
-  if (typeof bridge !== "string" || !/^[^\s/:]{1,15}$/.test(bridge)) {
+  if (typeof bridge !== "string" || !isDeviceName(bridge)) {
     throw invalid(`delegate.bridge ${JSON.stringify(bridge)} is no device name`);
   }
   if (!Number.isInteger(mtu) || Number(mtu) <= 0) {

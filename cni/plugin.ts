@@ -8,6 +8,7 @@ import { exists } from "../agent/subnet_file.ts";
 import { type DelegateConf, makeDelegate, rebuildDelegate } from "./delegate.ts";
 import { CniError, CODES } from "./errors.ts";
 import type { CniCommand, Invocation } from "./invocation.ts";
+import { netnsProblem } from "./netns.ts";
 import { type JsonObject, type NetConf, VALID_ATTACHMENTS } from "./netconf.ts";
 import type { OwnBridge } from "./own_bridge.ts";
 import { findPlugin, requirePlugin, runPlugin } from "./plugins.ts";
@@ -21,6 +22,8 @@ const BRIDGE = "bridge";
 /** One call for one network. */
 export class Plugin {
   readonly #store: Store;
+  /** The call as DEL takes it. */
+  readonly #removal: Invocation;
 
   /** @param libraryPath of the data plane, for our own bridge */
   constructor(
@@ -29,6 +32,10 @@ export class Plugin {
     readonly libraryPath: string,
   ) {
     this.#store = new Store(netconf.dataDir);
+    const { netns } = invocation;
+    // What is not a namespace, or not any more, is gone for DEL.
+    const isOther = netns !== "" && exists(netns) && netnsProblem(netns) !== undefined;
+    this.#removal = isOther ? { ...invocation, netns: "" } : invocation;
   }
 
   /**
@@ -38,11 +45,13 @@ export class Plugin {
    * @throws {CniError | Error}
    */
   async run(): Promise<JsonObject | undefined> {
-    switch (this.invocation.command) {
+    const { command, containerId } = this.invocation;
+    switch (command) {
       case "ADD":
         return await this.#add();
       case "DEL":
-        await this.#del();
+        // Where nothing was ever saved, nothing has to be removed.
+        if (this.#store.exists) await this.#locked(containerId, () => this.#del());
         break;
       case "CHECK":
         await this.#check();
@@ -57,11 +66,34 @@ export class Plugin {
   }
 
   async #add(): Promise<JsonObject | undefined> {
-    const { invocation: { containerId, ifname }, netconf } = this;
+    const { invocation: { containerId }, netconf } = this;
     const conf = makeDelegate(netconf, loadSubnetEnv(netconf.subnetFile));
     const own = this.#isOwn(conf);
     // Not found is told before anything is written.
     if (!own) requirePlugin(conf.type, this.invocation.path);
+    this.#requireNamespace();
+    return await this.#locked(containerId, () => this.#attach(conf, own));
+  }
+
+  /** Does `work` while no other call for the container is under way. */
+  async #locked<T>(containerId: string, work: () => Promise<T>): Promise<T> {
+    const lock = this.#store.lock(containerId);
+    try {
+      return await work();
+    } finally {
+      lock.release(true);
+    }
+  }
+
+  #requireNamespace(): void {
+    const { netns } = this.invocation;
+    const problem = netnsProblem(netns);
+    if (problem === undefined) return;
+    throw new CniError(CODES.invalidEnvironment, `CNI_NETNS ${JSON.stringify(netns)} ${problem}`);
+  }
+
+  async #attach(conf: DelegateConf, own: boolean): Promise<JsonObject | undefined> {
+    const { containerId, ifname } = this.invocation;
     const before = this.#store.load(containerId, ifname);
     const keep = this.#store.save(containerId, ifname, own, conf);
     try {
@@ -92,9 +124,9 @@ export class Plugin {
   async #del(): Promise<void> {
     const { invocation: { containerId, ifname }, netconf: { prevResult } } = this;
     const saved = this.#store.load(containerId, ifname);
-    if (saved) return await this.#remove(saved, this.invocation, prevResult);
+    if (saved) return await this.#remove(saved, this.#removal, prevResult);
     const broken = this.#store.broken(containerId, ifname);
-    if (broken) return await this.#removeBroken(broken, this.invocation, prevResult);
+    if (broken) return await this.#removeBroken(broken, this.#removal, prevResult);
     // Never added, or removed before: as good as removed.
   }
 
@@ -160,6 +192,7 @@ export class Plugin {
 
   async #check(): Promise<void> {
     const { invocation: { containerId, ifname }, netconf: { prevResult, dataDir } } = this;
+    this.#requireNamespace();
     const saved = this.#store.load(containerId, ifname);
     const broken = this.#store.broken(containerId, ifname);
     if (broken) {
@@ -192,14 +225,23 @@ export class Plugin {
       valid.some((item) =>
         item.containerID === containerId && (ifname === undefined || item.ifname === ifname)
       );
-    for (const saved of this.#store.list(name).filter((saved) => !isValid(saved))) {
-      const { containerId, ifname = "eth0" } = saved;
-      await attempt(() => this.#remove(saved, { ...this.invocation, containerId, ifname }));
-    }
-    for (const broken of this.#store.listBroken(name).filter((broken) => !isValid(broken))) {
-      const { containerId, ifname = "eth0" } = broken;
-      await attempt(() => this.#removeBroken(broken, { ...this.invocation, containerId, ifname }));
-    }
+    const removeEach = async <T extends Saved | Broken>(
+      found: T[],
+      remove: (one: T, invocation: Invocation) => Promise<void>,
+    ) => {
+      for (const one of found.filter((one) => !isValid(one))) {
+        const { containerId, ifname = "eth0" } = one;
+        const invocation = { ...this.#removal, containerId, ifname };
+        await attempt(() =>
+          this.#locked(containerId, async () => {
+            // Another call may have removed it while this one waited.
+            if (exists(one.file)) await remove(one, invocation);
+          })
+        );
+      }
+    };
+    await removeEach(this.#store.list(name), (saved, call) => this.#remove(saved, call));
+    await removeEach(this.#store.listBroken(name), (one, call) => this.#removeBroken(one, call));
     await attempt(() => Promise.resolve(this.#store.removeTemporary()));
     await attempt(() => this.#collectDelegate());
     if (errors.length === 0) return;

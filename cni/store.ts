@@ -7,10 +7,15 @@
  */
 import type { DelegateConf } from "./delegate.ts";
 import { IDENTIFIER } from "./invocation.ts";
+import { exists, readRegularFile } from "../agent/subnet_file.ts";
+import { type Lock, lockFile, replaceFile } from "./lock.ts";
 import { isObject, isPluginName, type JsonObject } from "./netconf.ts";
 
 /** Milliseconds after which a temporary file belongs to no call that still runs. */
 const STALE = 60_000;
+
+/** Bytes of a file that is read; a delegate's config has a few thousand. */
+const LARGEST = 4 << 20;
 
 /** Key beside the delegate's own. */
 const MARK = "flanneld";
@@ -43,18 +48,36 @@ export class Store {
   constructor(readonly dataDir: string) {}
 
   /**
+   * Waits until no other call for the container is under way.
+   *
+   * @throws {CniError} where that takes too long
+   */
+  lock(containerId: string): Lock {
+    this.#makeFolder();
+    // No container's id begins with a dot.
+    return lockFile(`${this.dataDir}/.${containerId}.lock`, `another call for ${containerId}`);
+  }
+
+  /** Whether anything may have been saved. */
+  get exists(): boolean {
+    return exists(this.dataDir);
+  }
+
+  #makeFolder(): void {
+    Deno.mkdirSync(this.dataDir, { recursive: true, mode: 0o700 });
+  }
+
+  /**
    * Writes an attachment down, whole or not at all.
    *
    * @returns what makes it last through a power cut; may be called later
    */
   save(containerId: string, ifname: string, own: boolean, conf: DelegateConf): () => void {
-    Deno.mkdirSync(this.dataDir, { recursive: true, mode: 0o700 });
+    this.#makeFolder();
     const file = this.#fileFor(containerId, ifname);
-    // No container's id begins with a dot.
     const temporary = `${this.dataDir}/.${Deno.pid}.tmp`;
     const text = JSON.stringify({ ...conf, [MARK]: { ifname, own } });
-    Deno.writeTextFileSync(temporary, text, { mode: 0o600 });
-    Deno.renameSync(temporary, file);
+    replaceFile(file, temporary, text);
     return () => {
       const written = Deno.openSync(file);
       try {
@@ -120,9 +143,17 @@ export class Store {
     }
   }
 
-  /** Removes what calls left half written that ended before they could rename it. */
+  /** Removes what calls left that were killed: files half written, and locks. */
   removeTemporary(): void {
-    const temporary = this.#names().filter((name) => /^\.\d+\.tmp$/.test(name));
+    const names = this.#names();
+    for (const name of names.filter((name) => /^\..*\.lock$/.test(name))) {
+      try {
+        lockFile(`${this.dataDir}/${name}`, "a call", 0).release(true);
+      } catch {
+        // It is in use.
+      }
+    }
+    const temporary = names.filter((name) => /^\.\d+\.tmp$/.test(name));
     for (const name of temporary) {
       const file = `${this.dataDir}/${name}`;
       const written = Deno.lstatSync(file).mtime?.getTime() ?? Infinity;
@@ -143,7 +174,7 @@ export class Store {
     const file = `${this.dataDir}/${name}`;
     let text = "";
     try {
-      text = Deno.readTextFileSync(file);
+      text = readRegularFile(file, LARGEST);
       const value: unknown = JSON.parse(text);
       if (isConf(value)) return savedFrom(value, containerId, file);
       return brokenFrom("it is not a delegate's config");

@@ -5,11 +5,14 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::{io, thread};
 
 use crate::socket::RtSocket;
+
+/// The kernel's `include/uapi/linux/magic.h`.
+const NSFS_MAGIC: libc::__fsword_t = 0x6e73_6673;
 
 /// A container's network namespace.
 pub struct Namespace(File);
@@ -18,7 +21,15 @@ impl Namespace {
     /// Opens it by its path, as `/run/netns/NAME` or `/proc/PID/ns/net`.
     pub fn open(path: &Path) -> Result<Self, String> {
         let what = |e| format!("the container's network namespace {}: {e}", path.display());
-        let file = File::open(path).map_err(what)?;
+        // Opening a pipe would wait for its other end.
+        let mut options = File::options();
+        options
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        let file = options.open(path).map_err(what)?;
+        if !is_namespace(&file).map_err(what)? {
+            return Err(format!("{} is not a network namespace", path.display()));
+        }
         let (theirs, own) = (
             file.metadata().map_err(what)?,
             std::fs::metadata("/proc/thread-self/ns/net").map_err(what)?,
@@ -70,4 +81,15 @@ impl Namespace {
                 .unwrap_or_else(|_| Err(io::Error::other("the thread inside panicked")))
         })
     }
+}
+
+/// Whether a file is one of the kernel's for namespaces.
+fn is_namespace(file: &File) -> io::Result<bool> {
+    // SAFETY: all zeroes is a value of this plain structure, which the call fills in.
+    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, and the structure is valid for writes.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut about) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(about.f_type == NSFS_MAGIC)
 }
