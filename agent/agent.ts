@@ -151,7 +151,6 @@ class Agent {
     this.#status = status;
     this.#faults = faults;
     this.#signal = signal;
-    faults.restart = (reason) => this.#endSession(reason);
     this.#packets = new PacketForwarding((query) => dataplane.packetForwarding(query));
     this.#forwarding = new Forwarding(dataplane, this.#status, () => this.#packets.check());
     this.#status.deviceProblem = (graceMs) => this.#forwarding.devices.problem(graceMs);
@@ -356,6 +355,7 @@ class Agent {
     await Promise.race([this.#trafficRules(network).looked, late]);
     if (signal.aborted) return;
     this.#wasReady = true;
+    this.#faults.restart = (reason) => this.#endSession(reason);
     await notify(this.#station, "READY=1");
   }
 

@@ -27,8 +27,8 @@ export class Faults implements Disposable {
   readonly #lines = new Budget(16, 1 / 60);
   readonly #restarts = new Budget(1, 1 / 60);
   readonly #listening = new AbortController();
-  /** Begins all again, where nobody knows which part failed. */
-  restart: (reason: string) => void = () => {};
+  /** Begins all again, where nobody knows which part failed; undefined before there is anything. */
+  restart: ((reason: string) => void) | undefined;
 
   /** From here on nothing uncaught ends the process, until this is disposed. */
   constructor(status: Status) {
@@ -36,7 +36,7 @@ export class Faults implements Disposable {
     const caught = (event: ErrorEvent | PromiseRejectionEvent, error: unknown) => {
       event.preventDefault();
       this.note("an unknown part", error);
-      if (this.#restarts.take()) this.restart("a part of the agent failed");
+      if (this.restart && this.#restarts.take()) this.restart("a part of the agent failed");
     };
     const options = { signal: this.#listening.signal };
     globalThis.addEventListener("error", (event) => caught(event, event.error), options);

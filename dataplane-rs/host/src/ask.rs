@@ -14,7 +14,7 @@ use crate::place::{self, Purpose};
 use crate::server::SOCKET;
 
 /// How long an answer may take.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(5);
 /// Bytes of the longest answer: some 40,000 peers.
 const LONGEST: usize = 16 << 20;
 const ROOT: u32 = 0;

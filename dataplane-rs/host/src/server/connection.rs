@@ -24,8 +24,6 @@ const CLOSE: Duration = Duration::from_secs(1);
 const IGNORED: usize = 1 << 20;
 /// Bytes that are sent to one client before it is another's turn.
 const TURN: usize = 256 << 10;
-/// Bytes from which on few clients may have such an answer at a time.
-const LARGE: usize = 64 << 10;
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
@@ -76,6 +74,8 @@ pub struct Connection {
     stage: Stage,
     /// When its stage has to be over.
     pub deadline: Instant,
+    /// When it began, or last took a part of its answer.
+    progress: Instant,
 }
 
 impl Connection {
@@ -95,6 +95,7 @@ impl Connection {
             door,
             stage,
             deadline,
+            progress: now,
         }
     }
 
@@ -119,19 +120,24 @@ impl Connection {
         }
     }
 
-    /// How little would be lost with it: those who have not asked for anything come first.
-    pub fn worth(&self) -> u8 {
-        match self.stage {
+    /// What it is worth to keep: those who have not asked for anything come first, and of each kind
+    /// those with whom nothing has happened for the longest.
+    pub fn worth(&self) -> (u8, Instant) {
+        let kind = match self.stage {
             Stage::Closing { .. } => 0,
             Stage::Request(_) => 1,
             Stage::Sending { .. } => 2,
             Stage::Waiting { .. } => 3,
-        }
+        };
+        (kind, self.progress)
     }
 
-    /// Whether it has a large answer to fetch.
-    pub fn is_large(&self) -> bool {
-        matches!(&self.stage, Stage::Sending { body: Some(body), .. } if body.body.len() > LARGE)
+    /// The answer that it fetches.
+    pub fn reply(&self) -> Option<&Arc<Reply>> {
+        match &self.stage {
+            Stage::Sending { body, .. } => body.as_ref(),
+            _ => None,
+        }
     }
 
     /// Does what its socket is ready for.
@@ -248,6 +254,7 @@ impl Connection {
                 Ok(length) => {
                     *sent += length;
                     turn -= length;
+                    self.progress = now;
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Next::Wait,

@@ -9,7 +9,7 @@ mod connection;
 mod questions;
 mod request;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
@@ -43,9 +43,10 @@ const MAX_HTTP: usize = 128;
 /// Those of them that come from one address.
 const MAX_PER_SOURCE: usize = 32;
 /// Clients of the status socket at a time.
-const MAX_PEERS: usize = 8;
-/// Clients at a time that fetch a large answer, per door.
-const MAX_LARGE: usize = 4;
+const MAX_PEERS: usize = 32;
+/// Bytes of answers that clients fetch. An answer counts once, however many fetch it; and one is
+/// always kept, however long it is.
+const MAX_BYTES: usize = 24 << 20;
 /// Clients that are let in before those that are in have their turn.
 const TURN: usize = 32;
 /// How long no one is let in after that failed, as when files run out.
@@ -274,7 +275,7 @@ impl Doors {
             let ready = *ready.next().unwrap_or(&PollFlags::empty());
             ready.is_empty() || goes_on(connection.ready(ready, now), connection, questions, now)
         });
-        self.bound_large();
+        self.bound_memory();
     }
 
     /// Answers that have come, to those who wait for them.
@@ -285,7 +286,7 @@ impl Doors {
             Some(topic) => goes_on(Next::Ask(topic), connection, questions, now),
             None => true,
         });
-        self.bound_large();
+        self.bound_memory();
     }
 
     fn expire(&mut self, now: Instant) {
@@ -394,24 +395,33 @@ impl Doors {
         };
         if goes_on(next, &mut connection, &self.shared.questions, now) {
             self.open.push_back(connection);
-            self.bound_large();
+            self.bound_memory();
         }
     }
 
-    /// Closes one of those of whom `which` holds: what is worth least, and of that the oldest.
+    /// Closes one of those of whom `which` holds, the one that is worth least.
     fn make_room(&mut self, which: impl Fn(&Connection) -> bool) {
         let candidates = self.open.iter().enumerate().filter(|(_, one)| which(one));
-        if let Some((at, _)) = candidates.min_by_key(|(at, one)| (one.worth(), *at)) {
+        if let Some((at, _)) = candidates.min_by_key(|(_, one)| one.worth()) {
             self.open.remove(at);
         }
     }
 
-    fn bound_large(&mut self) {
-        for of_door in [is_http, is_peers] {
-            let large = |connection: &Connection| of_door(connection) && connection.is_large();
-            while self.open.iter().filter(|one| large(one)).count() > MAX_LARGE {
-                self.make_room(large);
+    /// Closes those who still fetch old answers where all are too long together.
+    fn bound_memory(&mut self) {
+        loop {
+            let replies = self.open.iter().filter_map(Connection::reply);
+            let held: HashMap<*const Reply, &Arc<Reply>> =
+                replies.map(|reply| (Arc::as_ptr(reply), reply)).collect();
+            let bytes: usize = held.values().map(|reply| reply.body.len()).sum();
+            if bytes <= MAX_BYTES || held.len() <= 1 {
+                return;
             }
+            let Some(oldest) = held.values().map(|reply| reply.made).min() else {
+                return;
+            };
+            let is_newer = |one: &Connection| one.reply().is_none_or(|reply| reply.made > oldest);
+            self.open.retain(is_newer);
         }
     }
 }

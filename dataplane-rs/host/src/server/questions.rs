@@ -61,6 +61,7 @@ impl Topic {
 pub struct Reply {
     pub status: u16,
     pub body: Vec<u8>,
+    pub made: Instant,
 }
 
 #[derive(Default)]
@@ -69,7 +70,7 @@ struct Slot {
     asked: bool,
     /// Parts of an answer until its last.
     parts: Vec<u8>,
-    reply: Option<(Arc<Reply>, Instant)>,
+    reply: Option<Arc<Reply>>,
 }
 
 #[derive(Default)]
@@ -125,7 +126,8 @@ impl Questions {
         slot.parts.extend_from_slice(part);
         if last {
             let body = std::mem::take(&mut slot.parts);
-            slot.reply = Some((Arc::new(Reply { status, body }), Instant::now()));
+            let made = Instant::now();
+            slot.reply = Some(Arc::new(Reply { status, body, made }));
             slot.asked = false;
         }
         last
@@ -135,7 +137,7 @@ impl Questions {
     pub fn ask(&self, topic: Topic) -> Option<Arc<Reply>> {
         let mut state = self.lock();
         let slot = &mut state.slots[topic as usize];
-        if let Some((reply, _)) = &slot.reply {
+        if let Some(reply) = &slot.reply {
             return Some(Arc::clone(reply));
         }
         if !slot.asked {
@@ -152,13 +154,13 @@ impl Questions {
         let mut state = self.lock();
         for topic in TOPICS {
             let slot = &mut state.slots[topic as usize];
-            let Some((_, made)) = &slot.reply else {
+            let Some(reply) = &slot.reply else {
                 continue;
             };
-            let end = *made + topic.life();
+            let end = reply.made + topic.life();
             if end > now {
                 next = Some(next.map_or(end, |next| next.min(end)));
-            } else if let Some((reply, _)) = slot.reply.take() {
+            } else if let Some(reply) = slot.reply.take() {
                 dropped(reply);
             }
         }

@@ -129,23 +129,36 @@ fn those_who_ask_for_nothing_make_room() {
 }
 
 #[test]
-fn few_hold_large_answers() {
-    static LARGE_TEXT: [u8; 8 << 20] = [b'x'; 8 << 20];
+fn answers_that_are_not_fetched_are_bounded_in_all() {
+    static LARGE_TEXT: [u8; 16 << 20] = [b'x'; 16 << 20];
     let top = tempfile::tempdir().unwrap();
     let running = Running::start(top.path(), &LARGE_TEXT);
-    let deaf: Vec<TcpStream> = (0..20)
-        .map(|_| {
+    let deaf = |count| -> Vec<TcpStream> {
+        let one = |_| {
             let mut socket = running.connect();
             socket.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
             socket
-        })
-        .collect();
-    assert!(running.get("/metrics").len() > LARGE_TEXT.len());
-    let complete = deaf.into_iter().filter(|mut socket| {
+        };
+        (0..count).map(one).collect()
+    };
+    let length = |mut socket: TcpStream| {
         let mut bytes = Vec::new();
         let _ = socket.read_to_end(&mut bytes);
-        bytes.len() > LARGE_TEXT.len()
-    });
-    assert!(complete.count() <= MAX_LARGE);
+        bytes.len()
+    };
+    let (old, one_more) = (deaf(5), running.get("/metrics"));
+    assert!(one_more.len() > LARGE_TEXT.len());
+    std::thread::sleep(Duration::from_millis(1_200));
+    // Another answer: together they would be too long.
+    let new = deaf(5);
+    assert!(running.get("/metrics").len() > LARGE_TEXT.len());
+    assert!(
+        old.into_iter()
+            .all(|socket| length(socket) < LARGE_TEXT.len())
+    );
+    assert!(
+        new.into_iter()
+            .all(|socket| length(socket) > LARGE_TEXT.len())
+    );
     running.end();
 }
