@@ -35,6 +35,7 @@ async function answersTo(node: Node, requests: string[]): Promise<string[]> {
       socket.on("data", (chunk) => text += chunk.toString("latin1"));
       socket.on("error", () => {});
       socket.on("close", resolve);
+      socket.setTimeout(10_000, () => socket.destroy());
       socket.write(request, "latin1");
       await promise;
       console.log(text.split("\\r\\n", 1)[0]);
