@@ -12,23 +12,28 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { getLogger } from "@logtape/logtape";
 import { loadBackend, validateBackendConfig } from "../backends/registry.ts";
-import type { Backend, PublicInterface } from "../backends/types.ts";
+import type { Backend, BackendModule, PublicInterface } from "../backends/types.ts";
 import { DataPlane } from "../dataplane/mod.ts";
+import { HeldError, type Station } from "../dataplane/station.ts";
 import type { Cidr } from "../subnet/cidr.ts";
 import { type NetworkConfig, unknownKeyLines } from "../subnet/config.ts";
 import { EtcdSubnetManager } from "../subnet/etcd.ts";
+import { backoff } from "../subnet/patience.ts";
 import type { Lease, SubnetManager } from "../subnet/types.ts";
 import { createTrafficRules, type TrafficRules, trafficRules } from "../traffic/mod.ts";
 import { requireCapabilities } from "./capabilities.ts";
 import { ConfigWatch } from "./config_watch.ts";
 import { UsageError } from "./errors.ts";
+import { Faults } from "./faults.ts";
 import { FormerFlannel } from "./former_flannel.ts";
 import { Forwarding } from "./forwarding.ts";
+import { answerQuestions, listen } from "./health.ts";
 import { changeOf, isSameInterface, routersOf } from "./interface.ts";
 import { INTERFACE_RETRY, InterfaceKeeper } from "./interface_keeper.ts";
 import { LeaseFile, leaseFileOf, stampOf } from "./lease_file.ts";
 import { acquireLock } from "./lock.ts";
 import { notify } from "./notify.ts";
+import type { Carried } from "./peers_report.ts";
 import type { AgentOptions } from "./options.ts";
 import { PacketForwarding } from "./packet_forwarding.ts";
 import { Status } from "./status.ts";
@@ -41,6 +46,8 @@ const log = getLogger(["flanneld", "agent"]);
 const SETTLE = 200;
 /** Milliseconds after which writing the subnet file is tried again. */
 const FILE_RETRY = 2_000;
+/** Milliseconds before the next session after ones that failed, at most. */
+const LONGEST_PAUSE = 60_000;
 /** Milliseconds that the first check of the traffic rules may hold up READY. */
 const RULES_LIMIT = 5_000;
 
@@ -51,12 +58,7 @@ const RULES_LIMIT = 5_000;
  * @throws {UsageError} for what waiting does not mend
  */
 export async function runAgent(options: AgentOptions): Promise<number> {
-  using lock = acquireLock();
-  if (lock === undefined) {
-    throw new UsageError(
-      "another flanneld runs on this node (in this network namespace): stop it first",
-    );
-  }
+  using station = takeLock(options);
   const stop = new AbortController();
   using _signals = onSignals((name) => {
     log.info("Received {name}, stopping; what is in the kernel stays", { name });
@@ -74,8 +76,14 @@ export async function runAgent(options: AgentOptions): Promise<number> {
     checkConfig: validateBackendConfig,
   });
   log.info("Created subnet manager: {name}", { name: manager.name });
+  const status = new Status();
   try {
-    await new Agent(options, dataplane, manager, leaseFile, stop.signal).run();
+    using faults = new Faults(status);
+    await new Agent(
+      options,
+      { dataplane, manager, leaseFile, station, status, faults },
+      stop.signal,
+    ).run();
   } catch (error) {
     if (!stop.signal.aborted) throw error;
   } finally {
@@ -83,6 +91,19 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   }
   log.info("Exiting cleanly...");
   return 0;
+}
+
+/** Takes this node's lock. @throws {UsageError} where another agent has it */
+function takeLock({ libraryPath, subnetFile }: AgentOptions): Station {
+  try {
+    return acquireLock(libraryPath, subnetFile);
+  } catch (error) {
+    if (!(error instanceof HeldError)) throw error;
+    const process = error.pid === null ? "" : `, process ${error.pid}`;
+    throw new UsageError(
+      `another flanneld runs on this node (in this network namespace${process}): stop it first`,
+    );
+  }
 }
 
 /** Installs handlers for the signals that stop the agent; disposing removes them. */
@@ -98,34 +119,46 @@ function onSignals(handle: (name: string) => void): Disposable {
   };
 }
 
+/** What the agent works with. */
+interface Parts {
+  dataplane: DataPlane;
+  manager: SubnetManager;
+  leaseFile: LeaseFile;
+  station: Station;
+  status: Status;
+  faults: Faults;
+}
+
 class Agent {
   readonly #options: AgentOptions;
   readonly #dataplane: DataPlane;
   readonly #manager: SubnetManager;
   readonly #leaseFile: LeaseFile;
+  readonly #station: Station;
+  readonly #faults: Faults;
   readonly #signal: AbortSignal;
-  readonly #status = new Status();
+  readonly #status: Status;
   readonly #packets: PacketForwarding;
   readonly #forwarding: Forwarding;
   /** Ends the session in progress. */
   #endSession: (reason: string) => void = () => {};
   #iface: PublicInterface | undefined;
   #rechecking: ReturnType<typeof setTimeout> | undefined;
+  #lastLease: Lease | undefined;
   #rules: TrafficRules | undefined;
   #configs: ConfigWatch | undefined;
-  #servesStatus = false;
+  /** A session was ready: from here on the agent goes on whatever fails. */
+  #wasReady = false;
 
-  constructor(
-    options: AgentOptions,
-    dataplane: DataPlane,
-    manager: SubnetManager,
-    leaseFile: LeaseFile,
-    signal: AbortSignal,
-  ) {
+  constructor(options: AgentOptions, parts: Parts, signal: AbortSignal) {
+    const { dataplane, manager, leaseFile, station, status, faults } = parts;
     this.#options = options;
     this.#dataplane = dataplane;
     this.#manager = manager;
     this.#leaseFile = leaseFile;
+    this.#station = station;
+    this.#status = status;
+    this.#faults = faults;
     this.#signal = signal;
     this.#packets = new PacketForwarding((query) => dataplane.packetForwarding(query));
     this.#forwarding = new Forwarding(dataplane, this.#status, () => this.#packets.check());
@@ -135,11 +168,7 @@ class Agent {
   }
 
   async run(): Promise<void> {
-    const { healthz } = this.#options;
-    if (healthz.port > 0) {
-      const { serveHealth } = await import("./health.ts");
-      serveHealth(healthz, this.#status, VERSION, this.#signal);
-    }
+    this.#answer();
     const network = await this.#manager.networkConfig(this.#signal);
     log.info("Found network config - Backend type: {type}", { type: network.backend.type });
     for (const warning of [...unknownKeyLines(network), ...network.warnings]) {
@@ -158,38 +187,64 @@ class Agent {
       this.#signal,
       this.#leaseFile,
     );
-    const events = this.#followEvents(keeper);
+    const events = this.#faults.supervise(
+      "the kernel's events",
+      () => this.#followEvents(keeper),
+      this.#signal,
+    );
     const flannel = new FormerFlannel(
       this.#dataplane,
       this.#options.subnetFile,
       this.#leaseFile,
     );
-    let lease: Lease | undefined;
-    while (!this.#signal.aborted) {
-      this.#iface = await keeper.next();
-      const { publicIP, publicIPv6, addresses: own } = this.#iface;
-      await flannel.takeOver(
-        this.#iface.name,
-        network,
-        () => this.#manager.isWrittenByOther(publicIP, publicIPv6, this.#signal),
-      );
-      await this.#manager.setHost({ own, routers: await routersOf(this.#dataplane) });
-      const [{ lease: former, older }, existing] = await Promise.all([
-        this.#manager.resume(publicIP, publicIPv6, this.#signal, lease),
-        this.#dataplane.interfaces(),
-      ]);
-      const backend = module.create({ network, iface: this.#iface, existing, former, older });
-      log.info("{summary}", { summary: backend.summary });
-      lease = await this.#manager.acquire(network, backend.attrs, this.#signal, lease);
-      // It may have changed while the store did not answer.
-      if (!isSameInterface(await keeper.next(), this.#iface)) continue;
-      if (keeper.isUnsettled) this.#recheck(keeper, INTERFACE_RETRY);
-      await this.#session(network, backend, lease);
+    for (let failures = 0; !this.#signal.aborted;) {
+      try {
+        await this.#lease(network, module, keeper, flannel);
+        failures = 0;
+      } catch (error) {
+        if (this.#signal.aborted || !this.#wasReady || error instanceof UsageError) throw error;
+        this.#faults.note("the session", error);
+        await delay(backoff(failures++, LONGEST_PAUSE), undefined, { signal: this.#signal });
+      }
     }
     await this.#forwarding.close();
-    await notify("STOPPING=1");
+    await notify(this.#station, "STOPPING=1");
     this.#dataplane.close();
     await events;
+  }
+
+  /** Leases a subnet, and lives with it for a session. */
+  async #lease(
+    network: NetworkConfig,
+    module: BackendModule,
+    keeper: InterfaceKeeper,
+    flannel: FormerFlannel,
+  ): Promise<void> {
+    this.#iface = await keeper.next();
+    const { publicIP, publicIPv6, addresses: own } = this.#iface;
+    await flannel.takeOver(
+      this.#iface.name,
+      network,
+      () => this.#manager.isWrittenByOther(publicIP, publicIPv6, this.#signal),
+    );
+    await this.#manager.setHost({ own, routers: await routersOf(this.#dataplane) });
+    const [{ lease: former, older }, existing] = await Promise.all([
+      this.#manager.resume(publicIP, publicIPv6, this.#signal, this.#lastLease),
+      this.#dataplane.interfaces(),
+    ]);
+    const backend = module.create({ network, iface: this.#iface, existing, former, older });
+    log.info("{summary}", { summary: backend.summary });
+    const lease = await this.#manager.acquire(
+      network,
+      backend.attrs,
+      this.#signal,
+      this.#lastLease,
+    );
+    this.#lastLease = lease;
+    // It may have changed while the store did not answer.
+    if (!isSameInterface(await keeper.next(), this.#iface)) return;
+    if (keeper.isUnsettled) this.#recheck(keeper, INTERFACE_RETRY);
+    await this.#session(network, backend, lease);
   }
 
   /** Lives with a lease until it is lost, the interface changes or the agent stops. */
@@ -229,9 +284,23 @@ class Agent {
     }, signal);
     const keeping = this.#manager.keep(lease, signal);
     // Starting iptables takes longer than all the rest of the start; containers wait for the file.
-    const rules = began.promise.then(() => this.#keepTrafficRules(network, lease, signal));
-    await Promise.all([watching, keeping, rules, outside?.keep(signal)]);
-    await ready;
+    const rules = began.promise.then(() =>
+      this.#faults.supervise(
+        "the traffic rules",
+        () => this.#keepTrafficRules(network, lease, signal),
+        signal,
+      )
+    );
+    const parts = [watching, keeping, rules, outside?.keep(signal)];
+    try {
+      await Promise.all(parts);
+      await ready;
+    } catch (error) {
+      // The next session must find none of this one's at work.
+      session.abort();
+      await Promise.allSettled([...parts, ready]);
+      throw error;
+    }
   }
 
   /** Packets are forwarded between the bridge, the overlay and the public interface. */
@@ -253,7 +322,6 @@ class Agent {
     if (devices.problem() === undefined) return;
     const which = devices.name === this.#options.bridge ? "bridge" : "backend's device";
     log.warn("Not ready until the {which} works; retrying until it does", { which });
-    await this.#serveStatus();
     await devices.working(signal);
     if (!signal.aborted) log.info("The {which} works now", { which });
   }
@@ -310,8 +378,9 @@ class Agent {
     const late = delay(RULES_LIMIT, undefined, { signal }).catch(() => {});
     await Promise.race([this.#trafficRules(network).looked, late]);
     if (signal.aborted) return;
-    await notify("READY=1");
-    await this.#serveStatus();
+    this.#wasReady = true;
+    this.#faults.restart = (reason) => this.#endSession(reason);
+    await notify(this.#station, "READY=1");
   }
 
   async #writeSubnetFile(text: string): Promise<void> {
@@ -334,16 +403,24 @@ class Agent {
     }
   }
 
-  /** Late, as containers need not wait for it. */
-  async #serveStatus(): Promise<void> {
-    if (this.#servesStatus) return;
-    this.#servesStatus = true;
-    const [{ peersReport }, { serveStatus }] = await Promise.all([
-      import("./peers_report.ts"),
-      import("./status_socket.ts"),
-    ]);
-    serveStatus(
-      async () => peersReport(this.#forwarding.carried!, await this.#dataplane.counters()),
+  /** Answers health checks, scrapes and `flanneld peers`, from now until the process ends. */
+  #answer(): void {
+    listen(this.#station, this.#options.healthz);
+    const report = async (carried: Carried) => {
+      const { peersReport } = await import("./peers_report.ts");
+      return peersReport(carried, await this.#dataplane.counters());
+    };
+    const sources = {
+      status: this.#status,
+      version: VERSION,
+      peers: () => this.#forwarding.carried && report(this.#forwarding.carried),
+    };
+    this.#faults.supervise(
+      "the answers to health checks",
+      () =>
+        answerQuestions(this.#station, sources, (error) => {
+          if (!this.#signal.aborted) this.#faults.note("an answer", error);
+        }),
       this.#signal,
     );
   }

@@ -1,105 +1,133 @@
 /**
- * Health checks and metrics over HTTP (`--healthz-port`).
+ * Health checks and metrics over HTTP (`--healthz-port`), and what `flanneld peers` is told. The
+ * library listens, on a thread of its own; here is what it answers.
  *
  * @module
  */
+import { setImmediate } from "node:timers";
 import { getLogger } from "@logtape/logtape";
-import { isLoopback, tryParseIp } from "../subnet/cidr.ts";
+import type { ListenRefusal, Station, Topic } from "../dataplane/station.ts";
 import type { AgentOptions } from "./options.ts";
+import type { PeersReport } from "./peers_report.ts";
 import { metricsText, notReadyReason, type Status } from "./status.ts";
 
 const log = getLogger(["flanneld", "health"]);
 
+/** An answer, whose parts are made as they are taken. */
+export interface Answer {
+  /** As over HTTP. */
+  status: number;
+  parts: Iterable<string>;
+}
+
+/** What is answered from. */
+export interface Sources {
+  status: Status;
+  version: string;
+  /** The peers, once there is a lease. */
+  peers: () => Promise<PeersReport> | undefined;
+}
+
 /**
- * Serves `/healthz`, `/readyz` and `/metrics` until `signal` aborts.
+ * Begins to listen.
  *
- * @throws {Error} where it cannot listen, naming address, port, flag and cause
+ * @throws {Error} where it cannot over HTTP, naming address, port, flag and cause
  */
-export function serveHealth(
-  address: AgentOptions["healthz"],
-  status: Status,
-  version: string,
-  signal: AbortSignal,
-): void {
-  const options = {
-    hostname: address.ip,
-    port: address.port,
-    signal,
-    onListen: ({ hostname, port }: Deno.NetAddr) =>
-      log.info("Start healthz server on {hostname}:{port}", { hostname, port }),
-  };
-  try {
-    Deno.serve(options, (request, { remoteAddr: { hostname } }) => {
-      const peer = tryParseIp(hostname.replace(/^::ffff:/, ""));
-      const metrics = address.metricsForAll || (peer !== undefined && isLoopback(peer));
-      return answer(new URL(request.url).pathname, status, version, metrics);
-    });
-  } catch (error) {
-    throw new Error(listenFault(error, address), { cause: error });
+export function listen(station: Station, healthz: AgentOptions["healthz"]): void {
+  const { refused, noSocket } = station.serve(healthz.port > 0 ? healthz : null);
+  if (refused) throw new Error(listenFault(refused, healthz));
+  if (noSocket !== null) {
+    log.warn("'flanneld peers' will not work: cannot listen on {reason}", { reason: noSocket });
+  }
+  if (healthz.port > 0) {
+    log.info("Start healthz server on {ip}:{port}", { ip: healthz.ip, port: healthz.port });
   }
 }
 
 /** Why the health server cannot listen, and what to do. */
-function listenFault(error: unknown, { ip, port }: AgentOptions["healthz"]): string {
+function listenFault(
+  { reason, message }: ListenRefusal,
+  { ip, port }: AgentOptions["healthz"],
+): string {
   const where = ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`;
   const what = `the health server cannot listen on ${where}`;
-  if (error instanceof Deno.errors.AddrInUse) {
-    return `${what}: TCP port ${port} is in use by another program; set another one by ` +
-      "--healthz-port, or 0 for none";
+  switch (reason) {
+    case "inUse":
+      return `${what}: TCP port ${port} is in use by another program; set another one by ` +
+        "--healthz-port, or 0 for none";
+    case "notAvailable":
+      return `${what}: this host does not have the address ${ip}; set another one by --healthz-ip`;
+    case "denied":
+      return `${what}: permission denied; set a port above 1023 by --healthz-port`;
+    case "other":
+      return `${what} (--healthz-ip, --healthz-port): ${message}`;
   }
-  if (error instanceof Deno.errors.AddrNotAvailable) {
-    return `${what}: this host does not have the address ${ip}; set another one by --healthz-ip`;
-  }
-  if (error instanceof Deno.errors.PermissionDenied) {
-    return `${what}: permission denied; set a port above 1023 by --healthz-port`;
-  }
-  return `${what} (--healthz-ip, --healthz-port): ${
-    error instanceof Error ? error.message : error
-  }`;
 }
 
-/** The answer for a path; metrics only where `metrics` says that the caller may have them. */
-export async function answer(
-  path: string,
-  status: Status,
-  version: string,
-  metrics = true,
-): Promise<Response> {
-  switch (path) {
-    case "/healthz":
-      return new Response("flanneld is running\n");
-    case "/readyz":
-      return readiness(status);
-    case "/metrics":
-      if (!metrics) {
-        return new Response(
-          "flanneld answers /metrics to its own host; --healthz-ip, given, opens them to others\n",
-          { status: 403 },
-        );
+/**
+ * Answers what is asked until the station is given up. An answer that fails is one client's matter.
+ *
+ * @param failed told of what failed
+ */
+export async function answerQuestions(
+  station: Station,
+  sources: Sources,
+  failed: (error: unknown) => void,
+): Promise<void> {
+  for await (const topic of station.questions()) {
+    // What else the event loop has to do comes first.
+    await turn();
+    try {
+      const { status, parts } = await answer(topic, sources);
+      for (const part of parts) {
+        station.answer(topic, status, part, false);
+        await turn();
       }
-      return new Response(stream(metricsText(status, version, await status.tunnel())), {
-        headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
-      });
-    default:
-      return new Response("flanneld serves /healthz, /readyz and /metrics\n", { status: 404 });
+      station.answer(topic, status, "", true);
+    } catch (error) {
+      failed(error);
+      station.answer(topic, 500, "flanneld cannot answer this: see its log\n", true);
+    }
   }
 }
 
-function readiness(status: Status): Response {
-  const reason = notReadyReason(status);
-  if (reason === undefined) return new Response("flanneld is ready\n");
-  const yet = status.ready ? "" : " yet";
-  return new Response(`flanneld is not ready${yet}: ${reason}\n`, { status: 503 });
+/** Lets everything else have its turn that is ready. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
-/** Texts as a body that is made as fast as it is taken. */
-function stream(texts: Iterator<string>): ReadableStream<Uint8Array<ArrayBuffer>> {
-  const encoder = new TextEncoder();
-  return new ReadableStream({
-    pull(controller) {
-      const { value, done } = texts.next();
-      if (done) controller.close();
-      else controller.enqueue(encoder.encode(value));
-    },
-  });
+/** The answer on a topic. */
+export async function answer(topic: Topic, sources: Sources): Promise<Answer> {
+  const { status, version } = sources;
+  switch (topic) {
+    case "health":
+      return { status: 200, parts: ["flanneld is running\n"] };
+    case "readiness":
+      return readiness(status);
+    case "metrics":
+      return { status: 200, parts: metricsText(status, version, await status.tunnel()) };
+    case "peers": {
+      const report = await sources.peers();
+      return { status: 200, parts: pieces(JSON.stringify(report ?? { notReady: true })) };
+    }
+  }
+}
+
+function readiness(status: Status): Answer {
+  const reason = notReadyReason(status);
+  if (reason === undefined) return { status: 200, parts: ["flanneld is ready\n"] };
+  const yet = status.ready ? "" : " yet";
+  return { status: 503, parts: [`flanneld is not ready${yet}: ${reason}\n`] };
+}
+
+/** A text in pieces. */
+function* pieces(text: string): Generator<string, void, void> {
+  const length = 1 << 16;
+  // Never within a surrogate pair, whose halves are no text.
+  for (let at = 0; at < text.length;) {
+    let end = at + length;
+    if ((text.charCodeAt(end - 1) & 0xfc00) === 0xd800) end++;
+    yield text.slice(at, end);
+    at = end;
+  }
 }

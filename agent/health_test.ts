@@ -1,18 +1,48 @@
 import assert from "node:assert/strict";
+import type { Topic } from "../dataplane/station.ts";
 import { answer } from "./health.ts";
+import type { PeersReport } from "./peers_report.ts";
 import { Status } from "./status.ts";
+
+async function ask(topic: Topic, status: Status, report?: PeersReport) {
+  const peers = () => report && Promise.resolve(report);
+  const answered = await answer(topic, { status, version: "v1", peers });
+  return { status: answered.status, text: [...answered.parts].join("") };
+}
 
 Deno.test("readyz follows the state, healthz does not", async () => {
   const status = new Status();
-  assert.equal((await answer("/healthz", status, "v1")).status, 200);
-  assert.equal((await answer("/readyz", status, "v1")).status, 503);
+  assert.equal((await ask("health", status)).status, 200);
+  assert.equal((await ask("readiness", status)).status, 503);
   status.ready = true;
-  assert.equal((await answer("/readyz", status, "v1")).status, 200);
+  assert.equal((await ask("readiness", status)).status, 200);
   status.trafficProblem = () => "a chain drops packets";
-  const lost = await answer("/readyz", status, "v1");
+  const lost = await ask("readiness", status);
   assert.equal(lost.status, 503);
-  assert.equal(await lost.text(), "flanneld is not ready: a chain drops packets\n");
-  assert.match(await (await answer("/nothing", status, "v1")).text(), /serves \/healthz/);
+  assert.equal(lost.text, "flanneld is not ready: a chain drops packets\n");
+});
+
+Deno.test("the report comes in pieces that are whole texts", async () => {
+  const status = new Status();
+  assert.equal((await ask("peers", status)).text, '{"notReady":true}');
+  for (const shift of ["", "x"]) {
+    const backend = shift + "😀".repeat(100_000);
+    const report: PeersReport = {
+      backend,
+      node: { subnet: null, ipv6Subnet: null, publicIP: null, publicIPv6: null },
+      peers: [],
+      tunnel: null,
+    };
+    const { parts } = await answer("peers", {
+      status,
+      version: "v1",
+      peers: () => Promise.resolve(report),
+    });
+    const pieces = [...parts];
+    assert.ok(pieces.length > 2);
+    const coded = new Blob(pieces.map((piece) => new TextEncoder().encode(piece)));
+    assert.deepEqual(JSON.parse(await coded.text()), report);
+  }
 });
 
 Deno.test("metrics are Prometheus text: a type and a help line a family, then samples", async () => {
@@ -21,9 +51,7 @@ Deno.test("metrics are Prometheus text: a type and a help line a family, then sa
   status.peers = 4;
   status.leaseExpiration = Infinity;
   status.lastContact = () => 1500;
-  const response = await answer("/metrics", status, "v1");
-  assert.match(response.headers.get("content-type")!, /^text\/plain; version=0\.0\.4/);
-  const lines = (await response.text()).trimEnd().split("\n");
+  const lines = (await ask("metrics", status)).text.trimEnd().split("\n");
   for (const line of lines) {
     assert.match(
       line,
@@ -53,7 +81,7 @@ Deno.test("the tunnel's counters: a family each, a sample a reason and a peer", 
         dropped: [2, 2],
       },
     });
-  const lines = (await (await answer("/metrics", status, "v1")).text()).split("\n");
+  const lines = (await ask("metrics", status)).text.split("\n");
   for (
     const line of [
       "flanneld_tunnel_sent_packets_total 7",

@@ -1,39 +1,41 @@
 /**
- * One agent a node.
- *
- * The lock is a listening abstract Unix socket (unix(7)): it lives in the network namespace, which
- * is what two agents would fight over, and is gone with its process however that ends. A lock file
- * would be neither: containers on the host's network have a /run of their own.
+ * One agent a node: its lock, in a folder that no other user can change.
  *
  * @module
  */
+import { getLogger } from "@logtape/logtape";
+import { Station } from "../dataplane/station.ts";
 
-const LOCK = "\0flanneld/lock";
+const log = getLogger(["flanneld", "agent"]);
 
-/** Held until disposed. */
-export interface Lock extends Disposable {
-  readonly path: string;
+/** Where the agent's own files are. Root owns it, or the user that the service runs as. */
+const FOLDER = "/run/flannel";
+
+/**
+ * Where an agent may hold its lock, the best first. One that may not write to `/run/flannel`, since it
+ * does not run as root, has the subnet file's folder at least.
+ */
+export function lockFolders(subnetFile: string): string[] {
+  const folder = subnetFile.slice(0, subnetFile.lastIndexOf("/") + 1) || ".";
+  return [FOLDER, folder];
 }
 
 /**
- * Takes the node's lock, or answers undefined when another agent has it.
+ * Takes the lock of this network namespace.
+ *
+ * @throws {HeldError} where another process has it
+ * @throws Error of one line, where it cannot be had or others could take it away
  */
-export function acquireLock(): Lock | undefined {
+export function acquireLock(libraryPath: string, subnetFile: string): Station {
+  let station: Station;
   try {
-    const listener = Deno.listen({ transport: "unix", path: LOCK });
-    return { path: LOCK, [Symbol.dispose]: () => listener.close() };
+    station = Station.hold(libraryPath, lockFolders(subnetFile));
   } catch (error) {
-    if (error instanceof Deno.errors.AddrInUse) return undefined;
-    throw error;
+    if (!(error instanceof Error) || error.name === "HeldError") throw error;
+    throw new Error(`cannot take this node's lock: ${error.message}`, { cause: error });
   }
-}
-
-/** Whether an agent has the lock, without taking it, which would keep one from starting meanwhile. */
-export async function isLocked(): Promise<boolean> {
-  try {
-    (await Deno.connect({ transport: "unix", path: LOCK })).close();
-    return true;
-  } catch (error) {
-    return !(error instanceof Deno.errors.ConnectionRefused);
+  if (station.repaired) {
+    log.warn("Other users could write to {folder}: took that right from them", { folder: FOLDER });
   }
+  return station;
 }

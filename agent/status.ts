@@ -39,6 +39,8 @@ export class Status {
   backendErrors = 0;
   /** Failed runs of the traffic rules. */
   trafficErrors = 0;
+  /** Faults of the program itself that nothing else caught. */
+  internalErrors = 0;
   /** Read at each scrape: the last answer from the store. */
   lastContact: () => number = () => 0;
   /** Read at each scrape, too: what the tunnel carried; undefined where none runs. */
@@ -143,6 +145,11 @@ function agentFamilies(status: Status, version: string): Family[] {
       "flanneld_traffic_errors_total",
       "Failed runs of the traffic rules.",
       status.trafficErrors,
+    ),
+    counter(
+      "flanneld_internal_errors_total",
+      "Faults of the program itself, after which a part of it began again.",
+      status.internalErrors,
     ),
     gauge("flanneld_info", "The version and backend that run.", [
       [`version="${version}",${backend}`, 1],

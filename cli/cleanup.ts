@@ -6,6 +6,7 @@
 import { leaseFileOf } from "../agent/lease_file.ts";
 import { acquireLock } from "../agent/lock.ts";
 import { DataPlane } from "../dataplane/mod.ts";
+import { HeldError, type Station } from "../dataplane/station.ts";
 import { createTrafficRules } from "../traffic/mod.ts";
 import type { Settings } from "./parse.ts";
 import { libraryPath } from "./paths.ts";
@@ -19,10 +20,7 @@ import { ownLeases, thisNode, warnRefused } from "./this_node.ts";
  * @returns the exit status
  */
 export async function cleanup(settings: Settings, withLease: boolean): Promise<number> {
-  using lock = acquireLock();
-  if (lock === undefined) {
-    throw new Error("flanneld runs on this node (in this network namespace): stop it first");
-  }
+  using _lock = takeLock(settings);
   const steps = withLease ? [...STEPS, giveBack] : STEPS;
   let removed = 0;
   let status = 0;
@@ -39,6 +37,16 @@ export async function cleanup(settings: Settings, withLease: boolean): Promise<n
   }
   if (removed === 0 && status === 0) console.log("nothing to remove");
   return status;
+}
+
+/** Keeps an agent from starting meanwhile. @throws Error where one runs */
+function takeLock({ values }: Settings): Station {
+  try {
+    return acquireLock(libraryPath(), values["subnet-file"]);
+  } catch (error) {
+    if (!(error instanceof HeldError)) throw error;
+    throw new Error("flanneld runs on this node (in this network namespace): stop it first");
+  }
 }
 
 /** Removes things, telling each; throws where one is left. */

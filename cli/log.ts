@@ -100,7 +100,14 @@ function timestamp(date: Date): string {
 
 /** Texts and values alternate in a record's message. */
 function formatMessage(parts: readonly unknown[]): string {
-  return parts.map((part, index) => index % 2 === 0 ? String(part) : formatValue(part)).join("")
+  return printable(
+    parts.map((part, index) => index % 2 === 0 ? String(part) : formatValue(part)).join(""),
+  );
+}
+
+/** A text on one line, with what a terminal would take for an order escaped. */
+export function printable(text: string): string {
+  return text
     // deno-lint-ignore no-control-regex
     .replace(/[\x00-\x08\x0a-\x1f\x7f]/g, (char) => JSON.stringify(char).slice(1, -1))
     // C1 controls, and what breaks lines or turns the direction of text.

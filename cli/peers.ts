@@ -4,7 +4,11 @@
  * @module
  */
 import type { PeerEntry, PeersReport, TunnelTotals } from "../agent/peers_report.ts";
-import { askStatus } from "../agent/status_socket.ts";
+import { lockFolders } from "../agent/lock.ts";
+import { askStation } from "../dataplane/station.ts";
+import type { Settings } from "./parse.ts";
+import { libraryPath } from "./paths.ts";
+import { parseReply } from "./peers_reply.ts";
 import { table } from "./table.ts";
 
 const NUMBERS = new Set(["SENT", "SENT BYTES", "RECEIVED", "RECEIVED BYTES", "DROPPED"]);
@@ -52,8 +56,29 @@ function totals({ sent, received, drops, icmpSent }: TunnelTotals): string[] {
  *
  * @throws Error of one line where no agent answers
  */
-export async function peers(json: boolean): Promise<number> {
-  const report = await askStatus();
+export async function peers({ values }: Settings, json: boolean): Promise<number> {
+  const report = await ask(values["subnet-file"]);
   console.log(json ? JSON.stringify(report, null, 2) : peersText(report));
   return 0;
+}
+
+/** Asks the agent of this network namespace. @throws Error of one line where none runs, is ready or answers */
+async function ask(subnetFile: string): Promise<PeersReport> {
+  let text: string | null;
+  try {
+    text = await askStation(libraryPath(), lockFolders(subnetFile));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(`cannot ask flanneld for its peers: ${reason}`, { cause: error });
+  }
+  if (text === null) {
+    throw new Error("no flanneld runs on this node (in this network namespace)");
+  }
+  const report = parseReply(text);
+  if (report === "notReady") {
+    throw new Error(
+      "flanneld is not ready on this node yet: see its log for what it waits for",
+    );
+  }
+  return report;
 }

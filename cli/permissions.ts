@@ -94,17 +94,16 @@ const CNI = "cni,flannel";
  * Permissions by entry: the first argument, or the name that the binary is called by; several words
  * after commas. The first also serves where the first argument is a flag.
  *
- * The network has no narrower form: etcd may be at any name, whose addresses nobody knows before,
- * and the node's own sockets have names that begin with a zero byte, which no argument can hold.
+ * The network has no narrower form: etcd may be at any name, whose addresses nobody knows before.
+ * The node's own sockets and lock are the library's, which these permissions do not bind.
  */
 export const ENTRIES: Record<string, Permissions> = {
   agent: {
     net: "all",
     ffi: ["library"],
     run: FILTERS,
-    // The service manager's socket is written to, which counts as both.
-    read: [...ETCD_FILES, `folder:${SUBNET_FILE}`, ...FILTERS, "variable:NOTIFY_SOCKET"],
-    write: [`folder:${SUBNET_FILE}`, "variable:NOTIFY_SOCKET"],
+    read: [...ETCD_FILES, `folder:${SUBNET_FILE}`, ...FILTERS],
+    write: [`folder:${SUBNET_FILE}`],
     env: VARIABLES,
     // Which leases are this node's, where a sub-command follows flags.
     sys: ["networkInterfaces"],
@@ -117,7 +116,7 @@ export const ENTRIES: Record<string, Permissions> = {
     env: VARIABLES,
     sys: ["networkInterfaces"],
   },
-  peers: { net: "all", env: VARIABLES },
+  peers: { ffi: ["library"], env: VARIABLES },
   "docker-opts": {
     ffi: ["library"],
     read: ["flag:f=/run/flannel/subnet.env", "flag:daemon-json", "folder:daemon-json"],

@@ -100,15 +100,18 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
     ),
   );
 
-  program.command("peers")
-    .description(
+  addFlags(
+    program.command("peers").description(
       "List the other nodes as the agent that runs on this one sees them, with what the udp backend " +
-        "sent them, received and dropped.",
+        "sent them, received and dropped. Only root and the agent's user may ask.",
     )
-    .option("--json", "Print JSON.")
-    .action(
-      run(async (command) => (await import("./peers.ts")).peers(command.opts().json === true)),
-    );
+      .option("--json", "Print JSON."),
+    ["subnet-file", "v"],
+  ).action(
+    run(async (command) =>
+      (await import("./peers.ts")).peers(settingsOf(command), command.opts().json === true)
+    ),
+  );
 
   program.command("docker-opts")
     .description(

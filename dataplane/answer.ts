@@ -3,10 +3,10 @@
  *
  * @module
  */
-import type { Library } from "./symbols.ts";
+import type { BaseLibrary } from "./symbols.ts";
 
 /** Reads an answer, `{"ok": …}` or `{"error": "…"}`, and frees it. */
-export function take<T>({ symbols }: Library, answer: Deno.PointerValue): T {
+export function take<T>({ symbols }: BaseLibrary, answer: Deno.PointerValue): T {
   const length = symbols.dp_length(answered(answer ?? undefined));
   const copy = new Uint8Array(Number(length));
   symbols.dp_take(answer, copy, length);

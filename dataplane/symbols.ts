@@ -5,13 +5,33 @@
  */
 
 /** The version of the table that this program understands. */
-const ABI_VERSION = 5;
+const ABI_VERSION = 6;
 
-const SYMBOLS = {
+/** What every use of the library needs. */
+const BASE = {
   dp_abi_version: {
     parameters: [],
     result: "u32", // uint32_t
   },
+  dp_length: {
+    parameters: [
+      "pointer", // const char *answer
+    ],
+    result: "usize", // size_t
+  },
+  dp_take: {
+    parameters: [
+      "pointer", // char *answer
+      "buffer", // uint8_t *copy
+      "usize", // size_t length
+    ],
+    result: "void", // void
+  },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** The data plane. */
+const SYMBOLS = {
+  ...BASE,
   dp_open: {
     parameters: [],
     result: "pointer", // char *
@@ -116,24 +136,74 @@ const SYMBOLS = {
     ],
     result: "void", // void
   },
-  dp_length: {
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** The agent on its host. */
+const STATION = {
+  ...BASE,
+  dp_hold: {
     parameters: [
-      "pointer", // const char *answer
-    ],
-    result: "usize", // size_t
-  },
-  dp_take: {
-    parameters: [
-      "pointer", // char *answer
-      "buffer", // uint8_t *copy
+      "buffer", // const uint8_t *json
       "usize", // size_t length
+    ],
+    result: "pointer", // char *
+  },
+  dp_serve: {
+    parameters: [
+      "u32", // uint32_t station
+      "buffer", // const uint8_t *json
+      "usize", // size_t length
+    ],
+    result: "pointer", // char *
+  },
+  dp_next_question: {
+    parameters: [
+      "u32", // uint32_t station
+    ],
+    result: "pointer", // char *
+    nonblocking: true,
+  },
+  dp_answer: {
+    parameters: [
+      "u32", // uint32_t station
+      "u32", // uint32_t topic
+      "u32", // uint32_t status
+      "buffer", // const uint8_t *part
+      "usize", // size_t length
+      "u8", // uint8_t last
     ],
     result: "void", // void
   },
+  dp_release: {
+    parameters: [
+      "u32", // uint32_t station
+    ],
+    result: "void", // void
+  },
+  dp_ask: {
+    parameters: [
+      "buffer", // const uint8_t *json
+      "usize", // size_t length
+    ],
+    result: "pointer", // char *
+    nonblocking: true,
+  },
+  dp_notify: {
+    parameters: [
+      "buffer", // const uint8_t *json
+      "usize", // size_t length
+    ],
+    result: "pointer", // char *
+    nonblocking: true,
+  },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** The opened library. */
+/** The opened library, as far as all uses of it go. */
+export type BaseLibrary = Pick<Deno.DynamicLibrary<typeof BASE>, "symbols">;
+/** The opened library, for the data plane. */
 export type Library = Deno.DynamicLibrary<typeof SYMBOLS>;
+/** The opened library, for the agent on its host. */
+export type StationLibrary = Deno.DynamicLibrary<typeof STATION>;
 
 /**
  * Opens the native library.
@@ -141,7 +211,15 @@ export type Library = Deno.DynamicLibrary<typeof SYMBOLS>;
  * @throws Error of one line, when it is missing, cannot be loaded, or is of another version
  */
 export function openLibrary(path: string): Library {
-  const library = load(path);
+  return checked(path, load(path, SYMBOLS));
+}
+
+/** As {@linkcode openLibrary}, for the agent on its host. */
+export function openStationLibrary(path: string): StationLibrary {
+  return checked(path, load(path, STATION));
+}
+
+function checked<T extends BaseLibrary & { close(): void }>(path: string, library: T): T {
   const version = library.symbols.dp_abi_version();
   if (version !== ABI_VERSION) {
     library.close();
@@ -153,9 +231,12 @@ export function openLibrary(path: string): Library {
   return library;
 }
 
-function load(path: string): Library {
+function load<const S extends Deno.ForeignLibraryInterface>(
+  path: string,
+  symbols: S,
+): Deno.DynamicLibrary<S> {
   try {
-    return Deno.dlopen(path, SYMBOLS);
+    return Deno.dlopen(path, symbols);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new Error(

@@ -29,6 +29,12 @@ export interface CommandsOptions {
   limitMs?: number;
 }
 
+/**
+ * Milliseconds without output after which it is complete once the command has ended: a process that
+ * it left behind may hold the pipe open for as long as it likes.
+ */
+const QUIET_MS = 100;
+
 /** Finds and runs commands. */
 export class Commands {
   readonly folders: readonly string[];
@@ -79,29 +85,110 @@ export class Commands {
       this.#found.clear();
       return { code: -1, stdout: "", stderr: String(error) };
     }
+    const talk = new Talk(child, input);
     const { promise: late, resolve: expire } = Promise.withResolvers<CommandResult>();
     const timer = setTimeout(() => {
-      child.kill("SIGKILL");
-      // Not waiting for the output: a grandchild may hold it open.
       expire({ code: -1, stdout: "", stderr: `no end after ${this.#limitMs} ms` });
     }, this.#limitMs);
     try {
-      return await Promise.race([talk(child, input), late]);
+      return await Promise.race([talk.result(), late]);
     } finally {
       clearTimeout(timer);
+      talk.end();
     }
   }
 }
 
-async function talk(child: Deno.ChildProcess, input: string): Promise<CommandResult> {
-  if (input !== "") await feed(child.stdin, input);
-  const { code, stdout, stderr } = await child.output();
-  const text = new TextDecoder();
-  return { code, stdout: text.decode(stdout), stderr: text.decode(stderr).trim() };
+/** What is exchanged with a child, none of which is waited for once it is over. */
+class Talk {
+  readonly #child: Deno.ChildProcess;
+  readonly #fed: Promise<void>;
+  readonly #outputs: Output[];
+  readonly #over = new AbortController();
+  #ended = false;
+
+  constructor(child: Deno.ChildProcess, input: string) {
+    this.#child = child;
+    this.#outputs = [new Output(child.stdout), new Output(child.stderr)];
+    this.#fed = input === "" ? Promise.resolve() : feed(child.stdin, input, this.#over.signal);
+  }
+
+  /** Resolves when the child has ended, and its output, too, unless a grandchild holds it open. */
+  async result(): Promise<CommandResult> {
+    const { code } = await this.#child.status;
+    this.#ended = true;
+    const all = Promise.all([this.#fed, ...this.#outputs.map((output) => output.complete)]);
+    await Promise.race([all, this.#quiet()]);
+    const [stdout, stderr] = this.#outputs.map((output) => output.text);
+    return { code, stdout, stderr: stderr.trim() };
+  }
+
+  /** Resolves when nothing has come for {@linkcode QUIET_MS} twice, so that a busy loop cuts nothing. */
+  async #quiet(): Promise<void> {
+    const length = () => this.#outputs.reduce((sum, { text }) => sum + text.length, 0);
+    for (let quiet = 0, last = length(); quiet < 2 && !this.#over.signal.aborted;) {
+      await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
+      quiet = length() === last ? quiet + 1 : 0;
+      last = length();
+    }
+  }
+
+  /** Ends the child where it still runs, and closes the pipes whoever else holds them. */
+  end(): void {
+    if (!this.#ended) {
+      try {
+        this.#child.kill("SIGKILL");
+      } catch {
+        // It ended meanwhile.
+      }
+    }
+    this.#over.abort();
+    for (const output of this.#outputs) output.close();
+  }
 }
 
-async function feed(stdin: WritableStream<Uint8Array>, input: string): Promise<void> {
+/** Gathers what comes out of a pipe. */
+class Output {
+  /** Resolves at the end of the output, or when it is closed. */
+  readonly complete: Promise<void>;
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #decoder = new TextDecoder();
+  #text = "";
+
+  constructor(stream: ReadableStream<Uint8Array>) {
+    this.#reader = stream.getReader();
+    this.complete = this.#read();
+  }
+
+  /** What has come until now. */
+  get text(): string {
+    return this.#text;
+  }
+
+  close(): void {
+    this.#reader.cancel().catch(() => {});
+  }
+
+  async #read(): Promise<void> {
+    try {
+      while (true) {
+        const { done, value } = await this.#reader.read();
+        if (done) return;
+        this.#text += this.#decoder.decode(value, { stream: true });
+      }
+    } catch {
+      // A pipe that breaks gives no more.
+    }
+  }
+}
+
+async function feed(
+  stdin: WritableStream<Uint8Array>,
+  input: string,
+  over: AbortSignal,
+): Promise<void> {
   const writer = stdin.getWriter();
+  over.addEventListener("abort", () => writer.abort().catch(() => {}), { once: true });
   try {
     await writer.write(new TextEncoder().encode(input));
     await writer.close();

@@ -4,35 +4,62 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::carrier::Carrier;
+use crate::station::Station;
 
-#[derive(Default)]
-struct Table {
+/// What is open of one kind.
+pub struct Handles<T> {
+    what: &'static str,
+    table: LazyLock<Mutex<Table<T>>>,
+}
+
+struct Table<T> {
     last: u32,
-    open: HashMap<u32, Arc<Carrier>>,
+    open: HashMap<u32, Arc<T>>,
 }
 
-static TABLE: LazyLock<Mutex<Table>> = LazyLock::new(Mutex::default);
-
-fn table() -> MutexGuard<'static, Table> {
-    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self {
+            last: 0,
+            open: HashMap::new(),
+        }
+    }
 }
 
-/// A handle that was not given before.
-pub fn insert(carrier: Carrier) -> u32 {
-    let mut table = table();
-    table.last += 1;
-    let handle = table.last;
-    table.open.insert(handle, Arc::new(carrier));
-    handle
-}
+/// Data planes.
+pub static CARRIERS: Handles<Carrier> = Handles::new("the data plane");
+/// Agents on their host.
+pub static STATIONS: Handles<Station> = Handles::new("the station");
 
-/// What `handle` stands for.
-pub fn get(handle: u32) -> Result<Arc<Carrier>, String> {
-    let carrier = table().open.get(&handle).cloned();
-    carrier.ok_or_else(|| "the data plane is closed".to_string())
-}
+impl<T> Handles<T> {
+    const fn new(what: &'static str) -> Self {
+        Self {
+            what,
+            table: LazyLock::new(Mutex::default),
+        }
+    }
 
-/// Takes a handle out of use.
-pub fn remove(handle: u32) -> Option<Arc<Carrier>> {
-    table().open.remove(&handle)
+    fn table(&self) -> MutexGuard<'_, Table<T>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A handle that was not given before.
+    pub fn insert(&self, value: T) -> u32 {
+        let mut table = self.table();
+        table.last += 1;
+        let handle = table.last;
+        table.open.insert(handle, Arc::new(value));
+        handle
+    }
+
+    /// What `handle` stands for.
+    pub fn get(&self, handle: u32) -> Result<Arc<T>, String> {
+        let found = self.table().open.get(&handle).cloned();
+        found.ok_or_else(|| format!("{} is closed", self.what))
+    }
+
+    /// Takes a handle out of use.
+    pub fn remove(&self, handle: u32) -> Option<Arc<T>> {
+        self.table().open.remove(&handle)
+    }
 }

@@ -11,6 +11,7 @@ mod attachment;
 mod carrier;
 mod counters;
 mod handles;
+mod station;
 mod wanted;
 
 use std::ffi::{CStr, CString, c_char};
@@ -21,10 +22,11 @@ use netlink::{Cidr, FlannelRoutes, ForwardingQuery, capabilities};
 
 use crate::answer::Answer;
 use crate::carrier::Carrier;
+use crate::handles::{CARRIERS, STATIONS};
 use crate::wanted::{Wanted, WantedChange};
 
 /// Version of this interface: raised with each change that an older caller would not understand.
-const ABI_VERSION: u32 = 5;
+const ABI_VERSION: u32 = 6;
 
 /// The interface's version, to be compared before any other call.
 #[unsafe(no_mangle)]
@@ -38,8 +40,9 @@ pub extern "C" fn dp_open() -> *mut c_char {
     answer::give(|| {
         name_process();
         map_large_blocks();
+        host::raise_open_files();
         let carrier = Carrier::open().map_err(|e| format!("cannot open netlink sockets: {e}"))?;
-        Answer::ok(&handles::insert(carrier))
+        Answer::ok(&CARRIERS.insert(carrier))
     })
 }
 
@@ -61,7 +64,7 @@ fn name_process() {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dp_apply(handle: u32, json: *const u8, length: usize) -> *mut c_char {
     answer::give(|| {
-        let carrier = handles::get(handle)?;
+        let carrier = CARRIERS.get(handle)?;
         // SAFETY: the caller's promise.
         let json = unsafe { bytes(json, length) };
         let wanted: Wanted = serde_json::from_slice(json)
@@ -84,7 +87,7 @@ pub unsafe extern "C" fn dp_apply(handle: u32, json: *const u8, length: usize) -
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dp_change(handle: u32, json: *const u8, length: usize) -> *mut c_char {
     answer::give(|| {
-        let carrier = handles::get(handle)?;
+        let carrier = CARRIERS.get(handle)?;
         // SAFETY: the caller's promise.
         let json = unsafe { bytes(json, length) };
         let change: WantedChange = serde_json::from_slice(json)
@@ -122,7 +125,7 @@ fn release_memory() {
 #[unsafe(no_mangle)]
 pub extern "C" fn dp_next_event(handle: u32) -> *mut c_char {
     match catch_unwind(AssertUnwindSafe(|| {
-        handles::get(handle).ok()?.plane.next_event()
+        CARRIERS.get(handle).ok()?.plane.next_event()
     })) {
         Ok(None) => std::ptr::null_mut(),
         Ok(Some(event)) => answer::give(|| Answer::ok(&event)),
@@ -134,7 +137,7 @@ pub extern "C" fn dp_next_event(handle: u32) -> *mut c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn dp_interfaces(handle: u32) -> *mut c_char {
     answer::give(|| {
-        let interfaces = handles::get(handle)?.plane.interfaces();
+        let interfaces = CARRIERS.get(handle)?.plane.interfaces();
         Answer::ok(&interfaces.map_err(|e| format!("cannot list the interfaces: {e}"))?)
     })
 }
@@ -143,7 +146,7 @@ pub extern "C" fn dp_interfaces(handle: u32) -> *mut c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn dp_default_routes(handle: u32) -> *mut c_char {
     answer::give(|| {
-        let routes = handles::get(handle)?.plane.default_routes();
+        let routes = CARRIERS.get(handle)?.plane.default_routes();
         Answer::ok(&routes.map_err(|e| format!("cannot list the default routes: {e}"))?)
     })
 }
@@ -156,7 +159,7 @@ pub extern "C" fn dp_default_routes(handle: u32) -> *mut c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dp_routes_to(handle: u32, json: *const u8, length: usize) -> *mut c_char {
     answer::give(|| {
-        let plane = &handles::get(handle)?.plane;
+        let plane = &CARRIERS.get(handle)?.plane;
         // SAFETY: the caller's promise.
         let json = unsafe { bytes(json, length) };
         let ips: Vec<IpAddr> = serde_json::from_slice(json).map_err(|e| {
@@ -180,7 +183,7 @@ pub unsafe extern "C" fn dp_gateway_to(
     length: usize,
 ) -> *mut c_char {
     answer::give(|| {
-        let plane = &handles::get(handle)?.plane;
+        let plane = &CARRIERS.get(handle)?.plane;
         // SAFETY: the caller's promise.
         let text = String::from_utf8_lossy(unsafe { bytes(subnet, length) });
         let route = plane.gateway_to(text.parse::<Cidr>()?);
@@ -191,7 +194,7 @@ pub unsafe extern "C" fn dp_gateway_to(
 /// Answers with the `TunnelCounters`; null where no tunnel runs. Takes less than a millisecond.
 #[unsafe(no_mangle)]
 pub extern "C" fn dp_counters(handle: u32) -> *mut c_char {
-    answer::give(|| Answer::ok(&handles::get(handle)?.counters()))
+    answer::give(|| Answer::ok(&CARRIERS.get(handle)?.counters()))
 }
 
 /// Takes over the routes that a flannel left, by a `FlannelRoutes` in JSON: answers with an array of
@@ -202,7 +205,7 @@ pub extern "C" fn dp_counters(handle: u32) -> *mut c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dp_adopt(handle: u32, json: *const u8, length: usize) -> *mut c_char {
     answer::give(|| {
-        let carrier = handles::get(handle)?;
+        let carrier = CARRIERS.get(handle)?;
         // SAFETY: the caller's promise.
         let json = unsafe { bytes(json, length) };
         let flannels: FlannelRoutes = serde_json::from_slice(json)
@@ -242,7 +245,7 @@ pub unsafe extern "C" fn dp_forwarding(json: *const u8, length: usize) -> *mut c
 #[unsafe(no_mangle)]
 pub extern "C" fn dp_cleanup(handle: u32) -> *mut c_char {
     answer::give(|| {
-        let report = handles::get(handle)?.cleanup();
+        let report = CARRIERS.get(handle)?.cleanup();
         Answer::ok(&report.map_err(|e| format!("netlink failed, try again: {e}"))?)
     })
 }
@@ -266,10 +269,109 @@ pub unsafe extern "C" fn dp_attachment(json: *const u8, length: usize) -> *mut c
 pub extern "C" fn dp_close(handle: u32) {
     // A panic here has nobody to be told to.
     let _ = catch_unwind(AssertUnwindSafe(|| {
-        if let Some(carrier) = handles::remove(handle) {
+        if let Some(carrier) = CARRIERS.remove(handle) {
             carrier.close();
         }
     }));
+}
+
+/// Takes the lock of this network namespace in the first of the folders of a JSON array that this
+/// process may use: answers with a handle, its path and whether the folder was open to others; or
+/// with the process that has it.
+///
+/// # Safety
+/// `json` points to `length` bytes that stay as they are until the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_hold(json: *const u8, length: usize) -> *mut c_char {
+    answer::give(|| {
+        // SAFETY: the caller's promise.
+        station::hold(unsafe { bytes(json, length) })
+    })
+}
+
+/// Answers `flanneld peers`, and HTTP by options in JSON or null, until [`dp_release`]: answers with
+/// why it cannot.
+///
+/// # Safety
+/// `json` points to `length` bytes that stay as they are until the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_serve(station: u32, json: *const u8, length: usize) -> *mut c_char {
+    answer::give(|| {
+        let station = STATIONS.get(station)?;
+        // SAFETY: the caller's promise.
+        station.serve(unsafe { bytes(json, length) })
+    })
+}
+
+/// Waits for the next topic that is to be answered by [`dp_answer`]: answers with its name; null
+/// once released. Blocks.
+#[unsafe(no_mangle)]
+pub extern "C" fn dp_next_question(station: u32) -> *mut c_char {
+    match catch_unwind(AssertUnwindSafe(|| {
+        STATIONS.get(station).ok()?.next_question()
+    })) {
+        Ok(None) => std::ptr::null_mut(),
+        Ok(Some(topic)) => answer::give(|| Answer::ok(&topic.name())),
+        Err(panic) => answer::panicked(panic.as_ref()),
+    }
+}
+
+/// Adds `length` bytes to the answer on a topic, by its number; `last` other than 0 ends it.
+///
+/// # Safety
+/// `part` points to `length` bytes that stay as they are until the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_answer(
+    station: u32,
+    topic: u32,
+    status: u32,
+    part: *const u8,
+    length: usize,
+    last: u8,
+) {
+    // A panic here has nobody to be told to.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        if let Ok(station) = STATIONS.get(station) {
+            // SAFETY: the caller's promise.
+            station.answer(topic, status, unsafe { bytes(part, length) }, last != 0);
+        }
+    }));
+}
+
+/// Stops to serve and gives the lock back.
+#[unsafe(no_mangle)]
+pub extern "C" fn dp_release(station: u32) {
+    // As above.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        if let Some(station) = STATIONS.remove(station) {
+            station.release();
+        }
+    }));
+}
+
+/// Asks the agent of this network namespace for its peers, where it may hold the lock by a JSON array
+/// of folders: answers with what it sent, unchecked, or null where none runs. Blocks.
+///
+/// # Safety
+/// `json` points to `length` bytes that stay as they are until the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_ask(json: *const u8, length: usize) -> *mut c_char {
+    answer::give(|| {
+        // SAFETY: the caller's promise.
+        station::ask(unsafe { bytes(json, length) })
+    })
+}
+
+/// Tells the service manager a state, by its socket and the state in JSON. Blocks.
+///
+/// # Safety
+/// `json` points to `length` bytes that stay as they are until the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_notify(json: *const u8, length: usize) -> *mut c_char {
+    answer::give(|| {
+        // SAFETY: the caller's promise.
+        station::notify(unsafe { bytes(json, length) })
+    })
 }
 
 /// Bytes of an answer; 0 for null.
