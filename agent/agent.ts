@@ -28,6 +28,7 @@ import { changeOf, isSameInterface } from "./interface.ts";
 import { INTERFACE_RETRY, InterfaceKeeper } from "./interface_keeper.ts";
 import { LeaseFile, leaseFileOf } from "./lease_file.ts";
 import { acquireLock } from "./lock.ts";
+import { keepMemoryLow } from "./memory.ts";
 import { notify } from "./notify.ts";
 import type { AgentOptions } from "./options.ts";
 import { PacketForwarding } from "./packet_forwarding.ts";
@@ -111,6 +112,8 @@ class Agent {
   #rules: TrafficRules | undefined;
   #configs: ConfigWatch | undefined;
   #servesStatus = false;
+  /** The data plane tells when traffic rules may have changed. */
+  #watchesRules = false;
 
   constructor(
     options: AgentOptions,
@@ -152,7 +155,9 @@ class Agent {
       this.#dataplane,
       this.#signal,
     );
+    this.#watchRules();
     const events = this.#followEvents(keeper);
+    const memory = keepMemoryLow(() => this.#dataplane.releaseMemory(), this.#signal);
     const flannel = new FormerFlannel(this.#dataplane, this.#options.subnetFile);
     let lease: Lease | undefined;
     while (!this.#signal.aborted) {
@@ -172,6 +177,7 @@ class Agent {
     }
     await this.#forwarding.close();
     await notify("STOPPING=1");
+    await memory;
     this.#dataplane.close();
     await events;
   }
@@ -247,6 +253,18 @@ class Agent {
     return this.#rules;
   }
 
+  #watchRules(): void {
+    try {
+      this.#dataplane.watchPacketFilter(this.#options.traffic.resyncSeconds);
+      this.#watchesRules = true;
+    } catch (error) {
+      log.warn("Checking the traffic rules every {seconds} s: {error}", {
+        seconds: this.#options.traffic.resyncSeconds,
+        error: String(error),
+      });
+    }
+  }
+
   async #keepTrafficRules(
     network: NetworkConfig,
     lease: Lease,
@@ -262,7 +280,7 @@ class Agent {
       randomFully,
       forwardRules,
     });
-    await this.#trafficRules(network).keep(wanted, resyncSeconds, signal);
+    await this.#trafficRules(network).keep(wanted, resyncSeconds, signal, this.#watchesRules);
   }
 
   /** The kernel matches the first snapshot: tell container runtimes and the service manager. */
@@ -358,6 +376,10 @@ class Agent {
           break;
         case "address":
           if (keeper.concerns(event.dev)) recheck();
+          this.#rules?.addressChanged(event.cidr);
+          break;
+        case "packetFilter":
+          this.#rules?.changed();
           break;
         case "defaultRoute":
           recheck();
