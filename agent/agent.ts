@@ -13,7 +13,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { getLogger } from "@logtape/logtape";
 import { loadBackend, validateBackendConfig } from "../backends/registry.ts";
 import type { Backend, PublicInterface } from "../backends/types.ts";
-import { DataPlane } from "../dataplane/mod.ts";
+import { DataPlane, type TunnelCounters } from "../dataplane/mod.ts";
 import type { Cidr } from "../subnet/cidr.ts";
 import { type NetworkConfig, unknownKeyLines } from "../subnet/config.ts";
 import { EtcdSubnetManager } from "../subnet/etcd.ts";
@@ -28,7 +28,7 @@ import { changeOf, isSameInterface } from "./interface.ts";
 import { INTERFACE_RETRY, InterfaceKeeper } from "./interface_keeper.ts";
 import { LeaseFile, leaseFileOf } from "./lease_file.ts";
 import { acquireLock } from "./lock.ts";
-import { keepMemoryLow } from "./memory.ts";
+import { MemoryKeeper } from "./memory.ts";
 import { notify } from "./notify.ts";
 import type { AgentOptions } from "./options.ts";
 import { PacketForwarding } from "./packet_forwarding.ts";
@@ -106,6 +106,7 @@ class Agent {
   readonly #status = new Status();
   readonly #packets: PacketForwarding;
   readonly #forwarding: Forwarding;
+  readonly #memory: MemoryKeeper;
   /** Ends the session in progress. */
   #endSession: (reason: string) => void = () => {};
   #iface: PublicInterface | undefined;
@@ -129,7 +130,8 @@ class Agent {
     this.#forwarding = new Forwarding(dataplane, this.#status, () => this.#packets.check());
     this.#status.deviceProblem = (graceMs) => this.#forwarding.devices.problem(graceMs);
     this.#status.lastContact = () => manager.lastContact;
-    this.#status.tunnel = () => dataplane.counters();
+    this.#memory = new MemoryKeeper(() => dataplane.releaseMemory(), signal);
+    this.#status.tunnel = () => this.#counters();
   }
 
   async run(): Promise<void> {
@@ -157,7 +159,7 @@ class Agent {
     );
     this.#watchRules();
     const events = this.#followEvents(keeper);
-    const memory = keepMemoryLow(() => this.#dataplane.releaseMemory(), this.#signal);
+    const memory = this.#memory.keep();
     const flannel = new FormerFlannel(this.#dataplane, this.#options.subnetFile);
     let lease: Lease | undefined;
     while (!this.#signal.aborted) {
@@ -253,6 +255,12 @@ class Agent {
     return this.#rules;
   }
 
+  /** Counters for a report, whose text is garbage once it is sent. */
+  async #counters(): Promise<TunnelCounters | undefined> {
+    this.#memory.soon();
+    return await this.#dataplane.counters();
+  }
+
   #watchRules(): void {
     try {
       this.#dataplane.watchPacketFilter(this.#options.traffic.resyncSeconds);
@@ -340,7 +348,7 @@ class Agent {
       import("./status_socket.ts"),
     ]);
     serveStatus(
-      async () => peersReport(this.#forwarding.carried!, await this.#dataplane.counters()),
+      async () => peersReport(this.#forwarding.carried!, await this.#counters()),
       this.#signal,
     );
   }
