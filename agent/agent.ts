@@ -13,7 +13,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { getLogger } from "@logtape/logtape";
 import { loadBackend, validateBackendConfig } from "../backends/registry.ts";
 import type { Backend, BackendModule, PublicInterface } from "../backends/types.ts";
-import { DataPlane } from "../dataplane/mod.ts";
+import { DataPlane, type TunnelCounters } from "../dataplane/mod.ts";
 import { HeldError, type Station } from "../dataplane/station.ts";
 import type { Cidr } from "../subnet/cidr.ts";
 import { type NetworkConfig, unknownKeyLines } from "../subnet/config.ts";
@@ -32,6 +32,7 @@ import { changeOf, isSameInterface, routersOf } from "./interface.ts";
 import { INTERFACE_RETRY, InterfaceKeeper } from "./interface_keeper.ts";
 import { LeaseFile, leaseFileOf, stampOf } from "./lease_file.ts";
 import { acquireLock } from "./lock.ts";
+import { MemoryKeeper } from "./memory.ts";
 import { notify } from "./notify.ts";
 import type { Carried } from "./peers_report.ts";
 import type { AgentOptions } from "./options.ts";
@@ -140,6 +141,7 @@ class Agent {
   readonly #status: Status;
   readonly #packets: PacketForwarding;
   readonly #forwarding: Forwarding;
+  readonly #memory: MemoryKeeper;
   /** Ends the session in progress. */
   #endSession: (reason: string) => void = () => {};
   #iface: PublicInterface | undefined;
@@ -149,6 +151,8 @@ class Agent {
   #configs: ConfigWatch | undefined;
   /** A session was ready: from here on the agent goes on whatever fails. */
   #wasReady = false;
+  /** The data plane tells when traffic rules may have changed. */
+  #watchesRules = false;
 
   constructor(options: AgentOptions, parts: Parts, signal: AbortSignal) {
     const { dataplane, manager, leaseFile, station, status, faults } = parts;
@@ -164,7 +168,8 @@ class Agent {
     this.#forwarding = new Forwarding(dataplane, this.#status, () => this.#packets.check());
     this.#status.deviceProblem = (graceMs) => this.#forwarding.devices.problem(graceMs);
     this.#status.lastContact = () => manager.lastContact;
-    this.#status.tunnel = () => dataplane.counters();
+    this.#memory = new MemoryKeeper(() => dataplane.releaseMemory(), signal);
+    this.#status.tunnel = () => this.#counters();
   }
 
   async run(): Promise<void> {
@@ -187,9 +192,15 @@ class Agent {
       this.#signal,
       this.#leaseFile,
     );
+    this.#watchRules();
     const events = this.#faults.supervise(
       "the kernel's events",
       () => this.#followEvents(keeper),
+      this.#signal,
+    );
+    const memory = this.#faults.supervise(
+      "the memory keeper",
+      () => this.#memory.keep(),
       this.#signal,
     );
     const flannel = new FormerFlannel(
@@ -209,6 +220,7 @@ class Agent {
     }
     await this.#forwarding.close();
     await notify(this.#station, "STOPPING=1");
+    await memory;
     this.#dataplane.close();
     await events;
   }
@@ -335,6 +347,24 @@ class Agent {
     return this.#rules;
   }
 
+  /** Counters for a report, whose text is garbage once it is sent. */
+  async #counters(): Promise<TunnelCounters | undefined> {
+    this.#memory.soon();
+    return await this.#dataplane.counters();
+  }
+
+  #watchRules(): void {
+    try {
+      this.#dataplane.watchPacketFilter(this.#options.traffic.resyncSeconds);
+      this.#watchesRules = true;
+    } catch (error) {
+      log.warn("Checking the traffic rules every {seconds} s: {error}", {
+        seconds: this.#options.traffic.resyncSeconds,
+        error: String(error),
+      });
+    }
+  }
+
   async #keepTrafficRules(
     network: NetworkConfig,
     lease: Lease,
@@ -350,7 +380,7 @@ class Agent {
       randomFully,
       forwardRules,
     });
-    await this.#trafficRules(network).keep(wanted, resyncSeconds, signal);
+    await this.#trafficRules(network).keep(wanted, resyncSeconds, signal, this.#watchesRules);
   }
 
   /** The kernel matches the first snapshot: tell container runtimes and the service manager. */
@@ -408,7 +438,7 @@ class Agent {
     listen(this.#station, this.#options.healthz);
     const report = async (carried: Carried) => {
       const { peersReport } = await import("./peers_report.ts");
-      return peersReport(carried, await this.#dataplane.counters());
+      return peersReport(carried, await this.#counters());
     };
     const sources = {
       status: this.#status,
@@ -449,6 +479,10 @@ class Agent {
           break;
         case "address":
           if (keeper.concerns(event.dev)) recheck();
+          this.#rules?.addressChanged(event.cidr);
+          break;
+        case "packetFilter":
+          this.#rules?.changed();
           break;
         case "defaultRoute":
           recheck();

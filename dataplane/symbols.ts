@@ -116,6 +116,18 @@ const SYMBOLS = {
     ],
     result: "pointer", // char *
   },
+  dp_watch_filter: {
+    parameters: [
+      "u32", // uint32_t handle
+      "u32", // uint32_t millis
+    ],
+    result: "pointer", // char *
+  },
+  dp_release_memory: {
+    parameters: [],
+    result: "void", // void
+    nonblocking: true,
+  },
   dp_cleanup: {
     parameters: [
       "u32", // uint32_t handle

@@ -26,6 +26,9 @@ export function manifestHead(): string {
     ["env", "DENO_DIR", "{dir}/runtime"],
     ["env", "DENO_NO_UPDATE_CHECK", "1"],
     ...PASSED.map((name) => ["pass", name]),
+    // glibc gives each thread an arena of its own, and each keeps what was freed: 3 MB after a first
+    // start, and no call is faster for it.
+    ["env", "MALLOC_ARENA_MAX", "2"],
     ["arg", "run"],
     ...RUNTIME_FLAGS.map((flag) => ["arg", flag]),
     ["arg", `--v8-flags=${V8_FLAGS.join(",")}`],
