@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { requireCapabilities } from "../agent/capabilities.ts";
 import { leaseFileOf } from "../agent/lease_file.ts";
 import { acquireLock } from "../agent/lock.ts";
 import { DataPlane } from "../dataplane/mod.ts";
@@ -20,6 +21,7 @@ import { ownLeases, thisNode, warnRefused } from "./this_node.ts";
  * @returns the exit status
  */
 export async function cleanup(settings: Settings, withLease: boolean): Promise<number> {
+  refuseWithoutCapabilities();
   using _lock = takeLock(settings);
   const steps = withLease ? [...STEPS, giveBack] : STEPS;
   let removed = 0;
@@ -47,6 +49,12 @@ function takeLock({ values }: Settings): Station {
     if (!(error instanceof HeldError)) throw error;
     throw new Error("flanneld runs on this node (in this network namespace): stop it first");
   }
+}
+
+/** @throws {UsageError} rather than an error of each tool that this would run */
+function refuseWithoutCapabilities(): void {
+  using dataplane = DataPlane.open(libraryPath());
+  requireCapabilities(dataplane, "clean up");
 }
 
 /** Removes things, telling each; throws where one is left. */

@@ -11,12 +11,17 @@ import { exec, type Output } from "./lib/netns.ts";
 const CONFIG = '{"Network":"10.1.0.0/16", "Backend": {"Type": "vxlan"}}';
 const KEY = "/coreos.com/network/config";
 
-/** Runs the built program that `FLANNELD_BIN` names, else this checkout's sources. */
-function flanneld(args: string[], env: Record<string, string> = {}): Promise<Output> {
+/** The built program that `FLANNELD_BIN` names, else this checkout's sources, as a command. */
+function program(): [string, ...string[]] {
   const built = Deno.env.get("FLANNELD_BIN");
-  if (built) return exec(built, args, { env });
+  if (built) return [built];
   const main = fileURLToPath(new URL("../cli/main.ts", import.meta.url));
-  return exec(Deno.execPath(), ["run", "-A", "--unstable-net", main, ...args], { env });
+  return [Deno.execPath(), "run", "-A", "--unstable-net", main];
+}
+
+function flanneld(args: string[], env: Record<string, string> = {}): Promise<Output> {
+  const [command, ...first] = program();
+  return exec(command, [...first, ...args], { env });
 }
 
 /** Runs it and demands success; gives standard output. */
@@ -75,6 +80,17 @@ Deno.test("what the user got wrong: one line, exit status 2", async () => {
     ["leases", "--etcd-passwrd=s3cret"],
     2,
     /flag '--etcd-passwrd'; did you mean --etcd-pas/,
+  );
+});
+
+Deno.test("cleanup without capabilities: one line that says what to run it with", async () => {
+  // Root of a user namespace of its own has none over this network namespace.
+  const args = ["--user", "--map-root-user", ...program(), "cleanup"];
+  const { code, stdout, stderr } = await exec("unshare", args);
+  assert.deepEqual([code, stdout], [2, ""]);
+  assert.equal(
+    stderr,
+    "flanneld: cannot clean up: run as root or with CAP_NET_ADMIN and CAP_NET_RAW\n",
   );
 });
 
