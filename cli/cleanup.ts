@@ -9,6 +9,7 @@ import { acquireLock } from "../agent/lock.ts";
 import { DataPlane } from "../dataplane/mod.ts";
 import { HeldError, type Station } from "../dataplane/station.ts";
 import { createTrafficRules } from "../traffic/mod.ts";
+import { fileFault } from "./files.ts";
 import type { Settings } from "./parse.ts";
 import { libraryPath } from "./paths.ts";
 import { Store } from "./store.ts";
@@ -90,7 +91,9 @@ async function giveBack(removed: (thing: string) => void, settings: Settings): P
       await Deno.remove(path);
       removed(`file ${path}`);
     } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      if (!(error instanceof Deno.errors.NotFound)) {
+        throw new Error(`cannot remove ${path}: ${fileFault(error)}`);
+      }
     }
   }
 }

@@ -12,7 +12,7 @@ import {
   parseNetworkConfig,
   unknownKeyLines,
 } from "../subnet/config.ts";
-import { checkFile } from "./checks.ts";
+import { readTextFile } from "./files.ts";
 import type { Settings } from "./parse.ts";
 import { Store } from "./store.ts";
 
@@ -122,17 +122,11 @@ async function given(argument?: string, file?: string): Promise<string> {
   if (argument !== undefined && file !== undefined) {
     throw new UsageError("a config as argument and --file exclude each other");
   }
-  if (file !== undefined) return await readFile(file);
+  if (file !== undefined) return readTextFile(file);
   if (argument !== undefined && PATH.test(argument)) {
     throw new UsageError(
       `${JSON.stringify(argument)} is a path: read a file by --file=${argument}`,
     );
   }
   return argument === "-" ? await new Response(Deno.stdin.readable).text() : argument ?? "";
-}
-
-async function readFile(path: string): Promise<string> {
-  const fault = checkFile(path);
-  if (fault !== undefined) throw new Error(`cannot read ${path} (--file): ${fault}`);
-  return await Deno.readTextFile(path);
 }

@@ -12,6 +12,7 @@ import {
   checkForwardPolicy,
   checkInterfaceName,
   checkIP,
+  checkNoDirectory,
   checkPublicIPv4,
   checkPublicIPv6,
   checkRange,
@@ -123,6 +124,7 @@ export const FLAGS = {
     default: "/run/flannel/subnet.env",
     group: "Lease",
     help: "File that subnet, MTU and the like are written to, as environment variables.",
+    check: checkNoDirectory,
   }),
   "subnet-lease-renew-margin": int({
     default: 60,

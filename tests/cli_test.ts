@@ -173,7 +173,11 @@ Deno.test("config set, get and validate against etcd", async () => {
     /Backend\.VNI: -1/,
   );
   await fail(["config", "set", store, "{"], 1, /no JSON/);
-  await fail(["config", "set", store, "--file", "/nonexistent"], 1, /\/nonexistent/);
+  await fail(
+    ["config", "set", store, "--file", "/nonexistent"],
+    1,
+    /^flanneld: cannot read \/nonexistent: no such file$/m,
+  );
   await fail(["config", "set", store, "{}", "--file", "/x"], 2, /exclude each other/);
   assert.equal(revision(await etcd.ctl("get", KEY, "-w", "json")), revision(before));
 
