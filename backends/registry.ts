@@ -65,3 +65,14 @@ export async function validateBackendConfig(network: NetworkConfig): Promise<voi
 export async function effectiveOptions(network: NetworkConfig): Promise<Record<string, unknown>> {
   return (await loadBackend(network)).effectiveOptions(network);
 }
+
+/** Backends whose leases may name no type, as flannel's do. */
+const UNNAMED = new Set(["udp", "aws-vpc"]);
+
+/** Why the network's backend skips a lease that announces `type`; undefined where it does not. */
+export function backendFault({ backend }: NetworkConfig, type: string): string | undefined {
+  // alloc carries packets to nobody.
+  if (type === backend.type || backend.type === "alloc") return undefined;
+  if (type === "" && UNNAMED.has(backend.type)) return undefined;
+  return `its backend is ${quote(type || "udp")}, the network's is ${backend.type}`;
+}

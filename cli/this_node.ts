@@ -67,7 +67,7 @@ export function ownLeases(leases: readonly NodeLease[], node: ThisNode): Lease[]
   );
 }
 
-/** Says on standard error which entry of the store is no lease. */
+/** Reports on standard error an entry of the store that is not a lease. */
 export function warnRefused(key: string, reason: string): void {
-  console.error(`flanneld: warning: the lease ${JSON.stringify(key)} is passed over: ${reason}`);
+  console.error(`flanneld: warning: skipped the lease ${JSON.stringify(key)}: ${reason}`);
 }

@@ -308,10 +308,20 @@ Deno.test("leases, as a table and as JSON", async () => {
     backendV6Data: null,
     expiresInSeconds: null,
     thisNode: true,
+    skipped: null,
   });
   assert.equal(second.subnet, "10.1.34.0/24");
   assert.equal(second.thisNode, false);
   assert.ok(second.expiresInSeconds > 3500 && second.expiresInSeconds <= 3600);
+
+  await put("10.9.0.0-24", { PublicIP: "192.0.2.3", ...vxlan });
+  const outside = JSON.parse(await succeed(["leases", ...node, "--json"])).at(-1);
+  assert.equal(outside.skipped, "10.9.0.0/24 is not in the network 10.1.0.0/16");
+  assert.match(
+    await succeed(["leases", ...node]),
+    /^10\.9\.0\.0\/24 .* skipped: 10\.9\.0\.0\/24 is not in the network 10\.1\.0\.0\/16$/m,
+  );
+  await etcd.ctl("del", "/coreos.com/network/subnets/10.9.0.0-24");
 
   const [title, ...rows] = (await succeed(["leases", ...node])).trimEnd().split("\n");
   assert.match(title, /^SUBNET +PUBLIC IP +BACKEND +VTEP MAC +EXPIRES IN$/);
