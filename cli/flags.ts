@@ -58,6 +58,10 @@ export interface Flag<T extends keyof FlagTypes = keyof FlagTypes> {
   noEnv?: true;
   /** Shell completion offers file names. */
   file?: true;
+  /** Shell completion offers the node's interfaces. */
+  interface?: true;
+  /** All values that there are, for shell completion; {@link check} refuses others. */
+  choices?: readonly string[];
 }
 
 type Rest<T extends keyof FlagTypes> = Omit<Flag<T>, "type" | "default"> & {
@@ -143,6 +147,7 @@ export const FLAGS = {
   "iface": list({
     group: "Interface",
     value: "NAME|IP",
+    interface: true,
     help: "Interface for the traffic between hosts. May be repeated; the first match is taken.",
   }),
   "iface-regex": list({
@@ -202,6 +207,7 @@ export const FLAGS = {
     default: "accept",
     group: "Traffic rules",
     value: "accept|keep",
+    choices: ["accept", "keep"],
     help:
       "What becomes of the policy of iptables' FORWARD chain: accept changes it to ACCEPT, as " +
       "flannel does, until cleanup restores it; keep leaves it alone, so that only traffic of the " +

@@ -6,7 +6,7 @@
 import { Argument, Command, CommanderError, Option } from "commander";
 import { UsageError } from "../agent/errors.ts";
 import { ETCD_FLAGS, INTERFACE_FLAGS } from "./agent_options.ts";
-import { completions, SHELL_NAMES } from "./completions.ts";
+import { completions, SHELL_NAMES } from "./completions/mod.ts";
 import { envName, FLAG_NAMES, type FlagName, flagOf, isFlagName } from "./flags.ts";
 import { configureLog } from "./log.ts";
 import { nearest } from "../subnet/nearest.ts";
