@@ -41,7 +41,7 @@ async function fail(args: string[], status: number, line: RegExp): Promise<void>
 }
 
 Deno.test("--version prints the version alone, with one dash or two", async () => {
-  for (const flag of ["-version", "--version"]) {
+  for (const flag of ["-version", "--version", "version"]) {
     const { code, stdout, stderr } = await flanneld([flag]);
     assert.deepEqual([code, stderr], [0, ""]);
     assert.match(stdout, /^v\d+\.\d+\.\d+\n$/);
@@ -66,20 +66,20 @@ Deno.test("what the user got wrong: one line, exit status 2", async () => {
   await fail(["-kube-subnet-mgr"], 2, /--kube-subnet-mgr: this version has no/);
   await fail(["lease"], 2, /unknown command "lease"; did you mean leases\?/);
   await fail(["config"], 2, /config needs one of: get, set, validate/);
-  await fail(["config", "get", "x"], 2, /too many arguments/);
-  await fail(["leases", "--jsn"], 2, /unknown flag '--jsn'; did you mean --json\?/);
+  await fail(["config", "get", "x"], 2, /unexpected argument "x": config get takes no argument$/m);
+  await fail(["leases", "--jsn"], 2, /unknown flag --jsn; did you mean --json\?$/m);
   await fail(["leases", "-etcd-endpoints=x://"], 2, /not an http:\/\/ or https:\/\/ URL/);
   await fail(
     ["config", "get", "-etcd-prefx", "/x"],
     2,
-    /'-etcd-prefx'; did you mean --etcd-prefix\?/,
+    /flag -etcd-prefx; did you mean --etcd-prefix\?/,
   );
-  await fail(["config", "st"], 2, /unknown command 'st'; did you mean set\?/);
+  await fail(["config", "st"], 2, /unknown command "config st"; did you mean config set\?/);
   // A value, perhaps a password, is not repeated.
   await fail(
     ["leases", "--etcd-passwrd=s3cret"],
     2,
-    /flag '--etcd-passwrd'; did you mean --etcd-pas/,
+    /flag --etcd-passwrd; did you mean --etcd-pas/,
   );
 });
 
@@ -424,5 +424,5 @@ Deno.test("completions and the man page name every command", async () => {
       assert.ok(text.includes(word), `${args.join(" ")}: ${word}`);
     }
   }
-  await fail(["completions", "csh"], 2, /bash, zsh, fish/);
+  await fail(["completions", "csh"], 2, /unknown shell "csh"; /);
 });
