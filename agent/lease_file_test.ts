@@ -90,9 +90,9 @@ Deno.test("garbage is ignored with one warning that says why", async () => {
   await Deno.mkdir(`${place.folder}/run`);
   const good = { version: 1, ...HELD };
   const cases: [string, RegExp][] = [
-    ["", /it is no JSON/],
-    ["\x00\xff", /it is no JSON/],
-    ["[]", /it is no JSON object/],
+    ["", /it is not JSON/],
+    ["\x00\xff", /it is not JSON/],
+    ["[]", /it is not a JSON object/],
     ["{}", /its version is not 1/],
     [JSON.stringify({ ...good, version: 2 }), /its version is not 1/],
     [JSON.stringify({ ...good, leaseId: 7 }), /its leaseId is not a number/],

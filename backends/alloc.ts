@@ -9,6 +9,11 @@ import type { Backend, BackendInput } from "./types.ts";
 /** There is nothing to check: alloc has no options. */
 export function validate(_network: NetworkConfig): void {}
 
+/** None: see {@linkcode validate}. */
+export function effectiveOptions(_network: NetworkConfig): Record<string, unknown> {
+  return {};
+}
+
 /** Makes the alloc backend. Its leases carry no type, as flannel's. */
 export function create({ iface }: BackendInput): Backend {
   return {

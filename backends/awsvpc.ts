@@ -26,6 +26,16 @@ export function validate(network: NetworkConfig): void {
   mtuOf(network);
 }
 
+/** @throws {ConfigError} as {@linkcode validate} */
+export function effectiveOptions(network: NetworkConfig): Record<string, unknown> {
+  const tableIds = tableIdsOf(network);
+  const mtu = mtuOf(network);
+  return {
+    ...(tableIds.length === 0 ? {} : { RouteTableID: tableIds }),
+    ...(mtu === Infinity ? {} : { MTU: mtu }),
+  };
+}
+
 /**
  * The route tables that the config names; none: that of the node's VPC subnet.
  *

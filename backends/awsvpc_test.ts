@@ -2,12 +2,12 @@ import assert from "node:assert/strict";
 import { create, validate } from "./awsvpc.ts";
 import { input, lease, routeTo } from "./testing.ts";
 
-Deno.test("RouteTableID is a text or an array of texts", () => {
+Deno.test("RouteTableID is a string or an array of strings", () => {
   for (const id of ["rtb-6f23030a", ["rtb-6f23030a", "rtb-0123456789abcdef0"], "", null]) {
     validate(input({ Type: "aws-vpc", RouteTableID: id }).network);
   }
   const refused = [
-    [7, /^Backend\.RouteTableID: 7 is not a text or an array of texts$/],
+    [7, /^Backend\.RouteTableID: 7 is not a string or an array of strings$/],
     [["rtb-1", 7], /^Backend\.RouteTableID: \["rtb-1",7\] is not/],
     ["main", /^Backend\.RouteTableID: "main" is not a route table's id like "rtb-6f23030a"$/],
   ] as const;

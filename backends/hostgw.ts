@@ -14,6 +14,11 @@ import type { Backend, BackendInput, BackendState, RouteTo, Skipped } from "./ty
 /** There is nothing to check: host-gw has no options. */
 export function validate(_network: NetworkConfig): void {}
 
+/** None: see {@linkcode validate}. */
+export function effectiveOptions(_network: NetworkConfig): Record<string, unknown> {
+  return {};
+}
+
 /** Makes the host-gw backend. */
 export function create({ network, iface }: BackendInput): Backend {
   return {

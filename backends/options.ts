@@ -58,7 +58,7 @@ export class Options {
     const isText = (entry: unknown): entry is string => typeof entry === "string" && entry !== "";
     if (list.every(isText)) return list;
     throw new ConfigError(
-      `Backend.${key}: ${JSON.stringify(value)} is not a text or an array of texts`,
+      `Backend.${key}: ${JSON.stringify(value)} is not a string or an array of strings`,
     );
   }
 }

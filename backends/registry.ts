@@ -17,8 +17,16 @@ const BACKENDS: Record<string, () => Promise<BackendModule>> = {
   "alloc": () => import("./alloc.ts"),
 };
 
-/** Backends of Go flannel that are not here: nobody who names one means another. */
-const OTHERS = ["wireguard", "ipip", "ipsec", "extension", "gce", "ali-vpc", "tencent-vpc"];
+/** Backends of Go flannel that are not here, and what to use instead. */
+const OTHERS: Record<string, string> = {
+  "wireguard": "use vxlan or udp in a network that you trust: neither encrypts",
+  "ipsec": "use vxlan or udp in a network that you trust: neither encrypts",
+  "ipip": "use vxlan, or host-gw where all nodes are on one L2 segment",
+  "extension": "use alloc, and set up the forwarding between the nodes yourself",
+  "gce": "use vxlan, which works in any cloud",
+  "ali-vpc": "use vxlan, which works in any cloud",
+  "tencent-vpc": "use vxlan, which works in any cloud",
+};
 
 /**
  * The module of the backend that `network` names.
@@ -29,16 +37,19 @@ export async function loadBackend(network: NetworkConfig): Promise<BackendModule
   const load = Object.hasOwn(BACKENDS, network.backend.type)
     ? BACKENDS[network.backend.type]
     : undefined;
-  if (load === undefined) {
-    const names = Object.keys(BACKENDS);
-    const { type } = network.backend;
-    const meant = OTHERS.includes(type) ? undefined : nearest(type, names);
-    throw new ConfigError(
-      `Backend.Type: ${quote(network.backend.type)} is not one of ${names.join(", ")}` +
-        (meant === undefined ? "" : `; did you mean ${meant}?`),
-    );
-  }
+  if (load === undefined) throw new ConfigError(`Backend.Type: ${absent(network.backend.type)}`);
   return await load();
+}
+
+/** What to say of a type that is not there. */
+function absent(type: string): string {
+  const names = Object.keys(BACKENDS);
+  if (Object.hasOwn(OTHERS, type)) {
+    return `this version has no ${type} backend (it has ${names.join(", ")}); ${OTHERS[type]}`;
+  }
+  const meant = nearest(type, [...names, ...Object.keys(OTHERS)]);
+  const advice = meant === undefined ? "" : `; did you mean ${meant}?`;
+  return `${quote(type)} is not one of ${names.join(", ")}${advice}`;
 }
 
 /**
@@ -48,4 +59,20 @@ export async function loadBackend(network: NetworkConfig): Promise<BackendModule
  */
 export async function validateBackendConfig(network: NetworkConfig): Promise<void> {
   (await loadBackend(network)).validate(network);
+}
+
+/** The backend's options as they are in force: {@linkcode BackendModule.effectiveOptions}. */
+export async function effectiveOptions(network: NetworkConfig): Promise<Record<string, unknown>> {
+  return (await loadBackend(network)).effectiveOptions(network);
+}
+
+/** Backends whose leases may name no type, as flannel's do. */
+const UNNAMED = new Set(["udp", "aws-vpc"]);
+
+/** Why the network's backend skips a lease that announces `type`; undefined where it does not. */
+export function backendFault({ backend }: NetworkConfig, type: string): string | undefined {
+  // alloc carries packets to nobody.
+  if (type === backend.type || backend.type === "alloc") return undefined;
+  if (type === "" && UNNAMED.has(backend.type)) return undefined;
+  return `its backend is ${quote(type || "udp")}, the network's is ${backend.type}`;
 }

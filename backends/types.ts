@@ -114,5 +114,10 @@ export type BackendFactory = (input: BackendInput) => Backend;
 export interface BackendModule {
   /** Checks the options alone, for `flanneld config validate`; throws ConfigError. */
   validate(network: NetworkConfig): void;
+  /**
+   * The options in force under flannel's names, defaults included, except those that follow from the
+   * node, such as an MTU that is not set. Throws as {@link validate}.
+   */
+  effectiveOptions(network: NetworkConfig): Record<string, unknown>;
   create: BackendFactory;
 }

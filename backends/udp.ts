@@ -28,6 +28,11 @@ export function validate(network: NetworkConfig): void {
   parsePort(network);
 }
 
+/** @throws {ConfigError} as {@linkcode validate} */
+export function effectiveOptions(network: NetworkConfig): Record<string, unknown> {
+  return { Port: parsePort(network) };
+}
+
 function parsePort(network: NetworkConfig): number {
   return new Options(network.backend.options).integer("Port", 8285, 1, 65_535);
 }

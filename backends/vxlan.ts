@@ -62,6 +62,16 @@ export function validate(network: NetworkConfig): void {
   parseOptions(network);
 }
 
+/** @throws {ConfigError} as {@linkcode validate} */
+export function effectiveOptions(network: NetworkConfig): Record<string, unknown> {
+  const { vni, port, mtu, gbp, learning, directRouting } = parseOptions(network);
+  return {
+    ...{ VNI: vni, Port: port },
+    ...(mtu === 0 ? {} : { MTU: mtu }),
+    ...{ GBP: gbp, Learning: learning, DirectRouting: directRouting },
+  };
+}
+
 /**
  * Makes the vxlan backend.
  *

@@ -6,6 +6,7 @@
 import { UsageError } from "../agent/errors.ts";
 import type { AgentOptions, EtcdOptions, InterfaceOptions } from "../agent/options.ts";
 import { parseEndpoint, splitEndpoints } from "../subnet/endpoint.ts";
+import { readTextFile } from "./files.ts";
 import type { FlagName } from "./flags.ts";
 import { compileGoRegExp } from "./go_regexp.ts";
 import type { Settings } from "./parse.ts";
@@ -64,7 +65,7 @@ function password({ values, origin }: Settings): string | undefined {
       `${origin("etcd-password")} and ${origin("etcd-password-file")}: one only`,
     );
   }
-  const text = Deno.readTextFileSync(path).replace(/\r?\n$/, "");
+  const text = readTextFile(path).replace(/\r?\n$/, "");
   if (text === "") throw new UsageError(`${origin("etcd-password-file")}: ${path} is empty`);
   return text;
 }

@@ -5,6 +5,7 @@
  */
 import { type Family, isLoopback, isUnicast, tryParseIp } from "../subnet/cidr.ts";
 import { parseEndpoint, splitEndpoints } from "../subnet/endpoint.ts";
+import { fileFault } from "./files.ts";
 import { compileGoRegExp } from "./go_regexp.ts";
 
 /** An IPv4 or IPv6 address. */
@@ -63,9 +64,16 @@ export function checkFile(value: string): string | undefined {
       file.close();
     }
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return "no such file";
-    if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
-    return error instanceof Error ? error.message : String(error);
+    return fileFault(error);
+  }
+}
+
+/** A file that may not be there yet. What else is wrong with it, reading or writing it tells. */
+export function checkNoDirectory(value: string): string | undefined {
+  try {
+    return Deno.statSync(value).isDirectory ? "a directory, not a file" : undefined;
+  } catch {
+    return undefined;
   }
 }
 

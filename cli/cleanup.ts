@@ -3,11 +3,13 @@
  *
  * @module
  */
+import { requireCapabilities } from "../agent/capabilities.ts";
 import { leaseFileOf } from "../agent/lease_file.ts";
 import { acquireLock } from "../agent/lock.ts";
 import { DataPlane } from "../dataplane/mod.ts";
 import { HeldError, type Station } from "../dataplane/station.ts";
 import { createTrafficRules } from "../traffic/mod.ts";
+import { fileFault } from "./files.ts";
 import type { Settings } from "./parse.ts";
 import { libraryPath } from "./paths.ts";
 import { Store } from "./store.ts";
@@ -20,6 +22,7 @@ import { ownLeases, thisNode, warnRefused } from "./this_node.ts";
  * @returns the exit status
  */
 export async function cleanup(settings: Settings, withLease: boolean): Promise<number> {
+  refuseWithoutCapabilities();
   using _lock = takeLock(settings);
   const steps = withLease ? [...STEPS, giveBack] : STEPS;
   let removed = 0;
@@ -47,6 +50,12 @@ function takeLock({ values }: Settings): Station {
     if (!(error instanceof HeldError)) throw error;
     throw new Error("flanneld runs on this node (in this network namespace): stop it first");
   }
+}
+
+/** @throws {UsageError} rather than an error of each tool that this would run */
+function refuseWithoutCapabilities(): void {
+  using dataplane = DataPlane.open(libraryPath());
+  requireCapabilities(dataplane, "clean up");
 }
 
 /** Removes things, telling each; throws where one is left. */
@@ -82,7 +91,9 @@ async function giveBack(removed: (thing: string) => void, settings: Settings): P
       await Deno.remove(path);
       removed(`file ${path}`);
     } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
+      if (!(error instanceof Deno.errors.NotFound)) {
+        throw new Error(`cannot remove ${path}: ${fileFault(error)}`);
+      }
     }
   }
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { validateBackendConfig } from "../backends/registry.ts";
+import { effectiveOptions, validateBackendConfig } from "../backends/registry.ts";
 import { UsageError } from "../agent/errors.ts";
 import {
   ConfigError,
@@ -12,7 +12,7 @@ import {
   parseNetworkConfig,
   unknownKeyLines,
 } from "../subnet/config.ts";
-import { checkFile } from "./checks.ts";
+import { readTextFile } from "./files.ts";
 import type { Settings } from "./parse.ts";
 import { Store } from "./store.ts";
 
@@ -59,19 +59,31 @@ export async function validate(
   const config = await check(text, (lines) => {
     throw unknownKeys(lines);
   });
-  console.log(JSON.stringify(effectiveConfig(config), null, 2));
+  const options = await effectiveOptions(config);
+  console.log(JSON.stringify(effectiveConfig(config, options), null, 2));
   return 0;
 }
 
-/** A config with flannel's keys and nothing left to a default, but for the backend's options. */
-export function effectiveConfig(config: NetworkConfig): Record<string, unknown> {
+/**
+ * A config with flannel's keys, defaults filled in.
+ *
+ * @param options the backend's options in force
+ */
+export function effectiveConfig(
+  config: NetworkConfig,
+  options: Record<string, unknown>,
+): Record<string, unknown> {
+  const names = new Set(Object.keys(options).map((key) => key.toLowerCase()));
+  // Options of other backends, which this one ignores, stay as written.
+  const others = Object.entries(config.backend.options)
+    .filter(([key]) => !names.has(key.toLowerCase()));
   return {
     EnableIPv4: config.ipv4 !== null,
     EnableIPv6: config.ipv6 !== null,
     EnableNFTables: config.enableNFTables,
     ...config.ipv4 ? familyMembers("", config.ipv4) : {},
     ...config.ipv6 ? familyMembers("IPv6", config.ipv6) : {},
-    Backend: { Type: config.backend.type, ...config.backend.options },
+    Backend: { Type: config.backend.type, ...options, ...Object.fromEntries(others) },
   };
 }
 
@@ -122,17 +134,11 @@ async function given(argument?: string, file?: string): Promise<string> {
   if (argument !== undefined && file !== undefined) {
     throw new UsageError("a config as argument and --file exclude each other");
   }
-  if (file !== undefined) return await readFile(file);
+  if (file !== undefined) return readTextFile(file);
   if (argument !== undefined && PATH.test(argument)) {
     throw new UsageError(
       `${JSON.stringify(argument)} is a path: read a file by --file=${argument}`,
     );
   }
   return argument === "-" ? await new Response(Deno.stdin.readable).text() : argument ?? "";
-}
-
-async function readFile(path: string): Promise<string> {
-  const fault = checkFile(path);
-  if (fault !== undefined) throw new Error(`cannot read ${path} (--file): ${fault}`);
-  return await Deno.readTextFile(path);
 }

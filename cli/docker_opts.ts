@@ -7,6 +7,7 @@ import { dirname } from "node:path";
 import { readSubnetFile } from "../agent/subnet_file.ts";
 import { DataPlane } from "../dataplane/mod.ts";
 import { mergeDaemonJson } from "./daemon_json.ts";
+import { withFile } from "./files.ts";
 import { libraryPath, takeCallersVariables } from "./paths.ts";
 
 /** What to read and write. */
@@ -28,16 +29,18 @@ export interface DockerOptsOptions {
 
 /** Runs the command. Returns the exit status. */
 export async function dockerOpts(options: DockerOptsOptions): Promise<number> {
-  const subnet = readSubnetFile(options.subnetFile);
+  const { subnetFile, output } = options;
+  const subnet = withFile("read", subnetFile, () => readSubnetFile(subnetFile));
   if (!subnet) {
     throw new Error(
-      `there is no subnet file ${options.subnetFile}: is flanneld running, and has it a lease?`,
+      `there is no subnet file ${subnetFile}: is flanneld running, and has it a lease?`,
     );
   }
   const values = new Map([...subnet].map(([key, value]) => [key, unquote(value)]));
-  if (options.output !== undefined) {
+  if (output !== undefined) {
     const env = { ...takeCallersVariables(), ...Deno.env.toObject() };
-    Deno.writeTextFileSync(options.output, variablesText(values, options, env));
+    const text = variablesText(values, options, env);
+    withFile("write", output, () => Deno.writeTextFileSync(output, text));
   }
   if (options.daemonJson !== undefined) {
     const masquerades = options.ipMasq ? agentMasquerades(values) : undefined;
@@ -122,7 +125,7 @@ function setInDaemonJson(
       `the subnet file lacks FLANNEL_SUBNET or FLANNEL_MTU: ${path} is left as it is`,
     );
   }
-  const before = readExisting(path);
+  const before = withFile("read", path, () => readExisting(path));
   let text: string;
   try {
     text = mergeDaemonJson(before?.text ?? "", { bip, mtu, ipMasq });
@@ -137,7 +140,7 @@ function setInDaemonJson(
     console.log(`${path} has ${settings} already`);
     return;
   }
-  replaceFile(before?.path ?? path, text, before?.info);
+  withFile("write", path, () => replaceFile(before?.path ?? path, text, before?.info));
   console.log(`Set ${settings} in ${path}; restart Docker to take them up`);
 }
 

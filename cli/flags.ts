@@ -12,6 +12,7 @@ import {
   checkForwardPolicy,
   checkInterfaceName,
   checkIP,
+  checkNoDirectory,
   checkPublicIPv4,
   checkPublicIPv6,
   checkRange,
@@ -57,6 +58,10 @@ export interface Flag<T extends keyof FlagTypes = keyof FlagTypes> {
   noEnv?: true;
   /** Shell completion offers file names. */
   file?: true;
+  /** Shell completion offers the node's interfaces. */
+  interface?: true;
+  /** All values that there are, for shell completion; {@link check} refuses others. */
+  choices?: readonly string[];
 }
 
 type Rest<T extends keyof FlagTypes> = Omit<Flag<T>, "type" | "default"> & {
@@ -123,6 +128,7 @@ export const FLAGS = {
     default: "/run/flannel/subnet.env",
     group: "Lease",
     help: "File that subnet, MTU and the like are written to, as environment variables.",
+    check: checkNoDirectory,
   }),
   "subnet-lease-renew-margin": int({
     default: 60,
@@ -141,6 +147,7 @@ export const FLAGS = {
   "iface": list({
     group: "Interface",
     value: "NAME|IP",
+    interface: true,
     help: "Interface for the traffic between hosts. May be repeated; the first match is taken.",
   }),
   "iface-regex": list({
@@ -200,6 +207,7 @@ export const FLAGS = {
     default: "accept",
     group: "Traffic rules",
     value: "accept|keep",
+    choices: ["accept", "keep"],
     help:
       "What becomes of the policy of iptables' FORWARD chain: accept changes it to ACCEPT, as " +
       "flannel does, until cleanup restores it; keep leaves it alone, so that only traffic of the " +

@@ -25,10 +25,17 @@ export interface LeaseEntry {
   expiresInSeconds: number | null;
   /** The lease is the one that this node remembers, or announces an address of this node. */
   thisNode: boolean;
+  /** Why the agents skip it; null where they do not. */
+  skipped: string | null;
 }
 
 /** The entry of a lease at `now`, in milliseconds since the epoch. */
-export function leaseEntry(lease: Lease, isOurs: boolean, now: number): LeaseEntry {
+export function leaseEntry(
+  lease: Lease,
+  isOurs: boolean,
+  now: number,
+  skipped: string | null = null,
+): LeaseEntry {
   const { attrs, expiration } = lease;
   const seconds = expiration === null || expiration === Infinity
     ? null
@@ -43,6 +50,7 @@ export function leaseEntry(lease: Lease, isOurs: boolean, now: number): LeaseEnt
     backendV6Data: attrs.backendV6Data ?? null,
     expiresInSeconds: seconds,
     thisNode: isOurs,
+    skipped,
   };
 }
 
@@ -57,9 +65,10 @@ export function leaseTable(entries: readonly LeaseEntry[]): string {
     ["VTEP MAC", (entry) => vtepMac(entry.backendData) ?? vtepMac(entry.backendV6Data)],
     ["EXPIRES IN", (entry) => duration(entry.expiresInSeconds)],
     ["", (entry) => entry.thisNode ? "this node" : ""],
+    ["NOTE", (entry) => entry.skipped === null ? "" : `skipped: ${entry.skipped}`],
   ];
   const shown = columns.filter(([title, text]) =>
-    !/IPV6|VTEP|^$/.test(title) || entries.some((entry) => text(entry))
+    !/IPV6|VTEP|NOTE|^$/.test(title) || entries.some((entry) => text(entry))
   );
   return table([
     shown.map(([title]) => title),
@@ -86,8 +95,11 @@ export async function leases(settings: Settings, json: boolean): Promise<number>
   const node = thisNode(settings);
   using store = new Store(settings);
   const found = await store.leases(warnRefused, node.held);
+  const skipped = await store.skippedLeases();
   const now = Date.now();
-  const entries = found.map((lease) => leaseEntry(lease, isOurs(lease, node), now));
+  const entries = found.map((lease) =>
+    leaseEntry(lease, isOurs(lease, node), now, skipped.get(lease.key))
+  );
   console.log(json ? JSON.stringify(entries, null, 2) : leaseTable(entries));
   return 0;
 }

@@ -30,6 +30,13 @@ Deno.test("the table has columns only for what is there", () => {
 10.1.30.0/24  192.0.2.2  vxlan    never       this node`,
   );
   assert.equal(leaseTable([]), "SUBNET  PUBLIC IP  BACKEND  EXPIRES IN");
+  const outside = lease("10.9.0.0/24", "192.0.2.3");
+  assert.equal(
+    leaseTable([entries[1], leaseEntry(outside, false, NOW, "not in the network")]),
+    `SUBNET        PUBLIC IP  BACKEND  EXPIRES IN             NOTE
+10.1.30.0/24  192.0.2.2  vxlan    never       this node
+10.9.0.0/24   192.0.2.3  vxlan    23h59m58s              skipped: not in the network`,
+  );
 });
 
 Deno.test("a dual-stack lease", () => {

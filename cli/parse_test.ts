@@ -108,6 +108,7 @@ Deno.test("bad values: one line with the value and why", () => {
     ["etcd-endpoints", "nodea:etcd", '"nodea:etcd" is not an http:// or https:// URL'],
     ["etcd-cafile", "/nonexistent", "no such file"],
     ["etcd-cafile", "/proc", "a directory, not a file"],
+    ["subnet-file", "/proc", "a directory, not a file"],
     ["public-ip", "10.0.0", "not an IPv4 address"],
     ["public-ip", "010.0.0.1", "not an IPv4 address"],
     ["public-ip", "fd00::1", "not an IPv4 address"],

@@ -153,6 +153,7 @@ export const ENTRIES: Record<string, Permissions> = {
   help: { env: VARIABLES },
   completions: { env: VARIABLES },
   man: { env: VARIABLES },
+  version: { env: VARIABLES },
   licences: { read: ["licences"], env: VARIABLES },
 };
 

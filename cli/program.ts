@@ -3,13 +3,14 @@
  *
  * @module
  */
-import { Argument, Command, CommanderError, Option } from "commander";
+import { Argument, Command, CommanderError, Help, Option } from "commander";
 import { UsageError } from "../agent/errors.ts";
 import { ETCD_FLAGS, INTERFACE_FLAGS } from "./agent_options.ts";
-import { completions, SHELL_NAMES } from "./completions.ts";
+import { VERSION } from "../agent/version.ts";
+import { completions, SHELL_NAMES } from "./completions/mod.ts";
 import { envName, FLAG_NAMES, type FlagName, flagOf, isFlagName } from "./flags.ts";
 import { configureLog } from "./log.ts";
-import { nearest } from "../subnet/nearest.ts";
+import { nameOf, unknownCommand, usageError } from "./usage_errors.ts";
 import {
   type GivenFlags,
   parseBoolean,
@@ -45,7 +46,7 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
     .helpCommand(false)
     // Otherwise the root would take a sub-command's flags of the same name.
     .enablePositionalOptions()
-    .configureHelp({ helpWidth: WIDTH, sortOptions: false })
+    .configureHelp({ helpWidth: WIDTH, sortOptions: false, groupItems: ownOptionsFirst })
     .configureOutput({ getOutHelpWidth: () => WIDTH, writeErr: () => {} })
     .exitOverride();
   program.addHelpText(
@@ -178,14 +179,39 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
   program.command("help").description("Print the help of a command.")
     .argument("[command...]", "its words: config set")
     .action(run((command) => Promise.resolve(printHelp(command.args))));
-  program.command("completions").description("Print completions for a shell.")
-    .addArgument(new Argument("<shell>").choices(SHELL_NAMES))
+  program.command("completions").description("Print completions for bash, zsh or fish.")
+    .addArgument(new Argument("<shell>", "Shell that reads them.").choices(SHELL_NAMES))
+    .addHelpText(
+      "after",
+      "\nIn bash and zsh: source <(flanneld completions bash)\n" +
+        "In fish:         flanneld completions fish | source",
+    )
     .action(run((command) => Promise.resolve(completions(command.args[0], buildProgram()))));
   program.command("man").description("Print the manual page.")
     .action(run(async () => (await import("./man.ts")).man(buildProgram())));
   program.command("licences").description("Print the licences of what this program is made of.")
     .action(run(async () => (await import("./licences.ts")).licences()));
+  program.command("version").description("Print the version, as --version does.")
+    .action(run(() => {
+      console.log(VERSION);
+      return Promise.resolve(0);
+    }));
+  // `flanneld help config` explains one; theirs would be another.
+  for (const command of program.commands) command.helpCommand(false);
   return program;
+}
+
+/** Groups options as commander does, but those without a group first, also where only -h has none. */
+function ownOptionsFirst<T extends Command | Option>(
+  this: Help,
+  all: T[],
+  visible: T[],
+  groupOf: (item: T) => string,
+): Map<string, T[]> {
+  const group = (item: Command | Option) => groupOf(item as T);
+  const groups = Help.prototype.groupItems.call(this, all, visible, group) as Map<string, T[]>;
+  const own = groups.get("Options:");
+  return own === undefined ? groups : new Map([["Options:", own], ...groups]);
 }
 
 /** Adds flags of the table to a command. */
@@ -239,7 +265,7 @@ export function printHelp(words: readonly string[] = []): number {
   let command = buildProgram();
   for (const word of words) {
     const next = command.commands.find((one) => one.name() === word);
-    if (!next) throw unknownCommand(word, command.commands.map((one) => one.name()));
+    if (!next) throw unknownCommand(word, command);
     command = next;
   }
   command.outputHelp();
@@ -263,16 +289,21 @@ export async function runCommand(
   const names = program.commands.map((command) => command.name());
   if (!names.includes(args[0])) {
     refuseStrayBoolean([...leading.slice(-1), args[0]], program);
-    throw unknownCommand(args[0], names);
+    throw unknownCommand(args[0], program);
   }
   try {
     refuseStrayBoolean(args, program);
-    const words = nameOf(commandOf(args, program)).split(" ").length;
+    const command = commandOf(args, program);
+    const words = nameOf(command).split(" ").length;
+    // `config help set` is `help config set`.
+    if (command.commands.length > 0 && args[words] === "help") {
+      return printHelp([...args.slice(0, words), ...args.slice(words + 1)]);
+    }
     const all = [...args.slice(0, words), ...leading, ...args.slice(words)];
     await program.parseAsync(normalize(all, program), { from: "user" });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
-    if (error.exitCode !== 0) throw usageError(error, args, program);
+    if (error.exitCode !== 0) throw usageError(error, commandOf(args, program));
   }
   return status;
 }
@@ -293,14 +324,6 @@ function refuseStrayBoolean(args: readonly string[], program: Command): void {
 
 function allCommands(command: Command): Command[] {
   return [command, ...command.commands.flatMap(allCommands)];
-}
-
-function unknownCommand(word: string, names: string[]): UsageError {
-  const similar = nearest(word, names);
-  return new UsageError(
-    `unknown command ${JSON.stringify(word)}; ` +
-      (similar ? `did you mean ${similar}?` : `commands are ${names.join(", ")}`),
-  );
 }
 
 /**
@@ -325,28 +348,6 @@ function normalize(args: readonly string[], program: Command): string[] {
   });
 }
 
-function usageError(error: CommanderError, args: readonly string[], program: Command): UsageError {
-  const command = commandOf(args, program);
-  if (error.code === "commander.help") {
-    const names = command.commands.map((one) => one.name());
-    return new UsageError(`${args[0]} needs one of: ${names.join(", ")}`);
-  }
-  const [, flag] = /^error: unknown option '([^'=]*)/.exec(error.message) ?? [];
-  // Commander knows no words behind one dash, and would repeat a value, perhaps a password.
-  if (flag !== undefined) {
-    const names = command.options.map((option) => option.name());
-    const similar = nearest(flag.replace(/^--?/, ""), names);
-    const advice = similar ? `did you mean --${similar}?` : `see flanneld help ${nameOf(command)}`;
-    return new UsageError(`unknown flag '${flag}'; ${advice}`);
-  }
-  return new UsageError(
-    error.message.replace(/^error: /, "").replace(
-      /\s*\(Did you mean (.*)\)$/s,
-      "; did you mean $1",
-    ),
-  );
-}
-
 /** The command that the arguments' first words name, as far as they name one. */
 function commandOf(args: readonly string[], program: Command): Command {
   let command = program;
@@ -356,10 +357,4 @@ function commandOf(args: readonly string[], program: Command): Command {
     command = next;
   }
   return command;
-}
-
-/** `config set` */
-function nameOf(command: Command): string {
-  const { parent } = command;
-  return parent?.parent ? `${nameOf(parent)} ${command.name()}` : command.name();
 }

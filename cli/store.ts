@@ -10,6 +10,7 @@ import { LeaseStore, type StoredLease } from "../subnet/etcd_store.ts";
 import { isHeld } from "../subnet/former.ts";
 import type { HeldLease, Lease } from "../subnet/types.ts";
 import { etcdOptions } from "./agent_options.ts";
+import { skippedLeases } from "./lease_notes.ts";
 import type { Settings } from "./parse.ts";
 
 /** Calls for the remaining time of leases that are under way at once. */
@@ -74,6 +75,12 @@ export class Store implements Disposable {
   async leasesWithoutEnd(refused: (key: string, reason: string) => void): Promise<Lease[]> {
     const { leases: stored } = await this.#store.snapshot();
     return leasesOf(stored, new Map(), refused);
+  }
+
+  /** Why the agents skip leases, by the lease's key. */
+  async skippedLeases(): Promise<Map<string, string>> {
+    const { config, leases } = await this.#store.snapshot();
+    return skippedLeases(config?.text, leases);
   }
 
   /** Deletes a lease, unless another has written it since it was read. */

@@ -6,6 +6,7 @@
 import { LeaseFile, leaseFileOf } from "../agent/lease_file.ts";
 import { previousSubnets } from "../agent/subnet_file.ts";
 import type { HeldLease, Lease, PreviousSubnets } from "../subnet/types.ts";
+import { withFile } from "./files.ts";
 import type { Settings } from "./parse.ts";
 import type { NodeLease } from "./store.ts";
 
@@ -21,11 +22,12 @@ export interface ThisNode {
 
 /** Reads flags, interfaces, subnet file and lease file. */
 export function thisNode({ values }: Settings): ThisNode {
+  const path = values["subnet-file"];
   const addresses = Deno.networkInterfaces().map(({ address }) => address);
   return {
     addresses: new Set([...addresses, values["public-ip"], values["public-ipv6"]]),
-    previous: previousSubnets(values["subnet-file"]),
-    held: new LeaseFile(leaseFileOf(values["subnet-file"])).recall(),
+    previous: withFile("read", path, () => previousSubnets(path)),
+    held: new LeaseFile(leaseFileOf(path)).recall(),
   };
 }
 
@@ -65,7 +67,7 @@ export function ownLeases(leases: readonly NodeLease[], node: ThisNode): Lease[]
   );
 }
 
-/** Says on standard error which entry of the store is no lease. */
+/** Reports on standard error an entry of the store that is not a lease. */
 export function warnRefused(key: string, reason: string): void {
-  console.error(`flanneld: warning: the lease ${JSON.stringify(key)} is passed over: ${reason}`);
+  console.error(`flanneld: warning: skipped the lease ${JSON.stringify(key)}: ${reason}`);
 }

@@ -89,7 +89,7 @@ const LARGEST_CONFIG = 65_536;
 const MOST_UNKNOWN = 10;
 
 /** What a member of the config may be, by the name that errors use. */
-type Expected = "a text" | "a whole number" | "true or false" | "an object";
+type Expected = "a string" | "a whole number" | "true or false" | "an object";
 
 /**
  * The members of the config object. Keys match without regard to case, and of several that match the
@@ -120,7 +120,7 @@ class Members {
   text(key: string): string | undefined {
     const value = this.#values.get(key.toLowerCase());
     if (value === undefined || typeof value === "string") return value;
-    throw wrongType(key, value, "a text");
+    throw wrongType(key, value, "a string");
   }
 
   /** Zero counts as absent, as in Go. */
@@ -202,7 +202,7 @@ function warnings(members: Members, ipv4: boolean, ipv6: boolean): string[] {
   if (!ipv4 && members.has("Network")) found.push("Network has no effect with EnableIPv4: false");
   if (!members.has("Backend")) {
     found.push(
-      "Backend is not set: vxlan is taken; Go flannel takes udp then, so set it where both run",
+      "Backend is not set, so flanneld uses vxlan (Go flannel would use udp): set it where both run",
     );
   }
   return found;
@@ -256,7 +256,7 @@ function networkOf(members: Members, { family, prefix, example }: FamilyRules): 
     const misspelled = members.unknown.map((key) => unknownKey(key, false))
       .find(({ advice }) => advice === `did you mean ${key}?`);
     throw new ConfigError(
-      `${key}: it is missing; ` +
+      `${key} is missing: ` +
         (misspelled ? unknownKeyText(misspelled) : `set it to a network like "${example}"`),
     );
   }

@@ -58,7 +58,7 @@ Deno.test("IPv6 alone and both families", () => {
       "fd00::c0/122",
     ],
   );
-  refused({ Network: "10.1.0.0/16", EnableIPv6: true }, /^IPv6Network: it is missing/);
+  refused({ Network: "10.1.0.0/16", EnableIPv6: true }, /^IPv6Network is missing: /);
   refused({ EnableIPv4: false }, /^EnableIPv4/);
   refused({ EnableIPv4: false, EnableIPv6: true, IPv6Network: "fd00::/125" }, /too small.*\/124/);
 });
@@ -80,10 +80,10 @@ Deno.test("range and length as given", () => {
 
 Deno.test("what is wrong is told with the key, its value and what to do", () => {
   const net = { Network: "10.1.0.0/16" };
-  refused({}, /^Network: it is missing; set it to a network like "10\.1\.0\.0\/16"/);
+  refused({}, /^Network is missing: set it to a network like "10\.1\.0\.0\/16"/);
   refused({ Network: "10.1.0.0" }, /^Network: "10\.1\.0\.0" is not a network/);
   refused({ Network: "fd00::/48" }, /^Network: "fd00::\/48" is not a network/);
-  refused({ Network: 7 }, /^Network: 7 is not a text/);
+  refused({ Network: 7 }, /^Network: 7 is not a string/);
   refused({ Network: "224.0.0.0/8" }, /^Network: 224\.0\.0\.0\/8 is not for hosts/);
   refused({ Network: "0.0.0.0/0" }, /^Network/);
   refused({ ...net, SubnetLen: 31 }, /^SubnetLen: 31 is above 30/);
@@ -100,10 +100,10 @@ Deno.test("what is wrong is told with the key, its value and what to do", () => 
   refused({ ...net, EnableIPv6: 1 }, /^EnableIPv6: 1 is not true or false/);
   refused({ ...net, Backend: "vxlan" }, /^Backend: "vxlan" is not an object/);
   refused({ ...net, Backend: { Type: 3 } }, /^Backend\.Type: 3/);
-  refused("{", /no JSON: line 1, column 2: it ends where/);
-  refused('{\n"Network": "10.1.0.0/16",\n}', /no JSON: line 3, column 1: a comma before }$/);
-  refused("[]", /is no JSON object/);
-  refused("null", /is no JSON object/);
+  refused("{", /is not JSON: line 1, column 2: it ends where/);
+  refused('{\n"Network": "10.1.0.0/16",\n}', /is not JSON: line 3, column 1: a comma before }$/);
+  refused("[]", /is not a JSON object/);
+  refused("null", /is not a JSON object/);
 });
 
 Deno.test("keys match without regard to case, unknown ones are named", () => {
@@ -170,7 +170,7 @@ Deno.test("a misspelled key is named with what was meant, those of all of flanne
   assert.deepEqual(lines({ Backend: { Type: "host-gw", ...options, Name: "x" } }), []);
   refused(
     { Netwrok: "10.1.0.0/16" },
-    /^Network: it is missing; "Netwrok" is not a known key; did you mean Network\?$/,
+    /^Network is missing: "Netwrok" is not a known key; did you mean Network\?$/,
   );
 });
 

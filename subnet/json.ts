@@ -12,7 +12,7 @@ export const DEEPEST = 32;
 /**
  * Parses a JSON object.
  *
- * @throws {SyntaxError} whose message says what the text is instead, to follow a subject: `is no
+ * @throws {SyntaxError} whose message says what the text is instead, to follow a subject: `is not
  * JSON: …`
  */
 export function parseJsonObject(text: string): object {
@@ -21,10 +21,10 @@ export function parseJsonObject(text: string): object {
     value = JSON.parse(text);
   } catch (error) {
     const fault = jsonFault(text);
-    throw new SyntaxError(`is no JSON: ${fault ? faultText(fault) : (error as Error).message}`);
+    throw new SyntaxError(`is not JSON: ${fault ? faultText(fault) : (error as Error).message}`);
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new SyntaxError(`is no JSON object: ${shorten(text.trim())}`);
+    throw new SyntaxError(`is not a JSON object: ${shorten(text.trim())}`);
   }
   if (isTooDeep(value)) throw new SyntaxError(`is nested more than ${DEEPEST} levels deep`);
   return value;

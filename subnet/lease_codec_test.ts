@@ -92,10 +92,10 @@ Deno.test("missing, null and unknown members are accepted", () => {
 
 Deno.test("wrong values are refused with the reason", () => {
   const reasons = {
-    "": /no JSON/,
-    "{": /no JSON/,
-    "[]": /no JSON object/,
-    "null": /no JSON object/,
+    "": /is not JSON/,
+    "{": /is not JSON/,
+    "[]": /is not a JSON object/,
+    "null": /is not a JSON object/,
     '{"PublicIP":7}': /PublicIP, 7, is no IPv4 address/,
     '{"PublicIP":"fd00::1"}': /no IPv4 address/,
     '{"PublicIPv6":"192.0.2.1"}': /no IPv6 address/,

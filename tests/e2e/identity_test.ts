@@ -187,7 +187,7 @@ Deno.test("a lease file that is garbage is ignored with one warning", async () =
   await Deno.writeTextFile(leaseFile(node), "{".repeat(3_000));
   const agent = node.startAgent();
   await node.waitReady();
-  assert.equal(matching(agent, /W.*Ignoring the lease file .*: it is no JSON/).length, 1);
+  assert.equal(matching(agent, /W.*Ignoring the lease file .*: it is not JSON/).length, 1);
   await eventually(async () => {
     assert.match(await Deno.readTextFile(leaseFile(node)), /^\{"version":1,.*\}\n$/);
   });
