@@ -86,10 +86,12 @@ const LARGEST = 64 << 10;
  *
  * @param largest bytes that it may have
  * @throws {Deno.errors.NotFound} where it does not exist
- * @throws TypeError where it is not a regular file (reading a pipe might never end) or is larger
+ * @throws IsADirectory, or TypeError where it is not a regular file (reading a pipe might never end) or is larger
  */
 export function readRegularFile(path: string, largest: number): string {
-  if (!Deno.statSync(path).isFile) throw new TypeError(`${path} is not a regular file`);
+  const { isFile, isDirectory } = Deno.statSync(path);
+  if (isDirectory) throw new Deno.errors.IsADirectory(`${path} is a directory`);
+  if (!isFile) throw new TypeError(`${path} is not a regular file`);
   const file = Deno.openSync(path);
   try {
     // What `stat` says of the size is wrong for a file of the kernel's, and may be so for one that grows.

@@ -7,14 +7,14 @@
 /** A process's; the runtime lets a program with narrowed permissions look at nothing in `/proc`. */
 const OF_PROCESS = /^\/proc\/(?:self|thread-self|\d+(?:\/task\/\d+)?)\/ns\/net$/;
 
-/** What is wrong with a network namespace's path; undefined where nothing is. */
-export function netnsProblem(path: string): string | undefined {
-  if (OF_PROCESS.test(path) || OF_PROCESS.test(linkTarget(path))) return undefined;
+/** Whether something is at the path that is not a network namespace. */
+export function isNotNetns(path: string): boolean {
+  if (OF_PROCESS.test(path) || OF_PROCESS.test(linkTarget(path))) return false;
   try {
-    return isOtherFile(path) ? "is not a network namespace" : undefined;
+    return isOtherFile(path);
   } catch (error) {
-    const isMissing = error instanceof Deno.errors.NotFound;
-    return isMissing ? "does not exist" : "is not a network namespace";
+    // What is missing keeps no one waiting.
+    return !(error instanceof Deno.errors.NotFound);
   }
 }
 

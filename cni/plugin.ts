@@ -8,7 +8,7 @@ import { exists } from "../agent/subnet_file.ts";
 import { type DelegateConf, makeDelegate, rebuildDelegate } from "./delegate.ts";
 import { CniError, CODES } from "./errors.ts";
 import type { CniCommand, Invocation } from "./invocation.ts";
-import { netnsProblem } from "./netns.ts";
+import { isNotNetns } from "./netns.ts";
 import { type JsonObject, type NetConf, VALID_ATTACHMENTS } from "./netconf.ts";
 import type { OwnBridge } from "./own_bridge.ts";
 import { findPlugin, requirePlugin, runPlugin } from "./plugins.ts";
@@ -34,8 +34,7 @@ export class Plugin {
     this.#store = new Store(netconf.dataDir);
     const { netns } = invocation;
     // What is not a namespace, or not any more, is gone for DEL.
-    const isOther = netns !== "" && exists(netns) && netnsProblem(netns) !== undefined;
-    this.#removal = isOther ? { ...invocation, netns: "" } : invocation;
+    this.#removal = netns !== "" && isNotNetns(netns) ? { ...invocation, netns: "" } : invocation;
   }
 
   /**
@@ -87,9 +86,11 @@ export class Plugin {
 
   #requireNamespace(): void {
     const { netns } = this.invocation;
-    const problem = netnsProblem(netns);
-    if (problem === undefined) return;
-    throw new CniError(CODES.invalidEnvironment, `CNI_NETNS ${JSON.stringify(netns)} ${problem}`);
+    if (!isNotNetns(netns)) return;
+    throw new CniError(
+      CODES.invalidEnvironment,
+      `CNI_NETNS ${JSON.stringify(netns)} is not a network namespace`,
+    );
   }
 
   async #attach(conf: DelegateConf, own: boolean): Promise<JsonObject | undefined> {

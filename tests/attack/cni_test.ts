@@ -145,9 +145,9 @@ for (const [name, plugins] of [["Debian's", [DEBIAN_PLUGINS]], ["our own", []]] 
     await Deno.writeTextFile(`${folder}/file`, "");
     const config = host.config("1.0.0");
     const paths = [`${folder}/fifo`, `${folder}/file`, folder, "/dev/zero", "/proc/self/mem"];
-    for (const CNI_NETNS of [...paths, `${folder}/none`]) {
+    for (const CNI_NETNS of paths) {
       const env = { ...good, CNI_NETNS };
-      const problem = /^CNI_NETNS ".*" (is not a network namespace|does not exist)$/;
+      const problem = /^CNI_NETNS ".*" is not a network namespace$/;
       assertError(await call(host, "ADD", config, env), 4, problem);
       assert.equal((await call(host, "DEL", config, env)).code, 0);
     }
