@@ -174,6 +174,36 @@ Deno.test("a burst of small UDP datagrams is joined and arrives with right check
   assert.match(snmp, /UdpInDatagrams +[1-9]/);
 });
 
+Deno.test("flows keep their order over several queues", async () => {
+  await using nodes = await pair({ queues: 4 });
+  const { a, b } = nodes;
+  for (const address of [b.address, b.address6]) {
+    await using server = b.ns.spawn("iperf3", ["--server", "--one-off", "--forceflush"]);
+    await server.waitForLine(/^Server listening/);
+    const flags = [
+      "--udp",
+      "--parallel",
+      "6",
+      "--length",
+      "200",
+      "--bitrate",
+      "30M",
+      "--time",
+      "2",
+    ];
+    const { end } = JSON.parse(await a.ns.run("iperf3", "--json", "--client", address, ...flags));
+    await server.status;
+    const streams: { packets: number; out_of_order: number }[] = end.streams.map(
+      (stream: { udp: { packets: number; out_of_order: number } }) => stream.udp,
+    );
+    assert.equal(streams.length, 6);
+    for (const { packets, out_of_order } of streams) {
+      assert.ok(packets > 1000, `${packets} packets`);
+      assert.equal(out_of_order, 0);
+    }
+  }
+});
+
 Deno.test("TCP crosses a path that loses and reorders", async () => {
   await using left = await NetNs.create("tl");
   await using middle = await NetNs.create("tm");
