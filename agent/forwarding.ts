@@ -43,6 +43,8 @@ const FIRST_RETRY = 1_000;
 const LAST_RETRY = 30_000;
 /** The same where the backend's own device is refused, without which nothing is carried. */
 const LAST_DEVICE_RETRY = 4_000;
+/** Milliseconds after an apply in which changes of devices may be its own doing. */
+const OWN_CHANGES = 1_000;
 /** Longest pause between two applies, in milliseconds, so that churn is taken in batches. */
 const LONGEST_PAUSE = 200;
 /** Milliseconds after a change that was made alone in which everything is compared all the same. */
@@ -62,6 +64,8 @@ export class Forwarding {
   #wish: Wish | undefined;
   /** The wish that the kernel is known to match; undefined where it has to be applied whole. */
   #matched: Wish | undefined;
+  /** When the last apply ended. */
+  #lastApply = -Infinity;
   #check: ReturnType<typeof setTimeout> | undefined;
   #dirty = false;
   #running: Promise<void> | undefined;
@@ -112,7 +116,10 @@ export class Forwarding {
 
   /** A device that may have been in the way has changed. */
   linksChanged(): Promise<void> {
-    return this.devices.problem() === undefined ? this.routesChanged() : this.again();
+    if (this.devices.problem() === undefined) return this.routesChanged();
+    // A tunnel that fails has made a device and removed it: to try again for that would never end.
+    const isOwn = performance.now() - this.#lastApply < OWN_CHANGES;
+    return isOwn ? Promise.resolve() : this.again();
   }
 
   /** Takes note of what the data plane did by itself after someone else's change. */
@@ -166,7 +173,8 @@ export class Forwarding {
       this.#matched = undefined;
       this.#reportErrors([{ entry: "kernel state", errno: 0, message: String(error) }]);
     }
-    const ms = performance.now() - started;
+    this.#lastApply = performance.now();
+    const ms = this.#lastApply - started;
     log.trace("Reconciled {peers} peers in {ms} ms", { peers: wish.peers.size, ms: ms.toFixed(1) });
     this.#count(ms / 1000);
   }

@@ -215,3 +215,24 @@ Deno.test("a backend that follows routes: looked up once a peer, all again when 
   ]);
   await forwarding.close();
 });
+
+Deno.test("an attempt that makes and removes a device is not repeated for that", async () => {
+  let attempts = 0;
+  const events: Promise<void>[] = [];
+  const forwarding: Forwarding = new Forwarding(
+    whole(() => {
+      attempts++;
+      // What the kernel tells of the attempt's own device.
+      for (const delay of [0, 20]) setTimeout(() => events.push(forwarding.linksChanged()), delay);
+      const error = { entry: "tunnel t0", errno: 98, message: "the port is in use" };
+      return Promise.resolve(report({ errors: [error] }));
+    }),
+    new Status(),
+  );
+  await forwarding.want({ ...wish("a"), backend: { ...BACKEND, devices: ["t0"] } });
+  await new Promise((done) => setTimeout(done, 500));
+  assert.equal(attempts, 1);
+  assert.match(forwarding.devices.problem() ?? "", /port is in use/);
+  await forwarding.close();
+  await Promise.all(events);
+});

@@ -64,11 +64,12 @@ export function faultOfAll(faults: readonly EtcdFault[]): EtcdFault {
   return new EtcdFault(worst.kind, [...messages].join("; "), worst.cause);
 }
 
-/** For an endpoint that speaks the protocol which its URL does not name. */
-const OTHER_SCHEME = {
+/** For an endpoint that does not speak the protocol which its URL names. */
+const OTHER_PROTOCOL = {
   tls: "speaks TLS: use https:// in --etcd-endpoints, and --etcd-cafile for the authority that " +
     "signed its certificate",
   http: "speaks HTTP without TLS: use http:// in --etcd-endpoints",
+  "another protocol": "answers, but not as etcd: check the host and port in --etcd-endpoints",
 };
 
 /** What is wrong, in words that follow the endpoint. */
@@ -93,7 +94,7 @@ async function causeOf(
   // An etcd that has answered speaks our protocol, and another endpoint should be asked soon.
   if (cause.kind !== "unreachable" || !(hungUp || (!hasAnswered && isBroken(text)))) return cause;
   const found = await probe(endpoint, access);
-  if (found.speaks !== "unknown") return { kind: "scheme", clause: OTHER_SCHEME[found.speaks] };
+  if (found.speaks !== "unknown") return { kind: "scheme", clause: OTHER_PROTOCOL[found.speaks] };
   const probed = causeByText(found.text, endpoint, access);
   if (probed.kind !== "unreachable") return probed;
   return hungUp && !hasAnswered ? refusedCertificate(text, access) : cause;
@@ -178,5 +179,9 @@ function messageOf(error: unknown): string {
     .replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)\.?$/, "")
     .replace(/^\[?Error \[(\w+)\]: /, "")
     .replace(/^Name resolution failed for target dns:(.*?)(?::\d+)?$/, "the name $1 has no address")
+    .replace(
+      /^Deadline exceeded after ([\d.]+)s.*/,
+      (_, seconds) => `no answer within ${Math.round(Number(seconds))} s`,
+    )
     .replace(/\.$/, "");
 }

@@ -9,8 +9,13 @@ import type { EtcdAccess } from "./etcd_channel.ts";
 /** Milliseconds for connecting and an answer. */
 const LIMIT = 1_500;
 
+/** Characters of an answer that are read: etcd's has some 200. */
+const LONGEST_ANSWER = 4_096;
+
 /** What an endpoint turned out to be; `text` is the reason of a TLS failure. */
-export type Probe = { speaks: "http" | "tls" } | { speaks: "unknown"; text: string };
+export type Probe =
+  | { speaks: "http" | "tls" | "another protocol" }
+  | { speaks: "unknown"; text: string };
 
 /** Connects to an endpoint once more, by the protocol that its URL does not name first. */
 export async function probe(endpoint: string, access: EtcdAccess): Promise<Probe> {
@@ -20,10 +25,18 @@ export async function probe(endpoint: string, access: EtcdAccess): Promise<Probe
     hostname: hostname.replace(/^\[|\]$/g, ""),
     port: Number(port || (protocol === "https:" ? 443 : 80)),
   };
-  if (protocol === "http:") return await speaksTls(address) ? { speaks: "tls" } : UNKNOWN;
+  if (protocol === "http:") {
+    if (await speaksTls(address)) return { speaks: "tls" };
+    return isOther(await answerOf(address)) ? { speaks: "another protocol" } : UNKNOWN;
+  }
   const reason = await tlsFault(address, access);
   if (/alert/.test(reason)) return { speaks: "unknown", text: reason };
-  return await speaksHttp(address) ? { speaks: "http" } : { speaks: "unknown", text: reason };
+  const answer = await answerOf(address);
+  if (answer.startsWith("HTTP/")) return { speaks: "http" };
+  // A TLS server answers what is not TLS by an alert, which is no text.
+  return /^[ -~]{3}/.test(answer)
+    ? { speaks: "another protocol" }
+    : { speaks: "unknown", text: reason };
 }
 
 const UNKNOWN: Probe = { speaks: "unknown", text: "" };
@@ -59,18 +72,28 @@ async function tlsFault(address: Address, { cafile, certfile, keyfile }: EtcdAcc
   }
 }
 
-/** Whether a server answers a request that is not encrypted. */
-async function speaksHttp(address: Address): Promise<boolean> {
+/** Whether this is an answer, and none of etcd's, which tells the version of its server. */
+function isOther(answer: string): boolean {
+  return answer !== "" && !answer.includes("etcdserver");
+}
+
+/** What a server answers a request for etcd's version that is not encrypted; empty where nothing. */
+async function answerOf(address: Address): Promise<string> {
+  let text = "";
   try {
     using connection = await limited(Deno.connect(address));
     const request = "GET /version HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n";
     await connection.write(new TextEncoder().encode(request));
-    const answer = new Uint8Array(5);
-    await limited(connection.read(answer), () => connection.close());
-    return new TextDecoder().decode(answer) === "HTTP/";
+    const bytes = new Uint8Array(1024);
+    while (text.length < LONGEST_ANSWER) {
+      const count = await limited(connection.read(bytes), () => connection.close());
+      if (count === null) break;
+      text += new TextDecoder("latin1").decode(bytes.subarray(0, count));
+    }
   } catch {
-    return false;
+    // What came until then tells enough.
   }
+  return text;
 }
 
 /** What a promise gives within {@linkcode LIMIT}; `stop` ends what it waits for. */

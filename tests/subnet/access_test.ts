@@ -143,6 +143,55 @@ Deno.test("https against an etcd without TLS: certificates are not to blame", as
   assert.doesNotMatch(line, /certificate|--etcd-cafile/);
 });
 
+Deno.test("a server that is not etcd is told from one that cannot be reached", async () => {
+  await using bench = await Bench.start(NETWORK);
+  const page = new TextEncoder().encode("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+  const banner = new TextEncoder().encode("SSH-2.0-OpenSSH_9.2\r\n");
+  for (
+    const [scheme, greeting, answer, expected] of [
+      [
+        "http",
+        undefined,
+        page,
+        /http:\/\/127\S+ answers, but not as etcd: check the host and port/,
+      ],
+      ["http", banner, undefined, /answers, but not as etcd: check the host and port/],
+      ["https", banner, undefined, /answers, but not as etcd: check the host and port/],
+      ["https", undefined, page, /speaks HTTP without TLS/],
+    ] as const
+  ) {
+    await using server = serve(greeting, answer);
+    const endpoints = [`${scheme}://127.0.0.1:${server.port}`];
+    assert.match(await complaint(bench, { endpoints }), expected, `${scheme} ${expected}`);
+  }
+});
+
+/** A server that sends a greeting at once, and an answer once it has read something. */
+function serve(greeting?: Uint8Array, answer?: Uint8Array): AsyncDisposable & { port: number } {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const talk = async (connection: Deno.Conn) => {
+    try {
+      if (greeting) await connection.write(greeting);
+      await connection.read(new Uint8Array(1024));
+      if (answer) await connection.write(answer);
+    } catch {
+      // The other side is gone.
+    } finally {
+      connection.close();
+    }
+  };
+  const serving = (async () => {
+    for await (const connection of listener) talk(connection);
+  })();
+  return {
+    port: listener.addr.port,
+    [Symbol.asyncDispose]: async () => {
+      listener.close();
+      await serving;
+    },
+  };
+}
+
 Deno.test("of several endpoints the errors of each are shown, in their order", async () => {
   await using bench = await Bench.start(NETWORK, { tls: true });
   const dead = `http://127.0.0.1:${freePort()}`;
