@@ -32,6 +32,7 @@ import { changeOf, isSameInterface, routersOf } from "./interface.ts";
 import { INTERFACE_RETRY, InterfaceKeeper } from "./interface_keeper.ts";
 import { LeaseFile, leaseFileOf, stampOf } from "./lease_file.ts";
 import { acquireLock } from "./lock.ts";
+import { keepMemoryLow } from "./memory.ts";
 import { notify } from "./notify.ts";
 import type { Carried } from "./peers_report.ts";
 import type { AgentOptions } from "./options.ts";
@@ -149,6 +150,8 @@ class Agent {
   #configs: ConfigWatch | undefined;
   /** A session was ready: from here on the agent goes on whatever fails. */
   #wasReady = false;
+  /** The data plane tells when traffic rules may have changed. */
+  #watchesRules = false;
 
   constructor(options: AgentOptions, parts: Parts, signal: AbortSignal) {
     const { dataplane, manager, leaseFile, station, status, faults } = parts;
@@ -187,9 +190,15 @@ class Agent {
       this.#signal,
       this.#leaseFile,
     );
+    this.#watchRules();
     const events = this.#faults.supervise(
       "the kernel's events",
       () => this.#followEvents(keeper),
+      this.#signal,
+    );
+    const memory = this.#faults.supervise(
+      "the memory keeper",
+      () => keepMemoryLow(() => this.#dataplane.releaseMemory(), this.#signal),
       this.#signal,
     );
     const flannel = new FormerFlannel(
@@ -209,6 +218,7 @@ class Agent {
     }
     await this.#forwarding.close();
     await notify(this.#station, "STOPPING=1");
+    await memory;
     this.#dataplane.close();
     await events;
   }
@@ -335,6 +345,18 @@ class Agent {
     return this.#rules;
   }
 
+  #watchRules(): void {
+    try {
+      this.#dataplane.watchPacketFilter(this.#options.traffic.resyncSeconds);
+      this.#watchesRules = true;
+    } catch (error) {
+      log.warn("Checking the traffic rules every {seconds} s: {error}", {
+        seconds: this.#options.traffic.resyncSeconds,
+        error: String(error),
+      });
+    }
+  }
+
   async #keepTrafficRules(
     network: NetworkConfig,
     lease: Lease,
@@ -350,7 +372,7 @@ class Agent {
       randomFully,
       forwardRules,
     });
-    await this.#trafficRules(network).keep(wanted, resyncSeconds, signal);
+    await this.#trafficRules(network).keep(wanted, resyncSeconds, signal, this.#watchesRules);
   }
 
   /** The kernel matches the first snapshot: tell container runtimes and the service manager. */
@@ -449,6 +471,10 @@ class Agent {
           break;
         case "address":
           if (keeper.concerns(event.dev)) recheck();
+          this.#rules?.addressChanged(event.cidr);
+          break;
+        case "packetFilter":
+          this.#rules?.changed();
           break;
         case "defaultRoute":
           recheck();

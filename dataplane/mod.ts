@@ -199,6 +199,31 @@ export class DataPlane implements Disposable {
     );
   }
 
+  /**
+   * Has {@linkcode DataPlane.events} tell when rules of the packet filter may have changed, at most
+   * once in `everySeconds` (2,000,000 at most). What the kernel does not notify of is compared that
+   * often.
+   *
+   * @throws Error when the watch cannot be started
+   */
+  watchPacketFilter(everySeconds: number): void {
+    this.#requireOpen();
+    const answer = this.#library.symbols.dp_watch_filter(this.#handle, everySeconds * 1000);
+    take<null>(this.#library, answer);
+  }
+
+  /** Gives memory that the process has freed, in whatever part, back to the system. */
+  async releaseMemory(): Promise<void> {
+    if (this.#closed) return;
+    this.#pending++;
+    try {
+      await this.#library.symbols.dp_release_memory();
+    } finally {
+      this.#pending--;
+      this.#unloadWhenIdle();
+    }
+  }
+
   /** Removes all devices and routes of the agent's, also those of an earlier process. */
   async cleanup(): Promise<CleanupReport> {
     return answered(

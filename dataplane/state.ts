@@ -260,6 +260,8 @@ export type DataPlaneEvent =
   | { type: "routes" }
   /** A default route of the main table came, changed or went. */
   | { type: "defaultRoute" }
+  /** Rules of the packet filter may have changed; at most once in a period. */
+  | { type: "packetFilter" }
   /** The monitor itself failed; the data plane re-opens it. */
   | { type: "error"; message: string }
   /** What the tunnel tells; one that failed carries nothing until the next apply. */

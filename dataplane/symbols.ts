@@ -5,7 +5,7 @@
  */
 
 /** The version of the table that this program understands. */
-const ABI_VERSION = 6;
+const ABI_VERSION = 7;
 
 /** What every use of the library needs. */
 const BASE = {
@@ -115,6 +115,18 @@ const SYMBOLS = {
       "usize", // size_t length
     ],
     result: "pointer", // char *
+  },
+  dp_watch_filter: {
+    parameters: [
+      "u32", // uint32_t handle
+      "u32", // uint32_t millis
+    ],
+    result: "pointer", // char *
+  },
+  dp_release_memory: {
+    parameters: [],
+    result: "void", // void
+    nonblocking: true,
   },
   dp_cleanup: {
     parameters: [

@@ -27,6 +27,7 @@ export class Barriers {
   #found: Barrier[] = [];
   #wanted: RuleSet | undefined;
   #next = 0;
+  #skipped = false;
 
   constructor(commands: Commands, bridge: (subnet: string) => string | undefined) {
     this.#commands = commands;
@@ -38,10 +39,16 @@ export class Barriers {
     return this.#found;
   }
 
+  /** When the look is due that the last {@linkcode look} left out; undefined where it was made. */
+  get due(): number | undefined {
+    return this.#skipped ? this.#next : undefined;
+  }
+
   /** Looks, unless that was done just now and nothing was found. */
   async look(wanted: RuleSet): Promise<void> {
     const now = performance.now();
     const due = wanted !== this.#wanted || this.#found.length > 0 || now >= this.#next;
+    this.#skipped = !due;
     if (!due) return;
     this.#wanted = wanted;
     this.#next = now + RECHECK;

@@ -20,6 +20,11 @@ export interface PacketFilter {
    * each, with the remedy.
    */
   readonly lost: readonly string[];
+  /**
+   * When the next {@linkcode ensure} is due although nobody changes anything, on the clock of
+   * `performance.now()`: the last one left out a look. Undefined where it left out nothing.
+   */
+  readonly due: number | undefined;
   /** Makes the rules what is wanted; writes nothing where they are. Never throws. */
   ensure(wanted: RuleSet): Promise<EnsureReport>;
   /** Removes what is ours, and nothing else; where it is not installed there is nothing. */

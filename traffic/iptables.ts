@@ -89,6 +89,8 @@ export class Iptables implements PacketFilter {
   readonly #tools: IptablesTools;
   readonly #families: Families;
   readonly #lost = new Map<Family, string>();
+  /** Each look is at everything. */
+  readonly due = undefined;
   /** Families in which rules that {@link #wanted} does not have were looked for. */
   #looked = new Set<Family>();
   #wanted: RuleSet | undefined;
@@ -211,6 +213,7 @@ export class Guests implements PacketFilter {
   /** When a variant is looked at again, on the clock of `performance.now()`. */
   readonly #next = new Map<string, number>();
   #wanted: RuleSet | undefined;
+  #due: number | undefined;
 
   /** @param which all variants, or those that the host's `iptables` is not */
   constructor(commands: Commands, options: IptablesOptions, which: "all" | "others") {
@@ -224,10 +227,15 @@ export class Guests implements PacketFilter {
     return [...this.#lost.values()];
   }
 
+  get due(): number | undefined {
+    return this.#due;
+  }
+
   async ensure(wanted: RuleSet): Promise<EnsureReport> {
     const report: EnsureReport = { changed: [], errors: [] };
     if (wanted !== this.#wanted) this.#next.clear();
     this.#wanted = wanted;
+    this.#due = undefined;
     for (const family of FAMILIES) {
       for (const tools of await this.#tools[this.#which](family)) {
         await collect(report, () => this.#ensure(family, tools, wanted[family]));
@@ -242,7 +250,11 @@ export class Guests implements PacketFilter {
 
   async #ensure(family: Family, tools: Tools, rules: FamilyRules | null): Promise<string[]> {
     const now = performance.now();
-    if (now < (this.#next.get(tools.name) ?? 0)) return [];
+    const next = this.#next.get(tools.name) ?? 0;
+    if (now < next) {
+      if (next < Infinity) this.#due = Math.min(next, this.#due ?? next);
+      return [];
+    }
     const forward = rules && { ...rules, masquerade: null };
     const { changed, lost, inUse } = await this.#families[family].settle(tools, {
       wanted: iptablesTables(forward, false),

@@ -10,7 +10,8 @@ import { Barriers } from "./barriers.ts";
 import { Guests, inspectIptables, Iptables, type IptablesOptions } from "./iptables.ts";
 import { Nftables } from "./nftables.ts";
 import { PolicyMemory } from "./policy_memory.ts";
-import type { RuleSet } from "./rules.ts";
+import { Cidr } from "../subnet/cidr.ts";
+import { FAMILIES, type RuleSet } from "./rules.ts";
 import { bridgeOf } from "./bridge.ts";
 import type { EnsureReport, PacketFilter } from "./filter.ts";
 
@@ -34,8 +35,21 @@ export interface TrafficRules {
   /**
    * Calls {@linkcode ensure} at once and then every `everySeconds` seconds until `signal` aborts;
    * resolves then. The rules stay in place.
+   *
+   * @param watched someone calls {@linkcode changed}, at most once in `everySeconds`: then rules are
+   *   checked when that is called, and else only where a check failed or left out a look, or after
+   *   some minutes
    */
-  keep(wanted: RuleSet, everySeconds: number, signal: AbortSignal): Promise<void>;
+  keep(
+    wanted: RuleSet,
+    everySeconds: number,
+    signal: AbortSignal,
+    watched?: boolean,
+  ): Promise<void>;
+  /** Rules may have changed: {@linkcode keep} checks them now. */
+  changed(): void;
+  /** An interface got or lost this address: where it is the containers' bridge, as {@linkcode changed}. */
+  addressChanged(cidr: string): void;
   /** Settles after the first {@linkcode ensure}, whatever came of it. */
   readonly looked: Promise<void>;
   /**
@@ -64,6 +78,12 @@ export interface TrafficRulesOptions {
   /** The device that has an address of the subnet; asked of the system where absent. */
   bridge?: IptablesOptions["bridge"];
 }
+
+/**
+ * Seconds after which rules are checked although nobody told of a change: the kernel does not tell
+ * which variant `iptables` is, for one.
+ */
+const RARELY = 300;
 
 /** Makes {@linkcode TrafficRules}. */
 export function createTrafficRules(
@@ -111,6 +131,12 @@ class Keeper implements TrafficRules {
   #othersEmptied = false;
   readonly #look = Promise.withResolvers<void>();
   #looked = false;
+  /** What {@linkcode keep} keeps. */
+  #kept: RuleSet | undefined;
+  /** Rules may have changed since the last check began. */
+  #isStale = false;
+  /** Ends {@linkcode keep}'s pause. */
+  #wake: () => void = () => {};
   /** Errors and problems that were logged last. */
   #errors = "";
   #problem = "";
@@ -176,11 +202,53 @@ class Keeper implements TrafficRules {
     return this.#lost().join("; ") || undefined;
   }
 
-  async keep(wanted: RuleSet, everySeconds: number, signal: AbortSignal): Promise<void> {
+  async keep(
+    wanted: RuleSet,
+    everySeconds: number,
+    signal: AbortSignal,
+    watched = false,
+  ): Promise<void> {
+    this.#kept = wanted;
     while (!signal.aborted) {
-      await this.ensure(wanted);
-      await pause(everySeconds * 1000, signal);
+      this.#isStale = false;
+      const { errors } = await this.ensure(wanted);
+      if (this.#isStale) continue;
+      const often = everySeconds * 1000;
+      const again = watched && errors.length === 0 ? Math.max(often, this.#left()) : often;
+      await this.#pause(again, signal);
     }
+  }
+
+  changed(): void {
+    this.#isStale = true;
+    this.#wake();
+  }
+
+  addressChanged(cidr: string): void {
+    const address = Cidr.parse(cidr);
+    const isBridge = FAMILIES.some((family) => {
+      const rules = this.#kept?.[family];
+      return rules && Cidr.parse(rules.subnets.subnet).equals(address);
+    });
+    if (isBridge) this.changed();
+  }
+
+  /** Milliseconds to the next check of rules that nobody changes. */
+  #left(): number {
+    const due = [...this.#filters, this.#barriers].flatMap((part) => part.due ?? []);
+    return due.length > 0 ? Math.min(...due) - performance.now() : RARELY * 1000;
+  }
+
+  /** Waits, or less where {@linkcode changed} is called or `signal` aborts. */
+  async #pause(ms: number, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#wake = resolve;
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener("abort", this.#wake);
+    await promise;
+    clearTimeout(timer);
+    signal.removeEventListener("abort", this.#wake);
   }
 
   async remove(): Promise<string[]> {
@@ -219,16 +287,4 @@ class Keeper implements TrafficRules {
       log.info("Recovered: no other program's rules drop the overlay's packets");
     }
   }
-}
-
-/** Waits, or less where `signal` aborts. */
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const done = () => resolve();
-  const timer = setTimeout(done, ms);
-  signal.addEventListener("abort", done);
-  await promise;
-  clearTimeout(timer);
-  signal.removeEventListener("abort", done);
 }

@@ -108,6 +108,8 @@ export class Nftables implements PacketFilter {
 
   /** Its own tables drop nothing. */
   readonly lost: readonly string[] = [];
+  /** Each look is at everything. */
+  readonly due = undefined;
 
   async ensure(wanted: RuleSet): Promise<EnsureReport> {
     const report: EnsureReport = { changed: [], errors: [] };

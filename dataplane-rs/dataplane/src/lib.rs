@@ -17,6 +17,7 @@ mod wanted;
 use std::ffi::{CStr, CString, c_char};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use netlink::{Cidr, FlannelRoutes, ForwardingQuery, capabilities};
 
@@ -26,7 +27,7 @@ use crate::handles::{CARRIERS, STATIONS};
 use crate::wanted::{Wanted, WantedChange};
 
 /// Version of this interface: raised with each change that an older caller would not understand.
-const ABI_VERSION: u32 = 6;
+const ABI_VERSION: u32 = 7;
 
 /// The interface's version, to be compared before any other call.
 #[unsafe(no_mangle)]
@@ -111,8 +112,9 @@ fn map_large_blocks() {
     }
 }
 
-/// Gives what a reconcile of thousands of peers, or their counters, needed back to the system: glibc would keep it in
-/// the arena of a thread that may never run again.
+/// Gives what was freed back to the system: glibc would keep what a reconcile of thousands of peers,
+/// or compiling the program at its first start, needed in the arena of a thread that may never run
+/// again.
 fn release_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: no arguments that could be wrong; glibc locks what it needs.
@@ -239,6 +241,23 @@ pub unsafe extern "C" fn dp_forwarding(json: *const u8, length: usize) -> *mut c
             .map_err(|e| format!("the interfaces are not understood: {e}"))?;
         Answer::ok(&netlink::forwarding(&query))
     })
+}
+
+/// Watches the packet filter: the event `packetFilter` says that its rules may have changed, at most
+/// once in `millis` milliseconds. Answers with null.
+#[unsafe(no_mangle)]
+pub extern "C" fn dp_watch_filter(handle: u32, millis: u32) -> *mut c_char {
+    answer::give(|| {
+        let every = Duration::from_millis(u64::from(millis));
+        let started = handles::get(handle)?.plane.watch_filter(every);
+        Answer::ok(&started.map_err(|e| format!("cannot watch the packet filter: {e}"))?)
+    })
+}
+
+/// Gives memory that the process has freed back to the system. Takes some milliseconds at most.
+#[unsafe(no_mangle)]
+pub extern "C" fn dp_release_memory() {
+    release_memory();
 }
 
 /// Removes the agent's devices and routes: answers with a `CleanupReport`. Blocks.

@@ -13,9 +13,11 @@ mod change;
 mod default_routes;
 mod desired;
 mod events;
+mod filter_watch;
 mod forwarding;
 mod holder;
 mod judge;
+mod legacy_tables;
 mod links;
 mod message;
 mod monitor;
@@ -31,6 +33,7 @@ mod state;
 #[cfg(test)]
 mod testing;
 mod values;
+mod waker;
 
 pub use adopt::FlannelRoutes;
 pub use change::{Change, Entries};

@@ -2,9 +2,8 @@
 //! a notification contradicts the desired state. Between notifications it sleeps in `poll`.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use crate::message;
 use crate::report::Event;
 use crate::shared::Shared;
 use crate::socket::{Messages, RtSocket, set_option, set_receive_queue};
+use crate::waker::Waker;
 
 /// RTNLGRP_LINK, NEIGH (with the fdb), IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE,
 /// IPV6_RULE.
@@ -38,46 +38,15 @@ const ROUTES_SETTLE: Duration = Duration::from_millis(100);
 /// The thread's own frames are small, and parsing is not recursive.
 const STACK: usize = 256 << 10;
 
-/// Stops the monitor.
-pub struct Waker {
-    event: Arc<OwnedFd>,
-    closed: Arc<AtomicBool>,
-}
-
-impl Waker {
-    /// Tells the monitor to end.
-    pub fn wake(&self) {
-        self.closed.store(true, Ordering::Release);
-        let one: u64 = 1;
-        // SAFETY: an eventfd takes eight bytes, which `one` has; the descriptor is open for as
-        // long as `self`. It can only fail when the counter is full, and then poll wakes anyway.
-        unsafe {
-            libc::write(
-                self.event.as_raw_fd(),
-                std::ptr::from_ref(&one).cast(),
-                size_of::<u64>(),
-            )
-        };
-    }
-}
-
 /// Starts the monitor. Changes by the socket with port number `own_port` are not looked at.
 pub fn start(shared: Arc<Shared>, own_port: u32) -> io::Result<(Waker, JoinHandle<()>)> {
-    // SAFETY: no pointers; the result is checked below.
-    let event = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-    if event < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor was just made, and nothing else has it.
-    let event = Arc::new(unsafe { OwnedFd::from_raw_fd(event) });
-    let closed = Arc::new(AtomicBool::new(false));
+    let waker = Waker::new()?;
     // Before the thread starts, so that nothing that happens after `open` is missed.
     let socket = subscribe(own_port)?;
     let judge = Judge::new(list_links()?);
     let monitor = Monitor {
         shared,
-        event: Arc::clone(&event),
-        closed: Arc::clone(&closed),
+        waker: waker.clone(),
         own_port,
         socket,
         judge,
@@ -92,7 +61,7 @@ pub fn start(shared: Arc<Shared>, own_port: u32) -> io::Result<(Waker, JoinHandl
         .name("netlink-monitor".to_string())
         .stack_size(STACK)
         .spawn(move || monitor.run())?;
-    Ok((Waker { event, closed }, thread))
+    Ok((waker, thread))
 }
 
 fn list_links() -> io::Result<Vec<ActualLink>> {
@@ -145,8 +114,7 @@ fn drop_own(socket: &Socket, own_port: u32) -> io::Result<()> {
 
 struct Monitor {
     shared: Arc<Shared>,
-    event: Arc<OwnedFd>,
-    closed: Arc<AtomicBool>,
+    waker: Waker,
     own_port: u32,
     socket: Socket,
     judge: Judge,
@@ -165,7 +133,7 @@ impl Monitor {
     fn run(mut self) {
         loop {
             let result = self.wait().and_then(|()| self.read());
-            if self.closed.load(Ordering::Acquire) {
+            if self.waker.is_closed() {
                 return;
             }
             if let Err(error) = result {
@@ -183,31 +151,9 @@ impl Monitor {
 
     /// Sleeps until there is something to read, to heal, or to end.
     fn wait(&self) -> io::Result<()> {
-        let timeout = match [self.due, self.routes_due].into_iter().flatten().min() {
-            Some(due) => {
-                let left = due.saturating_duration_since(Instant::now());
-                // Rounded up, or the last fraction would be spent spinning.
-                i32::try_from(left.as_millis()).unwrap_or(i32::MAX - 1) + 1
-            }
-            None => -1,
-        };
-        let entry = |fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        let mut fds = [
-            entry(self.socket.as_raw_fd()),
-            entry(self.event.as_raw_fd()),
-        ];
-        // SAFETY: pointer and length are those of `fds`, whose descriptors `self` keeps open.
-        let result = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) };
-        if result < 0 {
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
-        }
+        let due = [self.due, self.routes_due].into_iter().flatten().min();
+        let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+        self.waker.wait(Some(self.socket.as_raw_fd()), left)?;
         Ok(())
     }
 

@@ -5,12 +5,14 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::adopt::{self, FlannelRoutes};
 use crate::change::Change;
 use crate::default_routes;
 use crate::desired::Desired;
-use crate::monitor::{self, Waker};
+use crate::filter_watch;
+use crate::monitor;
 use crate::query;
 use crate::reconcile;
 use crate::report::{ApplyReport, CleanupReport, DefaultRoute, Event, Interface, RouteLookup};
@@ -18,12 +20,38 @@ use crate::shared::{Shared, lock};
 use crate::socket::RtSocket;
 use crate::state::KernelState;
 use crate::values::Cidr;
+use crate::waker::Waker;
 
 /// See the module.
 pub struct Plane {
     shared: Arc<Shared>,
+    monitor: Mutex<Option<Thread>>,
+    filter_watch: Mutex<Option<Thread>>,
+}
+
+/// A thread of the plane's, which ends with this value.
+struct Thread {
     waker: Waker,
-    monitor: Mutex<Option<JoinHandle<()>>>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl From<(Waker, JoinHandle<()>)> for Thread {
+    fn from((waker, handle): (Waker, JoinHandle<()>)) -> Self {
+        Self {
+            waker,
+            handle: Some(handle),
+        }
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.waker.wake();
+        if let Some(handle) = self.handle.take() {
+            // It catches nothing that is worth more than its end.
+            let _ = handle.join();
+        }
+    }
 }
 
 impl Plane {
@@ -32,11 +60,11 @@ impl Plane {
         let socket = RtSocket::open()?;
         let port = socket.port();
         let shared = Arc::new(Shared::new(socket));
-        let (waker, monitor) = monitor::start(Arc::clone(&shared), port)?;
+        let monitor = monitor::start(Arc::clone(&shared), port)?;
         Ok(Self {
             shared,
-            waker,
-            monitor: Mutex::new(Some(monitor)),
+            monitor: Mutex::new(Some(monitor.into())),
+            filter_watch: Mutex::default(),
         })
     }
 
@@ -76,6 +104,15 @@ impl Plane {
         self.shared.events.push(event);
     }
 
+    /// Has [`Event::PacketFilter`] say when rules of the packet filter may have changed, at most once
+    /// in `every`.
+    pub fn watch_filter(&self, every: Duration) -> io::Result<()> {
+        let mut watch = lock(&self.filter_watch);
+        *watch = None;
+        *watch = Some(filter_watch::start(Arc::clone(&self.shared), every)?.into());
+        Ok(())
+    }
+
     /// All interfaces.
     pub fn interfaces(&self) -> io::Result<Vec<Interface>> {
         query::interfaces()
@@ -96,13 +133,10 @@ impl Plane {
         query::gateway_to(subnet)
     }
 
-    /// Stops the monitor and wakes who waits for an event; what is in the kernel stays.
+    /// Stops the threads and wakes who waits for an event; what is in the kernel stays.
     pub fn close(&self) {
         self.shared.events.close();
-        self.waker.wake();
-        if let Some(monitor) = lock(&self.monitor).take() {
-            // It catches nothing that is worth more than its end.
-            let _ = monitor.join();
-        }
+        *lock(&self.filter_watch) = None;
+        *lock(&self.monitor) = None;
     }
 }

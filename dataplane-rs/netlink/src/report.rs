@@ -227,6 +227,9 @@ pub enum Event {
     /// A default route of the main table came, changed or went.
     #[serde(rename = "defaultRoute")]
     DefaultRoute,
+    /// Rules of the packet filter may have changed.
+    #[serde(rename = "packetFilter")]
+    PacketFilter,
     /// The monitor failed; it starts anew by itself.
     Error { message: String },
     /// What a tunnel tells; one that failed carries nothing until the state is applied again.
