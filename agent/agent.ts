@@ -13,7 +13,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { getLogger } from "@logtape/logtape";
 import { loadBackend, validateBackendConfig } from "../backends/registry.ts";
 import type { Backend, BackendModule, PublicInterface } from "../backends/types.ts";
-import { DataPlane } from "../dataplane/mod.ts";
+import { DataPlane, type TunnelCounters } from "../dataplane/mod.ts";
 import { HeldError, type Station } from "../dataplane/station.ts";
 import type { Cidr } from "../subnet/cidr.ts";
 import { type NetworkConfig, unknownKeyLines } from "../subnet/config.ts";
@@ -32,7 +32,7 @@ import { changeOf, isSameInterface, routersOf } from "./interface.ts";
 import { INTERFACE_RETRY, InterfaceKeeper } from "./interface_keeper.ts";
 import { LeaseFile, leaseFileOf, stampOf } from "./lease_file.ts";
 import { acquireLock } from "./lock.ts";
-import { keepMemoryLow } from "./memory.ts";
+import { MemoryKeeper } from "./memory.ts";
 import { notify } from "./notify.ts";
 import type { Carried } from "./peers_report.ts";
 import type { AgentOptions } from "./options.ts";
@@ -141,6 +141,7 @@ class Agent {
   readonly #status: Status;
   readonly #packets: PacketForwarding;
   readonly #forwarding: Forwarding;
+  readonly #memory: MemoryKeeper;
   /** Ends the session in progress. */
   #endSession: (reason: string) => void = () => {};
   #iface: PublicInterface | undefined;
@@ -167,7 +168,8 @@ class Agent {
     this.#forwarding = new Forwarding(dataplane, this.#status, () => this.#packets.check());
     this.#status.deviceProblem = (graceMs) => this.#forwarding.devices.problem(graceMs);
     this.#status.lastContact = () => manager.lastContact;
-    this.#status.tunnel = () => dataplane.counters();
+    this.#memory = new MemoryKeeper(() => dataplane.releaseMemory(), signal);
+    this.#status.tunnel = () => this.#counters();
   }
 
   async run(): Promise<void> {
@@ -198,7 +200,7 @@ class Agent {
     );
     const memory = this.#faults.supervise(
       "the memory keeper",
-      () => keepMemoryLow(() => this.#dataplane.releaseMemory(), this.#signal),
+      () => this.#memory.keep(),
       this.#signal,
     );
     const flannel = new FormerFlannel(
@@ -345,6 +347,12 @@ class Agent {
     return this.#rules;
   }
 
+  /** Counters for a report, whose text is garbage once it is sent. */
+  async #counters(): Promise<TunnelCounters | undefined> {
+    this.#memory.soon();
+    return await this.#dataplane.counters();
+  }
+
   #watchRules(): void {
     try {
       this.#dataplane.watchPacketFilter(this.#options.traffic.resyncSeconds);
@@ -430,7 +438,7 @@ class Agent {
     listen(this.#station, this.#options.healthz);
     const report = async (carried: Carried) => {
       const { peersReport } = await import("./peers_report.ts");
-      return peersReport(carried, await this.#dataplane.counters());
+      return peersReport(carried, await this.#counters());
     };
     const sources = {
       status: this.#status,

@@ -10,7 +10,10 @@ export function take<T>({ symbols }: BaseLibrary, answer: Deno.PointerValue): T 
   const length = symbols.dp_length(answered(answer ?? undefined));
   const copy = new Uint8Array(Number(length));
   symbols.dp_take(answer, copy, length);
-  const body = JSON.parse(new TextDecoder().decode(copy)) as { ok: T } | { error: string };
+  const text = new TextDecoder().decode(copy);
+  // Freed now: it may be large, and the next garbage collection far away.
+  copy.buffer.transfer(0);
+  const body = JSON.parse(text) as { ok: T } | { error: string };
   if ("error" in body) throw new Error(body.error);
   return body.ok;
 }

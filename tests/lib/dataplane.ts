@@ -82,6 +82,11 @@ export class RemoteDataPlane implements AsyncDisposable {
     return this.#call("gatewayTo", cidr);
   }
 
+  /** {@linkcode DataPlane.watchPacketFilter} */
+  watchPacketFilter(everySeconds: number): Promise<void> {
+    return this.#call("watchPacketFilter", everySeconds);
+  }
+
   /** {@linkcode DataPlane.cleanup} */
   cleanup(): Promise<CleanupReport> {
     return this.#call("cleanup");

@@ -11,7 +11,15 @@ import { DataPlane, type KernelChange, type KernelState } from "../../dataplane/
 
 /** A line of the input. */
 interface Call {
-  call: "apply" | "change" | "interfaces" | "defaultRoutes" | "routeTo" | "gatewayTo" | "cleanup";
+  call:
+    | "apply"
+    | "change"
+    | "interfaces"
+    | "defaultRoutes"
+    | "routeTo"
+    | "gatewayTo"
+    | "watchPacketFilter"
+    | "cleanup";
   argument?: unknown;
 }
 
@@ -44,6 +52,8 @@ function answer({ call, argument }: Call): Promise<unknown> {
       return dataplane.routeTo(argument as string);
     case "gatewayTo":
       return dataplane.gatewayTo(argument as string);
+    case "watchPacketFilter":
+      return Promise.resolve(dataplane.watchPacketFilter(argument as number));
     case "cleanup":
       return dataplane.cleanup();
   }
