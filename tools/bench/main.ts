@@ -4,8 +4,8 @@
  * measure (`tunnel`) is a table of its own, and a picture at `--svg`. Needs root and the Debian packages of the
  * tests; all traffic is in namespaces of its own.
  *
- * `soak [--minutes 30] [--nodes 1000] [--rate 20]`, `herd [--real 20]` and `costs` run only where they
- * are named.
+ * `idle [--minutes 30]`, `soak [--minutes 30] [--nodes 1000] [--rate 20]`, `herd [--real 20]` and
+ * `costs` run only where they are named.
  *
  * @module
  */
@@ -31,7 +31,6 @@ const BENCHMARKS: Record<string, Benchmark> = {
   start: rowsOnly(start),
   peers: rowsOnly(peers),
   latency: rowsOnly(latency),
-  idle: rowsOnly(idle),
   vxlan: rowsOnly(vxlan),
   cni: rowsOnly(cni),
   tunnel,
@@ -48,6 +47,7 @@ const HEAD = ["figure", "ours", "peer", "ratio", "goal"];
 /** Those that take long, by their options. */
 function longBenchmarks(options: SoakOptions & { real: number }) {
   return {
+    idle: rowsOnly((contenders) => idle(contenders, options.minutes)),
     costs: rowsOnly(costs),
     herd: rowsOnly((contenders) => herd(contenders, options.real)),
     soak: rowsOnly((contenders) => soak(contenders, options)),
