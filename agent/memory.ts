@@ -19,7 +19,7 @@ const SWEEP = 1_000;
 /** Growth in bytes, of the heap and of buffers outside of it, that is worth a collection. */
 const STEP = 1 << 20;
 /** Share of the memory in use that is worth a collection: to look through more takes longer. */
-const SHARE = 0.05;
+const SHARE = 0.1;
 /** Looks after which what has grown by less is collected, too. */
 const PATIENCE = 20;
 

@@ -11,7 +11,9 @@ const LAUNCHER_LICENCES = take("_FLANNELD_LICENCES");
 /** Flags whose values were arguments until the launcher took them out. */
 export const SECRET_ARGUMENTS = take("_FLANNELD_SECRETS")?.split(",") ?? [];
 if (LAUNCHER_LIBRARY) {
-  for (const name of ["_FLANNELD_ARGV0", "DENO_DIR", "DENO_NO_UPDATE_CHECK"]) take(name);
+  for (const name of ["_FLANNELD_ARGV0", "DENO_DIR", "DENO_NO_UPDATE_CHECK", "MALLOC_ARENA_MAX"]) {
+    take(name);
+  }
 }
 
 /** Before the names of variables that are for programs which this one starts. */

@@ -53,6 +53,7 @@ const VARIABLES = [
   "_FLANNELD_*",
   "DENO_DIR",
   "DENO_NO_UPDATE_CHECK",
+  "MALLOC_ARENA_MAX",
   "PATH",
   "NOTIFY_SOCKET",
   ...["grpc_proxy", "http_proxy", "https_proxy", "no_grpc_proxy", "no_proxy"],
