@@ -5,7 +5,7 @@
  */
 
 /** The version of the table that this program understands. */
-const ABI_VERSION = 6;
+const ABI_VERSION = 7;
 
 /** What every use of the library needs. */
 const BASE = {

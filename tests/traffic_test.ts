@@ -140,6 +140,39 @@ Deno.test("keep puts rules back within its period, until it is stopped", async (
   assert.equal(await present(), false);
 });
 
+Deno.test("keep of watched rules checks them when it is told of a change", async () => {
+  await using h = await host("nft");
+  const stop = new AbortController();
+  const kept = h.rules.keep(WANTED, 0.1, stop.signal, true);
+  const present = async () => (await h.ipt("-S")).includes("-A FLANNEL-FWD -d 10.1.0.0/16");
+  try {
+    await h.rules.looked;
+    const tell = {
+      "a change": () => h.rules.changed(),
+      "the bridge's address": () => h.rules.addressChanged("10.1.5.1/24"),
+    };
+    for (const [what, told] of Object.entries(tell)) {
+      await h.ipt("-F", "FLANNEL-FWD");
+      // Neither time nor an address of something else is a reason.
+      h.rules.addressChanged("10.1.6.1/24");
+      await new Promise((done) => setTimeout(done, 1_000));
+      assert.equal(await present(), false, what);
+      told();
+      await waitFor(present, { limitMs: 1_500, what: `rules to be put back after ${what}` });
+    }
+    const restore = `${h.folder}/iptables-restore`;
+    await Deno.rename(restore, `${restore}-away`);
+    await h.ipt("-F", "FLANNEL-FWD");
+    h.rules.changed();
+    await new Promise((done) => setTimeout(done, 500));
+    await Deno.rename(`${restore}-away`, restore);
+    await waitFor(present, { limitMs: 1_500, what: "another try after one that failed" });
+  } finally {
+    stop.abort();
+    await kept;
+  }
+});
+
 Deno.test("nftables: tables of its own, put back, replaced and removed", async () => {
   await using h = await host("nft");
   await h.ns.run("nft", "add table ip other; add chain ip other c; add rule ip other c accept");

@@ -27,7 +27,7 @@ use crate::handles::{CARRIERS, STATIONS};
 use crate::wanted::{Wanted, WantedChange};
 
 /// Version of this interface: raised with each change that an older caller would not understand.
-const ABI_VERSION: u32 = 6;
+const ABI_VERSION: u32 = 7;
 
 /// The interface's version, to be compared before any other call.
 #[unsafe(no_mangle)]
