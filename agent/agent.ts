@@ -179,7 +179,7 @@ class Agent {
     for (const warning of [...unknownKeyLines(network), ...network.warnings]) {
       log.warn("Network config: {warning}", { warning });
     }
-    this.#configs = new ConfigWatch(network);
+    this.#configs = new ConfigWatch(network, validateBackendConfig);
     const module = await loadBackend(network);
     this.#options.backendKnown?.(network.backend.type);
     this.#status.backend = network.backend.type;
@@ -292,7 +292,9 @@ class Agent {
       },
       lost: (reason) => this.#endSession(reason),
       clash: (peer) => backend.clash?.(peer),
-      config: (raw) => this.#configs?.changed(raw),
+      config: (raw) => {
+        this.#configs?.changed(raw).catch((error) => this.#faults.note("the config watch", error));
+      },
     }, signal);
     const keeping = this.#manager.keep(lease, signal);
     // Starting iptables takes longer than all the rest of the start; containers wait for the file.

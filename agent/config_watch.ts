@@ -23,15 +23,22 @@ export class ConfigWatch {
   /** For lines about changes: ten, then one in ten seconds. */
   readonly #lines = new Budget(10, 0.1);
 
+  /** Checks the backend's part of a config. @throws {ConfigError} */
+  readonly #check: (network: NetworkConfig) => Promise<void>;
+  /** The newest config that was taken. */
+  #newest: string | undefined;
+
   /** @param network the config that the agent runs with */
-  constructor(network: NetworkConfig) {
+  constructor(network: NetworkConfig, check: (network: NetworkConfig) => Promise<void>) {
     this.#running = meaningOf(network);
+    this.#check = check;
   }
 
   /** Takes a config as it is stored now; undefined where it was deleted. */
-  changed(raw: string | undefined): void {
-    const line = this.#lineAbout(raw);
-    if (line === this.#told) return;
+  async changed(raw: string | undefined): Promise<void> {
+    this.#newest = raw;
+    const line = await this.#lineAbout(raw);
+    if (raw !== this.#newest || line === this.#told) return;
     if (line === undefined) {
       log.info(
         "The network config in the store is again the one that this agent runs with; no restart " +
@@ -44,19 +51,19 @@ export class ConfigWatch {
     this.#told = line;
   }
 
-  #lineAbout(raw: string | undefined): string | undefined {
+  async #lineAbout(raw: string | undefined): Promise<string | undefined> {
     if (raw === undefined) {
       return "The network config was deleted from the store; this agent goes on with the one it has";
     }
     try {
-      const isRunning = meaningOf(parseNetworkConfig(raw)) === this.#running;
-      return isRunning
-        ? undefined
-        : "The network config was changed in the store; restart flanneld to take it up";
+      const network = parseNetworkConfig(raw);
+      if (meaningOf(network) === this.#running) return undefined;
+      await this.#check(network);
+      return "The network config was changed in the store; restart flanneld to take it up";
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       return "The network config in the store was changed to one that cannot be used: " +
-        `${error.message}; this agent goes on with the one it has`;
+        `${error.message}; correct it before the next restart, this agent goes on with the one it has`;
     }
   }
 }

@@ -42,6 +42,8 @@ Deno.test("a config that is set back to the running one withdraws the call for a
     /changed to one that cannot be used: SubnetLen: 99 .*goes on with/,
     10_000,
   );
+  await cluster.writeConfig({ ...running, Backend: { Type: "vxlaaan" } });
+  await agent.waitForLine(/changed to one that cannot be used: Backend\.Type: "vxlaaan"/, 10_000);
   await cluster.etcd.ctl("del", `${PREFIX}/config`);
   await agent.waitForLine(/was deleted from the store/, 10_000);
   await cluster.writeConfig(running);
