@@ -5,7 +5,7 @@
  */
 
 /** The version of the table that this program understands. */
-const ABI_VERSION = 6;
+const ABI_VERSION = 7;
 
 /** What every use of the library needs. */
 const BASE = {
@@ -126,6 +126,22 @@ const SYMBOLS = {
   dp_release_memory: {
     parameters: [],
     result: "void", // void
+    nonblocking: true,
+  },
+  dp_inspect: {
+    parameters: [
+      "buffer", // const uint8_t *json
+      "usize", // size_t length
+    ],
+    result: "pointer", // char *
+    nonblocking: true,
+  },
+  dp_host: {
+    parameters: [
+      "buffer", // const uint8_t *json
+      "usize", // size_t length
+    ],
+    result: "pointer", // char *
     nonblocking: true,
   },
   dp_cleanup: {

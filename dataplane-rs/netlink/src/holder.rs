@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde::Serialize;
+
 use crate::actual::ActualLink;
 use crate::links::{ActualVxlan, VxlanLink};
 use crate::report::EntryError;
@@ -64,12 +66,64 @@ pub fn udp_port_in_use(port: u16) -> String {
     }
 }
 
+/// A process.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct Process {
+    pub id: u32,
+    pub name: String,
+}
+
+/// Whether a UDP port is in use, and by whom.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct UdpPort {
+    /// A socket of a process has it, or one of the kernel, as a tunnel's.
+    pub bound: bool,
+    /// None where the process is not to be seen, or there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+}
+
+/// Who has this UDP port in this network namespace.
+pub fn udp_port(port: u16) -> UdpPort {
+    let sockets = udp_sockets(port);
+    UdpPort {
+        bound: !sockets.is_empty(),
+        process: process_with(&sockets),
+    }
+}
+
+/// The process that listens at an abstract Unix socket, by the name that `/proc/net/unix` shows.
+pub fn unix_listener(name: &str) -> Option<Process> {
+    let table = fs::read_to_string("/proc/self/net/unix").ok()?;
+    let inodes = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // Num RefCount Protocol Flags Type St Inode Path
+        let listens = fields.get(3)? == &"00010000" && fields.get(7)? == &name;
+        fields.get(6)?.parse().ok().filter(|_| listens)
+    });
+    process_with(&inodes.collect::<Vec<u64>>())
+}
+
 /// The process with a UDP socket at this port: `NAME (process ID)`.
 fn process_at(port: u16) -> Option<String> {
-    let sockets: Vec<String> = ["udp", "udp6"]
+    let Process { id, name } = process_with(&udp_sockets(port))?;
+    Some(format!("{name} (process {id})"))
+}
+
+/// Inodes of the sockets at this port; 0 for those of the kernel.
+fn udp_sockets(port: u16) -> Vec<u64> {
+    ["udp", "udp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(format!("/proc/self/net/{table}")).ok())
         .flat_map(|table| sockets_at(&table, port))
+        .collect()
+}
+
+/// The first process that holds one of these sockets.
+fn process_with(inodes: &[u64]) -> Option<Process> {
+    let sockets: Vec<String> = inodes
+        .iter()
+        .filter(|inode| **inode != 0)
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
     if sockets.is_empty() {
@@ -81,7 +135,10 @@ fn process_at(port: u16) -> Option<String> {
         .find(|id| holds(*id, &sockets))
         .map(|id| {
             let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
-            format!("{} (process {id})", name.trim())
+            Process {
+                id,
+                name: name.trim().to_string(),
+            }
         })
 }
 
