@@ -81,6 +81,18 @@ Deno.test("what is broken and how to mend it, and then that all is well", async 
   assert.equal(well.code, 0);
   assertLines(well, `pass  source/dest check: off on ${eniId}`, / 0 warnings, 0 failed$/);
   assertLines(well, /^pass {2}route table rtb-\w+: leads 10\.1\.\d+\.0\/24 here$/);
+  // The doctor of the whole node has the same, among the rest.
+  const args = ["doctor", `--subnet-file=${node.subnetFile}`, ...cluster.etcdArgs()];
+  const whole = await runFlanneldWith(env, node, ...args);
+  const printed = { code: whole.code, lines: whole.stdout.trim().split("\n") };
+  assert.deepEqual(complaints(printed), []);
+  assert.equal(whole.code, 0);
+  assertLines(
+    printed,
+    `pass  source/dest check: off on ${eniId}`,
+    /^pass {2}subnet file: /,
+    "pass  peers: there are none",
+  );
 });
 
 Deno.test("without etcd, a config, or a good one, the rest is examined all the same", async () => {
