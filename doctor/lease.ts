@@ -9,6 +9,7 @@ import { fail, type Finding, pass, warn } from "../backends/finding.ts";
 import type { Backend, PublicInterface } from "../backends/types.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
 import type { StoredLease } from "../subnet/etcd_store.ts";
+import { isHeld } from "../subnet/former.ts";
 import type { Lease } from "../subnet/types.ts";
 import type { StoreFacts } from "./store.ts";
 
@@ -22,10 +23,7 @@ export function ownLease(
   subnetFile: string,
 ): StoredLease | undefined {
   const held = new LeaseFile(leaseFileOf(subnetFile)).recall();
-  const remembered = leases.find(({ key, created, lease }) =>
-    lease !== null && held?.key === key && held.cluster === cluster &&
-    held.created === String(created)
-  );
+  const remembered = leases.find((stored) => stored.lease && isHeld(stored, cluster, held));
   return remembered ?? leases.find(({ lease }) => {
     const attrs = lease?.attrs;
     return attrs !== undefined &&

@@ -161,7 +161,9 @@ async function makePlan(ground: Ground): Promise<Plan> {
   const peers = [...table.peers().values()];
   const module = await loadBackend(network);
   const existing = await dataplane.interfaces();
-  const backend = module.create({ network, iface, existing, former: lease, older: peers });
+  const older = leases.filter(({ created }) => stored === undefined || created < stored.created)
+    .flatMap(({ lease }) => lease ?? []);
+  const backend = module.create({ network, iface, existing, former: lease, older });
   const ips = peers.flatMap(({ attrs: { publicIP, publicIPv6 } }) =>
     [publicIP, publicIPv6].filter((ip) => ip !== null)
   );
