@@ -9,7 +9,7 @@ import { fail, type Finding, pass, warn } from "../backends/finding.ts";
 import type { Backend, PublicInterface } from "../backends/types.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
 import type { StoredLease } from "../subnet/etcd_store.ts";
-import { isHeld } from "../subnet/former.ts";
+import { announces, isHeld } from "../subnet/former.ts";
 import type { Lease } from "../subnet/types.ts";
 import type { StoreFacts } from "./store.ts";
 
@@ -19,18 +19,12 @@ const FEW = 300;
 /** The lease of this node among those in etcd: the one it remembers, or the one with its address. */
 export function ownLease(
   { snapshot: { cluster, leases } }: StoreFacts,
-  { publicIP, publicIPv6 }: Pick<PublicInterface, "publicIP" | "publicIPv6">,
+  addresses: Pick<PublicInterface, "publicIP" | "publicIPv6">,
   subnetFile: string,
 ): StoredLease | undefined {
   const held = new LeaseFile(leaseFileOf(subnetFile)).recall();
   const remembered = leases.find((stored) => stored.lease && isHeld(stored, cluster, held));
-  return remembered ?? leases.find(({ lease }) => {
-    const attrs = lease?.attrs;
-    return attrs !== undefined &&
-      (publicIP === null
-        ? attrs.publicIPv6 !== null && attrs.publicIPv6 === publicIPv6
-        : attrs.publicIP === publicIP);
-  });
+  return remembered ?? leases.find((stored) => announces(stored, addresses));
 }
 
 /** What the lease is compared with. */
