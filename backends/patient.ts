@@ -21,8 +21,5 @@ export interface Patient {
   kernel: KernelState;
   /** Whether an agent runs here. */
   isRunning: boolean;
-  host: Pick<DataPlane, "interfaces" | "holders" | "features">;
+  host: Pick<DataPlane, "interfaces" | "udpPort" | "features">;
 }
-
-/** The agent's lock as `/proc/net/unix` shows it: who listens there is the agent. */
-export const AGENT_SOCKET = "@flanneld/lock";

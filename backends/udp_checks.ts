@@ -3,26 +3,30 @@
  *
  * @module
  */
+import type { TunnelState } from "../dataplane/state.ts";
 import { fail, type Finding, pass, warn } from "./finding.ts";
-import { AGENT_SOCKET, type Patient } from "./patient.ts";
+import type { Patient } from "./patient.ts";
 
 /** Whether the device is there at all is checked with the kernel's state. */
 export async function* examine(patient: Patient): AsyncGenerator<Finding> {
   const { tunnel } = patient.kernel;
   if (tunnel === undefined) return;
-  yield await portFinding(tunnel.port, patient);
+  yield await portFinding(tunnel, patient);
   const there = (await patient.host.interfaces()).some(({ name }) => name === tunnel.name);
   if (there) yield await offloadFinding(tunnel.name, patient);
 }
 
-async function portFinding(port: number, { isRunning, host }: Patient): Promise<Finding> {
+async function portFinding(
+  { port, name }: TunnelState,
+  { isRunning, host }: Patient,
+): Promise<Finding> {
   const check = `UDP port ${port}`;
-  const { udp: { bound, process }, listener } = await host.holders(port, AGENT_SOCKET);
+  const { bound, process } = await host.udpPort(port);
   const holder = process && `${process.name} (process ${process.id})`;
   if (isRunning) {
     if (!bound) return fail(check, "the agent does not listen on it", "see the log of flanneld");
     // Without a view of other processes nobody is to be seen.
-    if (process === undefined || process.id === listener?.id) {
+    if (process === undefined || process.tuns.includes(name)) {
       return pass(check, `held by the agent${holder ? `, ${holder}` : ""}`);
     }
   } else if (!bound) return pass(check, "free");

@@ -6,7 +6,7 @@
 import type { Interface, VxlanLink } from "../dataplane/state.ts";
 import type { Lease } from "../subnet/types.ts";
 import { fail, type Finding, pass, warn } from "./finding.ts";
-import { AGENT_SOCKET, type Patient } from "./patient.ts";
+import type { Patient } from "./patient.ts";
 
 /** Checks each family's device. Whether it is there at all is checked with the kernel's state. */
 export async function* examine({ kernel, host, lease }: Patient): AsyncGenerator<Finding> {
@@ -27,7 +27,7 @@ async function portFinding(
   host: Patient["host"],
 ): Promise<Finding> {
   const check = `UDP port ${port}`;
-  const { udp: { process, bound } } = await host.holders(port, AGENT_SOCKET);
+  const { process, bound } = await host.udpPort(port);
   if (own?.up && own.vxlan?.port === port) return pass(check, `held by ${name}`);
   if (process !== undefined) {
     const { name: holder, id } = process;

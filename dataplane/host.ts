@@ -40,22 +40,17 @@ export interface Filtered {
   filter: number;
 }
 
-/** A process. */
-export interface HostProcess {
-  id: number;
-  name: string;
-}
-
-/** Who holds what. */
-export interface Holders {
-  udp: {
-    /** A process has the port, or a tunnel of the kernel. */
-    bound: boolean;
-    /** Absent where there is none, or none to be seen. */
-    process?: HostProcess;
+/** Whether a UDP port is in use, and by whom. */
+export interface UdpPort {
+  /** A process has it, or a tunnel of the kernel. */
+  bound: boolean;
+  /** Absent where there is none, or none to be seen. */
+  process?: {
+    id: number;
+    name: string;
+    /** Names of the TUN devices that it has open. */
+    tuns: string[];
   };
-  /** Who listens at the Unix socket. */
-  listener?: HostProcess;
 }
 
 /** A host to ask. */
@@ -82,6 +77,6 @@ export interface Probed {
 export type HostQuery =
   | { what: "overlaps" } & OverlapQuery
   | { what: "reversePath"; flows: Flow[] }
-  | { what: "holders"; port: number; listener: string }
+  | { what: "udpPort"; port: number }
   | { what: "features"; dev: string }
   | { what: "probe"; targets: ProbeTarget[] };

@@ -8,12 +8,12 @@ import { answered, encode, take } from "./answer.ts";
 import type {
   Filtered,
   Flow,
-  Holders,
   HostQuery,
   Overlap,
   OverlapQuery,
   Probed,
   ProbeTarget,
+  UdpPort,
 } from "./host.ts";
 import { type Library, openLibrary } from "./symbols.ts";
 import type {
@@ -260,13 +260,9 @@ export class DataPlane implements Disposable {
     return this.#host<Filtered[]>({ what: "reversePath", flows });
   }
 
-  /**
-   * Which processes hold a UDP port and listen at a Unix socket of this network namespace.
-   *
-   * @param listener the socket's name as `/proc/net/unix` shows it
-   */
-  holders(port: number, listener: string): Promise<Holders> {
-    return this.#host<Holders>({ what: "holders", port, listener });
+  /** Who holds a UDP port of this network namespace. */
+  udpPort(port: number): Promise<UdpPort> {
+    return this.#host<UdpPort>({ what: "udpPort", port });
   }
 
   /** Names of a device's features that are on, as `ethtool -k` has them. @throws Error of one line */

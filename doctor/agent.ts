@@ -3,30 +3,27 @@
  *
  * @module
  */
-import { isLocked } from "../agent/lock.ts";
+import { lockFolders } from "../agent/lock.ts";
 import type { AgentOptions } from "../agent/options.ts";
 import { fail, type Finding, pass, warn } from "../backends/finding.ts";
-import { AGENT_SOCKET } from "../backends/patient.ts";
-import type { DataPlane } from "../dataplane/mod.ts";
+import { askStation } from "../dataplane/station.ts";
 
 /** Milliseconds for an answer of the agent's. */
 const LIMIT = 2_000;
 
 /** Returns whether one runs. */
 export async function* examineAgent(
-  { healthz }: Pick<AgentOptions, "healthz">,
-  dataplane: DataPlane,
+  { healthz, libraryPath, subnetFile }: AgentOptions,
 ): AsyncGenerator<Finding, boolean> {
-  if (!await isLocked()) {
+  const reply = await askStation(libraryPath, lockFolders(subnetFile));
+  if (reply === null) {
     yield warn("agent", "flanneld does not run on this node", "start it: systemctl start flanneld");
     return false;
   }
-  const { listener } = await dataplane.holders(0, AGENT_SOCKET);
-  const who = listener === undefined ? "runs" : `runs as process ${listener.id}`;
   const reason = await whyNotReady(healthz);
   yield reason === undefined
-    ? pass("agent", who)
-    : fail("agent", `${who}: ${reason}`, "see its log: journalctl -u flanneld");
+    ? pass("agent", "runs")
+    : fail("agent", `runs: ${reason}`, "see its log: journalctl -u flanneld");
   return true;
 }
 

@@ -86,7 +86,7 @@ async function* groundOf(
     run({
       area: "agent",
       async *run() {
-        known.isRunning = yield* examineAgent(options, dataplane);
+        known.isRunning = yield* examineAgent(options);
       },
     }),
     run({

@@ -1,7 +1,7 @@
 //! Questions about the host that change nothing, for checks of a node.
 
-use netlink::{DevName, Flow, OverlapQuery, Process, UdpPort, ethtool};
-use serde::{Deserialize, Serialize};
+use netlink::{DevName, Flow, OverlapQuery, ethtool};
+use serde::Deserialize;
 
 use crate::answer::Answer;
 use crate::probe::{self, Target};
@@ -14,19 +14,12 @@ pub enum HostQuery {
     Overlaps(OverlapQuery),
     /// Which packets `rp_filter` drops.
     ReversePath { flows: Vec<Flow> },
-    /// Who has a UDP port, and who listens at an abstract Unix socket.
-    Holders { port: u16, listener: String },
+    /// Who has a UDP port.
+    UdpPort { port: u16 },
     /// Which offloads a device has.
     Features { dev: DevName },
     /// Which hosts answer, and the largest packets that reach them.
     Probe { targets: Vec<Target> },
-}
-
-#[derive(Serialize)]
-struct Holders {
-    udp: UdpPort,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    listener: Option<Process>,
 }
 
 /// Answers a query in JSON.
@@ -42,10 +35,7 @@ pub fn carry_out(json: &[u8]) -> Result<Answer, String> {
             let found = netlink::reverse_path(&flows);
             Answer::ok(&found.map_err(|e| format!("cannot look up routes: {e}"))?)
         }
-        HostQuery::Holders { port, listener } => Answer::ok(&Holders {
-            udp: netlink::udp_port(port),
-            listener: netlink::unix_listener(&listener),
-        }),
+        HostQuery::UdpPort { port } => Answer::ok(&netlink::udp_port(port)),
         HostQuery::Features { dev } => {
             let features = ethtool::features(&dev);
             Answer::ok(&features.map_err(|e| format!("cannot read the offloads of {dev}: {e}"))?)

@@ -71,6 +71,8 @@ pub fn udp_port_in_use(port: u16) -> String {
 pub struct Process {
     pub id: u32,
     pub name: String,
+    /// Names of the TUN devices that it has open.
+    pub tuns: Vec<String>,
 }
 
 /// Whether a UDP port is in use, and by whom.
@@ -92,21 +94,9 @@ pub fn udp_port(port: u16) -> UdpPort {
     }
 }
 
-/// The process that listens at an abstract Unix socket, by the name that `/proc/net/unix` shows.
-pub fn unix_listener(name: &str) -> Option<Process> {
-    let table = fs::read_to_string("/proc/self/net/unix").ok()?;
-    let inodes = table.lines().skip(1).filter_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        // Num RefCount Protocol Flags Type St Inode Path
-        let listens = fields.get(3)? == &"00010000" && fields.get(7)? == &name;
-        fields.get(6)?.parse().ok().filter(|_| listens)
-    });
-    process_with(&inodes.collect::<Vec<u64>>())
-}
-
 /// The process with a UDP socket at this port: `NAME (process ID)`.
 fn process_at(port: u16) -> Option<String> {
-    let Process { id, name } = process_with(&udp_sockets(port))?;
+    let Process { id, name, .. } = process_with(&udp_sockets(port))?;
     Some(format!("{name} (process {id})"))
 }
 
@@ -138,6 +128,7 @@ fn process_with(inodes: &[u64]) -> Option<Process> {
             Process {
                 id,
                 name: name.trim().to_string(),
+                tuns: tuns_of(id),
             }
         })
 }
@@ -151,6 +142,30 @@ fn sockets_at(table: &str, port: u16) -> Vec<u64> {
         fields.get(9)?.parse().ok().filter(|_| is_there)
     });
     sockets.collect()
+}
+
+/// A descriptor of /dev/net/tun says which device it is of.
+fn tuns_of(process: u32) -> Vec<String> {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fdinfo")) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = descriptors
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .filter_map(|text| {
+            Some(
+                text.split_once("\niff:")?
+                    .1
+                    .lines()
+                    .next()?
+                    .trim()
+                    .to_string(),
+            )
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 fn holds(process: u32, sockets: &[String]) -> bool {
