@@ -28,6 +28,7 @@ import { Faults } from "./faults.ts";
 import { FormerFlannel } from "./former_flannel.ts";
 import { Forwarding } from "./forwarding.ts";
 import { answerQuestions, listen } from "./health.ts";
+import { HostWarnings } from "./host_warnings.ts";
 import { changeOf, isSameInterface, routersOf } from "./interface.ts";
 import { INTERFACE_RETRY, InterfaceKeeper } from "./interface_keeper.ts";
 import { LeaseFile, leaseFileOf, stampOf } from "./lease_file.ts";
@@ -153,6 +154,7 @@ class Agent {
   #wasReady = false;
   /** The data plane tells when traffic rules may have changed. */
   #watchesRules = false;
+  readonly #hostWarnings: HostWarnings;
 
   constructor(options: AgentOptions, parts: Parts, signal: AbortSignal) {
     const { dataplane, manager, leaseFile, station, status, faults } = parts;
@@ -166,6 +168,7 @@ class Agent {
     this.#signal = signal;
     this.#packets = new PacketForwarding((query) => dataplane.packetForwarding(query));
     this.#forwarding = new Forwarding(dataplane, this.#status, () => this.#packets.check());
+    this.#hostWarnings = new HostWarnings(dataplane);
     this.#status.deviceProblem = (graceMs) => this.#forwarding.devices.problem(graceMs);
     this.#status.lastContact = () => manager.lastContact;
     this.#memory = new MemoryKeeper(() => dataplane.releaseMemory(), signal);
@@ -276,12 +279,14 @@ class Agent {
     let ready: Promise<void> | undefined;
     const began = Promise.withResolvers<void>();
     signal.addEventListener("abort", () => began.resolve());
+    const host = { network, backend, iface: this.#iface!, lease };
     const watching = this.#manager.watch(lease, {
       peers: (peers, mended) => {
         // The next session begins with them.
         if (signal.aborted) return;
         outside?.want(peers);
         const applied = this.#forwarding.want({ backend, lease, peers, mended, node });
+        applied.then(() => this.#hostWarnings.want({ ...host, peers }));
         ready ??= Promise.all([
           applied.then(() => this.#deviceWorks(signal)),
           outside && Promise.race([outside.ready, began.promise]),
@@ -413,6 +418,7 @@ class Agent {
     this.#wasReady = true;
     this.#faults.restart = (reason) => this.#endSession(reason);
     await notify(this.#station, "READY=1");
+    this.#hostWarnings.begin();
   }
 
   async #writeSubnetFile(text: string): Promise<void> {

@@ -8,6 +8,7 @@
 import { getLogger } from "@logtape/logtape";
 import type { PublicInterface } from "../backends/types.ts";
 import type { DefaultRoute, Interface, RouteLookup } from "../dataplane/state.ts";
+import { isAddressOnly } from "../hostcheck/address_only.ts";
 import { Cidr, formatIp, tryParseIp } from "../subnet/cidr.ts";
 import { selectAddress, unusableReason, usableAddresses } from "./address.ts";
 import { UsageError } from "./errors.ts";
@@ -145,11 +146,6 @@ export function describe(
     publicIPv6: families.ipv6 ? options.publicIPv6 ?? ipv6 : null,
     addresses: iface.addresses,
   };
-}
-
-/** Whether packets to other hosts leave by other devices than this one, which only has the address. */
-export function isAddressOnly({ loopback, kind }: Pick<Interface, "loopback" | "kind">): boolean {
-  return loopback || kind === "dummy";
 }
 
 /**

@@ -8,6 +8,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { getLogger } from "@logtape/logtape";
 import type { PublicInterface } from "../backends/types.ts";
+import { isAddressOnly } from "../hostcheck/address_only.ts";
 import { UsageError } from "./errors.ts";
 import {
   type Choice,
@@ -15,7 +16,6 @@ import {
   describe,
   type Families,
   type InterfaceSource,
-  isAddressOnly,
   look,
   type Surroundings,
   type Tell,

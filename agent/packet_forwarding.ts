@@ -42,12 +42,17 @@ export class PacketForwarding {
   }
 }
 
-function warningOf(off: string[], error: string | undefined): string {
+/** How to switch on what is off. */
+export function forwardingRemedy(off: string[]): string {
   const remedies = [
     off.some((name) => name.startsWith("net.ipv4.")) && "net.ipv4.ip_forward=1",
     off.some((name) => name.startsWith("net.ipv6.")) && "net.ipv6.conf.all.forwarding=1",
   ].filter((remedy) => remedy !== false);
-  const remedy = `run "sysctl -w ${remedies.join(" ")}"`;
+  return `run "sysctl -w ${remedies.join(" ")}"`;
+}
+
+function warningOf(off: string[], error: string | undefined): string {
+  const remedy = forwardingRemedy(off);
   const fault = `Packet forwarding is off (${off.join(", ")})`;
   return error === undefined
     ? `${fault}: packets between containers and other hosts are lost unless the container runtime ` +

@@ -9,6 +9,8 @@
 import { ConfigError, type NetworkConfig } from "../subnet/config.ts";
 import type { Lease } from "../subnet/types.ts";
 import { LEAST_MTU, Options } from "./options.ts";
+import type { Finding } from "./finding.ts";
+import type { Patient } from "./patient.ts";
 import type { Backend, BackendInput, Skipped } from "./types.ts";
 
 const TYPE = "aws-vpc";
@@ -89,6 +91,17 @@ export function create({ network, iface }: BackendInput): Backend {
       return ofThisInstance({ network, lease, tableIds, ip: (iface.ip ?? iface.ipv6)! });
     },
   };
+}
+
+/** The doctor's part: permissions, source/dest check, route tables, security groups and MTU. */
+export async function* examine(patient: Patient): AsyncGenerator<Finding> {
+  const { network, iface, lease, peers, host } = patient;
+  const { examine, nodeAddresses } = await import("./awsvpc/doctor.ts");
+  const addresses = nodeAddresses(await host.interfaces(), iface);
+  yield* examine({
+    ...{ network, addresses, isChosen: true, tableIds: tableIdsOf(network), mtu: mtuOf(network) },
+    leases: lease === undefined ? [...peers] : [lease, ...peers],
+  });
 }
 
 /** flannel's aws-vpc leases name no backend. */

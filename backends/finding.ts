@@ -5,11 +5,11 @@
  */
 
 /**
- * - `ok`: as it should be
- * - `note`: worth knowing, also where something could not be checked
- * - `broken`: packets do not pass, or the agent fails
+ * - `pass`: as it should be
+ * - `warn`: worth knowing, also where something could not be checked
+ * - `fail`: packets do not pass, or the agent fails
  */
-export type Verdict = "ok" | "note" | "broken";
+export type Verdict = "pass" | "warn" | "fail";
 
 /** One thing that was looked at. */
 export interface Finding {
@@ -18,21 +18,21 @@ export interface Finding {
   check: string;
   /** What was found, in one line. */
   detail: string;
-  /** What to do about it, as a command or in words; never with `ok`. */
+  /** What to do about it, as a command or in words; never with `pass`. */
   fix?: string;
 }
 
 /** A finding that needs nothing. */
-export function ok(check: string, detail: string): Finding {
-  return { verdict: "ok", check, detail };
+export function pass(check: string, detail: string): Finding {
+  return { verdict: "pass", check, detail };
 }
 
 /** A finding that is worth knowing. */
-export function note(check: string, detail: string, fix?: string): Finding {
-  return { verdict: "note", check, detail, fix };
+export function warn(check: string, detail: string, fix?: string): Finding {
+  return { verdict: "warn", check, detail, fix };
 }
 
 /** A finding that needs mending. */
-export function broken(check: string, detail: string, fix?: string): Finding {
-  return { verdict: "broken", check, detail, fix };
+export function fail(check: string, detail: string, fix?: string): Finding {
+  return { verdict: "fail", check, detail, fix };
 }

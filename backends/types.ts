@@ -10,6 +10,8 @@
 import type { Interface, InterfaceAddress, KernelState, RouteLookup } from "../dataplane/state.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
 import type { Lease, LeaseAttrs } from "../subnet/types.ts";
+import type { Finding } from "./finding.ts";
+import type { Patient } from "./patient.ts";
 
 /** The interface that carries the traffic between hosts. */
 export interface PublicInterface {
@@ -80,6 +82,11 @@ export interface Backend {
   readonly summary: string;
   /** Bytes of the largest packet that a container may send (FLANNEL_MTU). */
   readonly mtu: number;
+  /**
+   * Bytes of the largest packet between hosts that this makes, headers of a tunnel included; {@link mtu}
+   * where absent.
+   */
+  readonly outerMtu?: number;
   /** What the lease announces to the peers. */
   readonly attrs: LeaseAttrs;
   /** Devices that the backend makes, gone or not; not to be taken for the public interface. */
@@ -120,4 +127,9 @@ export interface BackendModule {
    */
   effectiveOptions(network: NetworkConfig): Record<string, unknown>;
   create: BackendFactory;
+  /**
+   * Checks what this backend alone needs of the node and its surroundings, for `flanneld doctor`;
+   * changes nothing. Absent where the kernel's state and the peers' answers tell all.
+   */
+  examine?(patient: Patient): AsyncIterable<Finding>;
 }

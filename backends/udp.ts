@@ -13,6 +13,8 @@ import type { NetworkConfig } from "../subnet/config.ts";
 import { quote } from "../subnet/json.ts";
 import type { Lease } from "../subnet/types.ts";
 import { Options } from "./options.ts";
+import type { Finding } from "./finding.ts";
+import type { Patient } from "./patient.ts";
 import type { Backend, BackendInput, BackendState, Skipped } from "./types.ts";
 
 /** Outer IP (RFC 791, RFC 8200) and UDP (RFC 768) headers. */
@@ -56,12 +58,18 @@ export function create({ network, iface, existing }: BackendInput): Backend {
     type: "udp",
     summary: `UDP config: Port=${port}`,
     mtu: tunnel.mtu,
+    outerMtu: iface.mtu,
     // flannel's udp leases name no backend.
     attrs: { publicIP: iface.publicIP, publicIPv6: iface.publicIPv6, backendType: "" },
     devices: [tunnel.name],
     additive: true,
     state: (lease, peers) => state(network, overIpv4, tunnel, lease, peers),
   };
+}
+
+/** The doctor's part. */
+export async function* examine(patient: Patient): AsyncGenerator<Finding> {
+  yield* (await import("./udp_checks.ts")).examine(patient);
 }
 
 /** `flannel0`, or the next number that no other device has. */

@@ -15,6 +15,8 @@ import { quote } from "../subnet/json.ts";
 import type { Lease, LeaseAttrs } from "../subnet/types.ts";
 import { type Direct, directTo } from "./direct.ts";
 import { LEAST_MTU, Options } from "./options.ts";
+import type { Finding } from "./finding.ts";
+import type { Patient } from "./patient.ts";
 import type { Backend, BackendInput, BackendState, Skipped } from "./types.ts";
 
 /** What VXLAN takes of the lower MTU: outer IP, UDP, VXLAN and inner Ethernet headers. */
@@ -103,6 +105,7 @@ export function create(input: BackendInput): Backend {
     summary: `VXLAN config: VNI=${options.vni} Port=${options.port} GBP=${options.gbp} ` +
       `Learning=${options.learning} DirectRouting=${options.directRouting}`,
     mtu: Math.min(...halves.map((half) => half.device.mtu)),
+    outerMtu: options.mtu || input.iface.mtu,
     attrs: attrs(input, options, halves),
     devices: halves.map((half) => half.device.name),
     additive: true,
@@ -114,6 +117,11 @@ export function create(input: BackendInput): Backend {
       return state(halves, lease, peers, direct);
     },
   };
+}
+
+/** The doctor's part. */
+export async function* examine(patient: Patient): AsyncGenerator<Finding> {
+  yield* (await import("./vxlan_checks.ts")).examine(patient);
 }
 
 function parseOptions(network: NetworkConfig): VxlanOptions {

@@ -46,9 +46,9 @@ function page(program: Command): string {
 
 function commandEntries(command: Command, parents: string[]): string[] {
   const words = [...parents, command.name()];
-  if (command.commands.length > 0) {
-    return command.commands.flatMap((sub) => commandEntries(sub, words));
-  }
+  const below = command.commands.flatMap((sub) => commandEntries(sub, words));
+  // One without flags of its own only leads to others.
+  if (below.length > 0 && command.options.length === 0) return below;
   const args = command.registeredArguments.map((argument) =>
     argument.required ? argument.name() : `[${argument.name()}]`
   );
@@ -61,6 +61,7 @@ function commandEntries(command: Command, parents: string[]): string[] {
     ...flags.length === 0
       ? []
       : [`.PP\nFlags as above: ${flags.map((option) => escape(`--${option.name()}`)).join(", ")}.`],
+    ...below,
   ];
 }
 

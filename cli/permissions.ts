@@ -138,9 +138,12 @@ export const ENTRIES: Record<string, Permissions> = {
   doctor: {
     net: "all",
     ffi: ["library"],
-    read: [...ETCD_FILES, ...AWS.read],
+    run: FILTERS,
+    // The lease file is beside the subnet file.
+    read: [...ETCD_FILES, `folder:${SUBNET_FILE}`, ...FILTERS, ...AWS.read],
     env: [...VARIABLES, ...AWS.env],
-    sys: AWS.sys,
+    // The containers' bridge is found by its address.
+    sys: ["networkInterfaces", ...AWS.sys],
   },
   // The network config, on standard input, says which plugins it runs, and where files lie.
   [CNI]: {

@@ -164,16 +164,29 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
       return runCni((await import("./paths.ts")).libraryPath());
     }));
 
-  const doctor = program.command("doctor").description(
-    "Examine what a backend needs of this node and its surroundings; change nothing.",
+  const doctor = addFlags(
+    program.command("doctor").description(
+      "Examine this node, etcd and the way to the other nodes for the configured backend; change " +
+        "nothing. Takes the agent's flags. Exits with status 1 where something fails.",
+    )
+      .option("--json", "Print JSON."),
+    FLAG_NAMES.filter((name) => name !== "version"),
+  ).action(
+    run(async (command) =>
+      (await import("./doctor.ts")).doctor(settingsOf(command), command.opts().json === true)
+    ),
   );
   addFlags(
     doctor.command("aws-vpc").description(
-      "Examine permissions (by DryRun), source/dest check, route tables, security groups and MTU.",
-    ),
+      "Examine only what aws-vpc needs of AWS: permissions (by DryRun), source/dest check, route " +
+        "tables, security groups and MTU.",
+    )
+      .option("--json", "Print JSON."),
     [...STORE_FLAGS, ...INTERFACE_FLAGS],
   ).action(
-    run(async (command) => (await import("./doctor.ts")).doctorAwsVpc(settingsOf(command))),
+    run(async (command) =>
+      (await import("./doctor.ts")).doctorAwsVpc(settingsOf(command), command.opts().json === true)
+    ),
   );
 
   program.command("help").description("Print the help of a command.")

@@ -5,12 +5,23 @@
  * @module
  */
 import { answered, encode, take } from "./answer.ts";
+import type {
+  Filtered,
+  Flow,
+  HostQuery,
+  Overlap,
+  OverlapQuery,
+  Probed,
+  ProbeTarget,
+  UdpPort,
+} from "./host.ts";
 import { type Library, openLibrary } from "./symbols.ts";
 import type {
   ApplyReport,
   CleanupReport,
   DataPlaneEvent,
   DefaultRoute,
+  EntryError,
   ForwardingAnswer,
   ForwardingQuery,
   Interface,
@@ -20,6 +31,7 @@ import type {
   TunnelCounters,
 } from "./state.ts";
 
+export type * from "./host.ts";
 export type * from "./state.ts";
 
 /**
@@ -222,6 +234,55 @@ export class DataPlane implements Disposable {
       this.#pending--;
       this.#unloadWhenIdle();
     }
+  }
+
+  /**
+   * Entries of `state` that the kernel lacks or has otherwise, and what is wrong with each; changes
+   * nothing. What is there besides does not count.
+   */
+  async inspect(state: KernelState): Promise<EntryError[]> {
+    const json = encode(JSON.stringify(state));
+    return answered(
+      await this.#call<EntryError[]>((symbols) => symbols.dp_inspect(json, BigInt(json.length))),
+    );
+  }
+
+  /**
+   * Addresses and routes of the host that overlap the overlay's networks: neither the agent's own nor
+   * default routes.
+   */
+  overlaps(query: OverlapQuery): Promise<Overlap[]> {
+    return this.#host<Overlap[]>({ what: "overlaps", ...query });
+  }
+
+  /** Which of these packets the kernel drops since it would not answer by their device (`rp_filter`). */
+  reversePath(flows: Flow[]): Promise<Filtered[]> {
+    return this.#host<Filtered[]>({ what: "reversePath", flows });
+  }
+
+  /** Who holds a UDP port of this network namespace. */
+  udpPort(port: number): Promise<UdpPort> {
+    return this.#host<UdpPort>({ what: "udpPort", port });
+  }
+
+  /** Names of a device's features that are on, as `ethtool -k` has them. @throws Error of one line */
+  features(dev: string): Promise<string[]> {
+    return this.#host<string[]>({ what: "features", dev });
+  }
+
+  /**
+   * Which hosts answer ICMP echo requests, 256 at most, and the largest packets that reach them without
+   * being fragmented. Takes up to 4 s. Needs CAP_NET_RAW.
+   */
+  probe(targets: ProbeTarget[]): Promise<Probed[]> {
+    return this.#host<Probed[]>({ what: "probe", targets });
+  }
+
+  async #host<T>(query: HostQuery): Promise<T> {
+    const json = encode(JSON.stringify(query));
+    return answered(
+      await this.#call<T>((symbols) => symbols.dp_host(json, BigInt(json.length))),
+    );
   }
 
   /** Removes all devices and routes of the agent's, also those of an earlier process. */

@@ -208,6 +208,8 @@ export interface Interface {
   pointToPoint: boolean;
   /** Made by this agent (IFLA_IFALIAS `flanneld`). */
   owned: boolean;
+  /** Of a VXLAN device. */
+  vxlan?: { vni: number; port: number };
   addresses: InterfaceAddress[];
 }
 

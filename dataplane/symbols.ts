@@ -128,6 +128,22 @@ const SYMBOLS = {
     result: "void", // void
     nonblocking: true,
   },
+  dp_inspect: {
+    parameters: [
+      "buffer", // const uint8_t *json
+      "usize", // size_t length
+    ],
+    result: "pointer", // char *
+    nonblocking: true,
+  },
+  dp_host: {
+    parameters: [
+      "buffer", // const uint8_t *json
+      "usize", // size_t length
+    ],
+    result: "pointer", // char *
+    nonblocking: true,
+  },
   dp_cleanup: {
     parameters: [
       "u32", // uint32_t handle

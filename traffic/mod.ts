@@ -16,6 +16,7 @@ import { bridgeOf } from "./bridge.ts";
 import type { EnsureReport, PacketFilter } from "./filter.ts";
 
 export { Commands, type CommandsOptions } from "./commands.ts";
+export { missingRules } from "./missing.ts";
 export { type RuleInput, type RuleSet, trafficRules } from "./rules.ts";
 export type { EnsureReport } from "./filter.ts";
 

@@ -49,7 +49,7 @@ export interface RoutingProblem {
   key: string;
   /** What is well again once it is over. */
   subject: string;
-  verdict: Exclude<Verdict, "ok">;
+  verdict: Exclude<Verdict, "pass">;
   detail: string;
   /** What to do. */
   fix: string;
@@ -127,7 +127,7 @@ function* tableProblems(coverage: Coverage): Generator<RoutingProblem> {
     const detail = `this node's VPC subnet ${subnetId} follows route table ${id}, which ` +
       `RouteTableID does not name: packets from this node's containers to other nodes are lost`;
     yield {
-      verdict: "broken",
+      verdict: "fail",
       key: `unnamed ${id}`,
       subject: `the route table of ${subnetId}`,
       detail,
@@ -142,7 +142,7 @@ function* tableProblems(coverage: Coverage): Generator<RoutingProblem> {
     `${elsewhere.length > 1 ? "do" : "does"}: packets ` +
     `${isNamed ? "from this node to" : "between this node and"} those peers are lost`;
   yield {
-    verdict: "broken",
+    verdict: "fail",
     key: `split ${id} ${elsewhere.join(" ")}`,
     subject: `the routes to peers in route table ${id}`,
     detail,
@@ -185,7 +185,7 @@ export function* homeProblems(
   if (unfilled.length === 0) return;
   const ids = [...new Set(unfilled.map(({ table }) => table))].sort();
   yield {
-    verdict: "broken",
+    verdict: "fail",
     key: `homes ${ids.join(" ")}`,
     subject: "the route tables of peers",
     detail:
@@ -242,7 +242,7 @@ function* shadowProblem(
   const rest = more.map(({ route }) => `${route.destination}`);
   const others = rest.length > 0 ? ` (and likewise ${names(rest)})` : "";
   yield {
-    verdict: "broken",
+    verdict: "fail",
     key: `shadow ${table.id} ${shadows.map(({ route }) => `${route.destination}`).join(" ")}`,
     subject: `the routes to leased subnets in route table ${table.id}`,
     detail: `route table ${table.id} leads ${route.destination}, a part of ${whose} subnet ` +
@@ -273,7 +273,7 @@ function* strayProblem({ strays, vpcId }: Coverage): Generator<RoutingProblem> {
   if (strays.length === 0) return;
   const ids = strays.map(({ id }) => id);
   yield {
-    verdict: "note",
+    verdict: "warn",
     key: `stray ${ids.join(" ")}`,
     subject: `the tables of RouteTableID, ${ids.join(", ")} among them`,
     detail: `RouteTableID names ${names(strays.map(strayText))}: this node, in ${vpcId}, ignores ` +
@@ -293,7 +293,7 @@ function* overlapProblem(coverage: Coverage): Generator<RoutingProblem> {
   if (overlap === undefined) return;
   const { network, local } = overlap;
   yield {
-    verdict: "broken",
+    verdict: "fail",
     key: `overlap ${network} ${local}`,
     subject: `the network ${network} is outside of the VPC`,
     detail:

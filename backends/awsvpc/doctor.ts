@@ -4,10 +4,11 @@
  *
  * @module
  */
+import type { Interface } from "../../dataplane/state.ts";
 import { Cidr } from "../../subnet/cidr.ts";
 import type { NetworkConfig } from "../../subnet/config.ts";
 import type { Lease } from "../../subnet/types.ts";
-import { broken, type Finding, note, ok } from "../finding.ts";
+import { fail, type Finding, pass, warn } from "../finding.ts";
 import { Ec2Calls, sdkClient } from "./client.ts";
 import { credentialsSource } from "./credentials.ts";
 import { examineTables } from "./doctor_tables.ts";
@@ -57,6 +58,24 @@ export interface Patient {
   isChosen: boolean;
 }
 
+/**
+ * The node's addresses that peers may reach: that of the chosen interface first, where there is one.
+ */
+export function nodeAddresses(
+  interfaces: readonly Interface[],
+  chosen?: { name: string; mtu: number; ip: string | null; ipv6: string | null },
+): NodeAddress[] {
+  const all = interfaces.filter(({ loopback }) => !loopback)
+    .flatMap(({ name: interfaceName, mtu, addresses }): NodeAddress[] =>
+      addresses.filter(({ scope }) => scope === "global")
+        .map(({ ip }) => ({ ip, interfaceName, mtu }))
+    );
+  const ip = chosen?.ip ?? chosen?.ipv6;
+  if (!chosen || !ip) return all;
+  const first = { ip, interfaceName: chosen.name, mtu: chosen.mtu };
+  return [first, ...all.filter((each) => each.ip !== ip)];
+}
+
 /** What the calls are made with. */
 interface Calls {
   client: ReturnType<typeof sdkClient>;
@@ -77,15 +96,15 @@ export async function* examine(patient: Patient): AsyncGenerator<Finding> {
   const type = patient.network?.backend.type;
   if (type !== undefined && type !== "aws-vpc") {
     const fix = "flanneld config set, with a Backend of the Type aws-vpc";
-    yield note("backend", `the network config names the backend ${type}`, fix);
+    yield warn("backend", `the network config names the backend ${type}`, fix);
   }
   try {
     const { region, instanceId } = await whereWeAre();
-    yield instanceId === undefined ? withoutMetadata(region) : ok(
+    yield instanceId === undefined ? withoutMetadata(region) : pass(
       "instance",
       `${instanceId}, in ${region}`,
     );
-    yield ok("credentials", await credentialsSource());
+    yield pass("credentials", await credentialsSource());
     const client = sdkClient(region);
     retryThrottled(client);
     try {
@@ -99,7 +118,7 @@ export async function* examine(patient: Patient): AsyncGenerator<Finding> {
 }
 
 function withoutMetadata(region: string): Finding {
-  return note(
+  return warn(
     "instance",
     `in ${region}; the instance metadata service is off (AWS_EC2_METADATA_DISABLED), so that only ` +
       "the node's address tells which instance it is",
@@ -126,7 +145,7 @@ function retryThrottled(client: Calls["client"]): void {
 /** @throws what is not EC2's fault */
 function findingOf(error: unknown): Finding {
   if (!(error instanceof Ec2Fault)) throw error;
-  return broken(error.action, error.message, error.details.fix);
+  return fail(error.action, error.message, error.details.fix);
 }
 
 async function* examineInstance(
@@ -134,6 +153,14 @@ async function* examineInstance(
   patient: Patient,
   instanceId: string | undefined,
 ): AsyncGenerator<Finding> {
+  // Said first, since then EC2 is hardly within reach.
+  if (patient.addresses.length === 0) {
+    yield fail(
+      "network interface",
+      "this node has no address but those of loopback",
+      "bring up the interface that is in the VPC (ip link, DHCP)",
+    );
+  }
   const may = yield* describePermissions(calls.client);
   if (!may.interfaces) return;
   const place = yield* examineInterface(calls, patient, instanceId);
@@ -148,7 +175,7 @@ async function* examineInstance(
   yield* examineSourceDestCheck(calls, eni, onlyInstance);
   const groups = await groupsPermission(calls.client);
   yield groups;
-  if (groups.verdict === "ok") {
+  if (groups.verdict === "pass") {
     yield* attempt(examineGroups(calls.client, eni, familiesOf(patient)));
   }
   yield mtu(address, patient.mtu);
@@ -161,19 +188,12 @@ async function* examineInterface(
   instanceId: string | undefined,
 ): AsyncGenerator<Finding, Place | undefined> {
   const check = "network interface";
-  if (addresses.length === 0) {
-    yield broken(
-      check,
-      "this node has no address but those of loopback",
-      "bring up the interface that is in the VPC (ip link, DHCP)",
-    );
-    return undefined;
-  }
+  if (addresses.length === 0) return undefined;
   if (isChosen) {
     const [address] = addresses;
     try {
       const found = await findEni(ec2, { instanceId, ip: address.ip });
-      yield ok(check, `${found.eni.id} has ${address.ip}`);
+      yield pass(check, `${found.eni.id} has ${address.ip}`);
       return { ...found, address };
     } catch (error) {
       yield findingOf(error);
@@ -187,12 +207,12 @@ async function* examineInterface(
     const eni = there.find((each) => each.addresses.includes(address.ip));
     if (eni === undefined) continue;
     const detail = `${address.interfaceName} has ${address.ip}, which is ${eni.id}'s`;
-    yield note(check, detail, `start flanneld with --iface=${address.interfaceName}`);
+    yield warn(check, detail, `start flanneld with --iface=${address.interfaceName}`);
     return { eni, siblings: there.length - 1, address };
   }
   if (!isChosen) {
     const all = addresses.map(({ ip }) => ip).join(", ");
-    yield broken(
+    yield fail(
       check,
       `no network interface of ${instanceId} has an address of this node: ${all}`,
     );
@@ -232,15 +252,15 @@ async function* examineSourceDestCheck(
 ): AsyncGenerator<Finding> {
   const check = "source/dest check";
   // Without need of the permission nobody has to give it.
-  if (!sourceDestCheck) return yield ok(check, `off on ${eniId}`);
+  if (!sourceDestCheck) return yield pass(check, `off on ${eniId}`);
   const { isAllowed, findings } = await sourceDestCheckPermission(client, { instanceId, eniId });
   if (isAllowed) {
     yield* findings;
-    return yield note(check, `on at ${eniId}; the agent switches it off`);
+    return yield warn(check, `on at ${eniId}; the agent switches it off`);
   }
   // What matters is in the line after it.
-  for (const finding of findings) yield { ...finding, verdict: "note" };
-  yield broken(
+  for (const finding of findings) yield { ...finding, verdict: "warn" };
+  yield fail(
     check,
     `on at ${eniId}, and the agent may not switch it off: the VPC drops packets from and to ` +
       "containers, so containers of different nodes cannot reach each other",
@@ -261,12 +281,12 @@ async function* attempt(findings: AsyncGenerator<Finding>): AsyncGenerator<Findi
 function mtu({ mtu: own, interfaceName }: NodeAddress, configured: number): Finding {
   const check = "MTU";
   if (configured <= VPC_MTU && configured <= own) {
-    return ok(check, `${configured} by Backend.MTU; ${own} on ${interfaceName}`);
+    return pass(check, `${configured} by Backend.MTU; ${own} on ${interfaceName}`);
   }
-  if (own === VPC_MTU) return ok(check, `${own}`);
+  if (own === VPC_MTU) return pass(check, `${own}`);
   const detail = `${own} on ${interfaceName}; instances of one VPC can send ${VPC_MTU}`;
-  if (own < VPC_MTU) return note(check, detail);
-  return broken(check, detail, `ip link set dev ${interfaceName} mtu ${VPC_MTU}`);
+  if (own < VPC_MTU) return warn(check, detail);
+  return fail(check, detail, `ip link set dev ${interfaceName} mtu ${VPC_MTU}`);
 }
 
 function familiesOf({ network }: Patient) {

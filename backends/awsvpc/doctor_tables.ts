@@ -8,7 +8,7 @@ import type { EC2Client } from "@aws-sdk/client-ec2";
 import type { Cidr } from "../../subnet/cidr.ts";
 import type { FamilyConfig } from "../../subnet/config.ts";
 import type { Lease } from "../../subnet/types.ts";
-import { broken, type Finding, note, ok } from "../finding.ts";
+import { fail, type Finding, pass, warn } from "../finding.ts";
 import { type ConflictKind, type RouteConflict, routeConflicts } from "./conflicts.ts";
 import {
   type Coverage,
@@ -66,7 +66,7 @@ export async function* examineTables(
   }
   const coverage = yield* withPrefixLists(client, coverageOf(patient, look));
   if (look.ours.length === 0) {
-    yield broken("RouteTableID", `the agent ends: RouteTableID names ${noTable(look, eni)}`);
+    yield fail("RouteTableID", `the agent ends: RouteTableID names ${noTable(look, eni)}`);
   }
   for (const problem of routingProblems(coverage)) yield findingOf(problem);
   yield* examinePeers(ec2, patient, coverage, look.isWhole);
@@ -75,7 +75,7 @@ export async function* examineTables(
   for (const table of tables) yield* examineTable(table, patient, coverage);
   if (!look.isWhole) {
     const detail = `it has more than the ${look.all?.length} route tables that are compared`;
-    yield note(`VPC ${eni.vpcId}`, detail);
+    yield warn(`VPC ${eni.vpcId}`, detail);
   }
   return look.ours;
 }
@@ -111,7 +111,7 @@ async function* withPrefixLists(
     for (const [id, fault] of unread) {
       const detail = `where its route for prefix list ${id} leads packets is not known: ` +
         fault.message;
-      yield note(`route table ${table.id}`, detail, fault.details.fix);
+      yield warn(`route table ${table.id}`, detail, fault.details.fix);
     }
     const routes = lists.flatMap(({ id: prefixListId, target }) =>
       (networks.get(prefixListId) ?? []).map((destination) => ({
@@ -142,7 +142,7 @@ async function* examinePeers(
     const detail = `no route table of ${coverage.vpcId} leads to ${names(lost.map(peerText))}`;
     const fix = "see the log of the agent there; its instance may be stopped, or in another VPC, " +
       "which this backend does not reach";
-    yield note("peers", detail, fix);
+    yield warn("peers", detail, fix);
   }
   const enis = await enisOfPeers(ec2, coverage);
   for (const problem of homeProblems(coverage, enis.map(({ home }) => home), isWhole)) {
@@ -151,7 +151,7 @@ async function* examinePeers(
   const checked = enis.filter(({ eni }) => eni.sourceDestCheck);
   if (checked.length > 0) {
     const whose = names(checked.map(({ home }) => `${home.peer} (${home.eniId})`));
-    yield note(
+    yield warn(
       "peers",
       `the source/dest check is on at the network interfaces of ${whose}, which drop packets of ` +
         "containers",
@@ -205,9 +205,9 @@ function* examineTable(
     .map(({ destination }) => `${destination}`);
   const holes = overlay.filter(({ blackHole }) => blackHole)
     .map(({ destination }) => `${destination}`);
-  yield ok(check, ours.length > 0 ? `leads ${ours.join(", ")} here` : "leads no subnet here yet");
+  yield pass(check, ours.length > 0 ? `leads ${ours.join(", ")} here` : "leads no subnet here yet");
   if (holes.length > 0) {
-    yield note(check, `black holes, which agents remove: ${names(holes)}`);
+    yield warn(check, `black holes, which agents remove: ${names(holes)}`);
   }
   const conflicts = routeConflicts(table, families, { eniId: eni.id, own, peers });
   for (const kind of ["own", "leased", "free", "free, replaceable"] as const) {
@@ -230,13 +230,13 @@ function* conflictFinding(
   const fix = `remove such a route (${command}), or keep the subnet out of SubnetMin and SubnetMax`;
   switch (kind) {
     case "own":
-      yield broken(check, `leads this node's subnet away (${routes}): the agent is not ready`, fix);
+      yield fail(check, `leads this node's subnet away (${routes}): the agent is not ready`, fix);
       break;
     case "leased":
-      yield note(check, `leads peers' subnets away (${routes})`, fix);
+      yield warn(check, `leads peers' subnets away (${routes})`, fix);
       break;
     case "free":
-      yield note(
+      yield warn(
         check,
         `leads subnets away that nodes may lease (${routes}): such a node would not become ready, ` +
           "or lose packets",
@@ -244,7 +244,7 @@ function* conflictFinding(
       );
       break;
     case "free, replaceable":
-      yield note(
+      yield warn(
         check,
         `leads subnets that nobody has leased to network interfaces (${routes}): a node that leases ` +
           "one takes the route over",
@@ -269,8 +269,8 @@ function room({ id, routes, prefixLists }: RouteTable, family: 4 | 6): Finding {
   const isNear = [QUOTA.now, QUOTA.before, QUOTA.most].some((quota) =>
     count > quota - MARGIN && count <= quota
   );
-  if (!isNear) return ok(check, detail);
+  if (!isNear) return pass(check, detail);
   const fix = 'look up the quota "Routes per route table" of Amazon VPC in Service Quotas, which ' +
     `may be raised to ${QUOTA.most}`;
-  return note(check, detail, fix);
+  return warn(check, detail, fix);
 }

@@ -16,7 +16,7 @@ import {
   ReplaceRouteCommand,
 } from "@aws-sdk/client-ec2";
 import type { Cidr } from "../../subnet/cidr.ts";
-import { broken, type Finding, note, ok } from "../finding.ts";
+import { fail, type Finding, pass, warn } from "../finding.ts";
 import { routeOf } from "./client.ts";
 import { type Ec2Fault, faultOf } from "./faults.ts";
 
@@ -136,12 +136,13 @@ export async function groupsPermission(client: EC2Client): Promise<Finding> {
     action: "DescribeSecurityGroups",
     call: () => client.send(new DescribeSecurityGroupsCommand({ DryRun })),
   });
-  if (answer.kind === "allowed") return ok(trial.action, "allowed");
+  if (answer.kind === "allowed") return pass(trial.action, "allowed");
   const detail = `${answer.fault.message}; the agent does not need it, but the security groups ` +
     "cannot be checked";
-  return note(trial.action, detail, answer.fault.details.fix);
+  return warn(trial.action, detail, answer.fault.details.fix);
 }
 
+/** @throws {Ec2Fault} where EC2 cannot be reached */
 async function tried(trial: Trial): Promise<[Trial, Answer]> {
   try {
     await trial.call();
@@ -149,6 +150,8 @@ async function tried(trial: Trial): Promise<[Trial, Answer]> {
   } catch (error) {
     const fault = faultOf(trial.action, error);
     if (fault.is("DryRunOperation")) return [trial, { kind: "allowed" }];
+    // The others would fail for the same reason, each after as long.
+    if (fault.kind === "unreachable") throw fault;
     return [trial, { kind: fault.kind === "unauthorized" ? "refused" : "unclear", fault }];
   }
 }
@@ -179,13 +182,13 @@ function* allOf(results: readonly [Trial, Answer][]): Generator<Finding> {
       ? ` on ${on.join(", ")}`
       : "";
     if (answer.kind === "allowed") {
-      yield ok(action, `allowed${where}`);
+      yield pass(action, `allowed${where}`);
       continue;
     }
     const { fault } = answer;
     const detail = where === "" ? fault.message : `${fault.message} (${where.trim()})`;
-    if (answer.kind === "refused") yield broken(action, detail, fault.details.fix);
-    else {yield note(
+    if (answer.kind === "refused") yield fail(action, detail, fault.details.fix);
+    else {yield warn(
         action,
         `EC2 does not tell whether it is allowed: ${detail}`,
         fault.details.fix,

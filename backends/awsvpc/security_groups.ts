@@ -12,7 +12,7 @@ import {
 } from "@aws-sdk/client-ec2";
 import type { Cidr } from "../../subnet/cidr.ts";
 import type { FamilyConfig } from "../../subnet/config.ts";
-import { broken, type Finding, note, ok } from "../finding.ts";
+import { fail, type Finding, pass, warn } from "../finding.ts";
 import { admission, type Admitted, prefixListsOf } from "./admission.ts";
 import { names } from "./coverage.ts";
 import { faultOf } from "./faults.ts";
@@ -75,9 +75,9 @@ function admissionFinding(
   const { network } = family;
   const check = `security groups ${groups.join(", ")}`;
   const what = admission(rules, rangeOf(family), lists.networks);
-  if (what.admission === "all") return ok(check, `admit all traffic ${word} ${network}`);
+  if (what.admission === "all") return pass(check, `admit all traffic ${word} ${network}`);
   if (what.admission === "common") {
-    return ok(check, `admit all TCP, UDP and ICMP ${word} ${network}`);
+    return pass(check, `admit all TCP, UDP and ICMP ${word} ${network}`);
   }
   const detail = shortfall(what, word, network);
   const unread = prefixListsOf(rules).find((id) => lists.unread.has(id));
@@ -85,14 +85,14 @@ function admissionFinding(
     const fault = lists.unread.get(unread)!;
     const doubt =
       `${detail}, unless prefix list ${unread} does: it cannot be read: ${fault.message}`;
-    return note(check, doubt, fault.details.fix);
+    return warn(check, doubt, fault.details.fix);
   }
   const range = network.family === 6
     ? `Ipv6Ranges=[{CidrIpv6=${network}}]`
     : `IpRanges=[{CidrIp=${network}}]`;
   const fix = `aws ec2 ${command} --group-id ${groups[0]} ` +
     `--ip-permissions 'IpProtocol=-1,${range}'`;
-  return what.admission === "some" ? note(check, detail, fix) : broken(check, detail, fix);
+  return what.admission === "some" ? warn(check, detail, fix) : fail(check, detail, fix);
 }
 
 function shortfall({ admission, missing }: Admitted, word: string, network: Cidr): string {

@@ -41,7 +41,7 @@ async function signs(
 ) {
   const found = await world.doctor(env, prefix);
   const text = found.lines.join("\n");
-  assert.ok(found.lines.includes(`ok      credentials: ${source}`), text);
+  assert.ok(found.lines.includes(`pass  credentials: ${source}`), text);
   assert.deepEqual(found.keys, [key ?? found.sts.at(-1)?.issued], text);
   return found;
 }
@@ -358,9 +358,9 @@ async function refuses(env: Record<string, string>, reason: string): Promise<voi
   const text = lines.join("\n");
   assert.deepEqual(keys, [], text);
   assert.deepEqual(sts, [], text);
-  const line = lines.find((line) => line.startsWith("broken  credentials: ")) ?? "";
+  const line = lines.find((line) => line.startsWith("fail  credentials: ")) ?? "";
   assert.ok(
-    line.replace(/^broken {2}credentials: (AWS credentials: )?/, "").startsWith(reason),
+    line.replace(/^fail {2}credentials: (AWS credentials: )?/, "").startsWith(reason),
     text,
   );
 }
@@ -435,10 +435,10 @@ Deno.test("STS that refuses, or that nobody reaches, is told by name", async () 
     });
     const { lines, keys } = await world.doctor(home);
     assert.deepEqual(keys, []);
-    const line = lines.find((line) => line.startsWith("broken  credentials: STS refuses")) ?? "";
+    const line = lines.find((line) => line.startsWith("fail  credentials: STS refuses")) ?? "";
     assert.ok(
       line.startsWith(
-        `broken  credentials: STS refuses credentials to ${source}: AccessDenied: ${message}. ` +
+        `fail  credentials: STS refuses credentials to ${source}: AccessDenied: ${message}. ` +
           "status code: 403, request id: ",
       ),
       lines.join("\n"),
@@ -452,6 +452,6 @@ Deno.test("STS that refuses, or that nobody reaches, is told by name", async () 
   assert.deepEqual(used, []);
   assert.match(
     lines.join("\n"),
-    /^broken {2}credentials: STS cannot be reached for the credentials of profile "default".*: 127\.0\.0\.1:9: /m,
+    /^fail {2}credentials: STS cannot be reached for the credentials of profile "default".*: 127\.0\.0\.1:9: /m,
   );
 });

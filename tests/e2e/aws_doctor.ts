@@ -39,7 +39,7 @@ export function assertLines({ lines }: Printed, ...expected: (string | RegExp)[]
 
 /** The lines that are not ok, each with its fix. */
 export function complaints({ lines }: Printed): string[] {
-  return lines.filter((line) => /^(note|broken) |^ +fix: /.test(line));
+  return lines.filter((line) => /^(warn|fail) |^ +fix: /.test(line));
 }
 
 /** Switches the source/dest check of all instances off. */

@@ -52,7 +52,7 @@ async function lease({ cluster }: Cloud, subnet: string, publicIP: string): Prom
 }
 
 const list = (...ids: string[]) =>
-  `        fix: set "RouteTableID": ${
+  `      fix: set "RouteTableID": ${
     JSON.stringify(ids)
   } in the network config's Backend (flanneld ` +
   "config set) and restart the agents, so that every node fills all of these tables";
@@ -83,13 +83,13 @@ Deno.test("permissions are looked at on each table", async () => {
   const printed = await doctor(world);
   assertLines(
     printed,
-    `ok      CreateRoute: allowed on ${main}`,
-    new RegExp(`^broken  CreateRoute: UnauthorizedOperation: .* \\(on ${second}, ${third}\\)$`),
-    /^ {8}fix: allow ec2:CreateRoute in the IAM policy of this instance's role$/,
-    `ok      ReplaceRoute: allowed on ${main}, ${second}, ${third}`,
-    `ok      DeleteRoute: allowed on ${main}, ${second}`,
+    `pass  CreateRoute: allowed on ${main}`,
+    new RegExp(`^fail  CreateRoute: UnauthorizedOperation: .* \\(on ${second}, ${third}\\)$`),
+    /^ {6}fix: allow ec2:CreateRoute in the IAM policy of this instance's role$/,
+    `pass  ReplaceRoute: allowed on ${main}, ${second}, ${third}`,
+    `pass  DeleteRoute: allowed on ${main}, ${second}`,
     new RegExp(
-      `^note    DeleteRoute: EC2 does not tell whether it is allowed: .*No idea.* \\(on ${third}\\)$`,
+      `^warn  DeleteRoute: EC2 does not tell whether it is allowed: .*No idea.* \\(on ${third}\\)$`,
     ),
   );
 });
@@ -108,10 +108,10 @@ Deno.test("route tables: those of other nodes, of another VPC, and too few named
   const split = await doctor(world);
   assertLines(
     split,
-    `broken  routing: route table ${main}, which this node's VPC subnet ${subnetId} follows, has no ` +
+    `fail  routing: route table ${main}, which this node's VPC subnet ${subnetId} follows, has no ` +
       `route to 10.1.41.0/24, but ${table} does: packets between this node and those peers are lost`,
     list(...[main, table].sort()),
-    `note    peers: no route table of ${vpc.vpcId} leads to 10.1.42.0/24 (192.168.90.9)`,
+    `warn  peers: no route table of ${vpc.vpcId} leads to 10.1.42.0/24 (192.168.90.9)`,
   );
   assert.equal(split.code, 1);
 
@@ -120,7 +120,7 @@ Deno.test("route tables: those of other nodes, of another VPC, and too few named
   await named(table);
   assertLines(
     await doctor(world),
-    `broken  routing: this node's VPC subnet ${subnetId} follows route table ${main}, which ` +
+    `fail  routing: this node's VPC subnet ${subnetId} follows route table ${main}, which ` +
       "RouteTableID does not name: packets from this node's containers to other nodes are lost",
     list(table, main),
   );
@@ -133,7 +133,7 @@ Deno.test("route tables: those of other nodes, of another VPC, and too few named
   await named(main);
   assertLines(
     await doctor(world),
-    `broken  routing: the VPC subnets of peers (10.1.43.0/24 in ${subnet.subnetId}) follow ` +
+    `fail  routing: the VPC subnets of peers (10.1.43.0/24 in ${subnet.subnetId}) follow ` +
       `${table}, which RouteTableID does not name: packets from those peers to this node are lost`,
     list(main, table),
   );
@@ -142,17 +142,17 @@ Deno.test("route tables: those of other nodes, of another VPC, and too few named
   await named(main, table, other.mainTableId);
   assertLines(
     await doctor(world),
-    `note    routing: RouteTableID names ${other.mainTableId} (in ${other.vpcId}): this node, in ` +
+    `warn  routing: RouteTableID names ${other.mainTableId} (in ${other.vpcId}): this node, in ` +
       `${vpc.vpcId}, ignores it`,
   );
   await named(other.mainTableId);
   const none = await doctor(world);
   assertLines(
     none,
-    `broken  RouteTableID: the agent ends: RouteTableID names ${other.mainTableId} (in ` +
+    `fail  RouteTableID: the agent ends: RouteTableID names ${other.mainTableId} (in ` +
       `${other.vpcId}): name a route table of ${vpc.vpcId}, where this node is, or none, for the ` +
       "one that its VPC subnet follows",
-    "ok      DescribeRouteTables: allowed",
+    "pass  DescribeRouteTables: allowed",
   );
   assert.equal(none.code, 1);
 });
@@ -194,20 +194,20 @@ Deno.test("routes of others over leased subnets, and those that may be", async (
   const printed = await doctor(world);
   assertLines(
     printed,
-    `broken  routing: route table ${main} leads ${half}, a part of this node's subnet ${own}, to ` +
+    `fail  routing: route table ${main} leads ${half}, a part of this node's subnet ${own}, to ` +
       `${GatewayId}: packets to there never reach the node`,
-    `        fix: remove that route (${
+    `      fix: remove that route (${
       removal(half)
     }), or keep the subnet out of SubnetMin and SubnetMax`,
-    `note    route table ${main}: leads subnets away that nodes may lease (${free} to ${GatewayId} ` +
+    `warn  route table ${main}: leads subnets away that nodes may lease (${free} to ${GatewayId} ` +
       `and ${listedHalf} to ${GatewayId}): such a node would not become ready, or lose packets`,
-    `        fix: remove such a route (${
+    `      fix: remove such a route (${
       removal(free)
     }), or keep the subnet out of SubnetMin and SubnetMax`,
-    `note    route table ${main}: leads subnets that nobody has leased to network interfaces ` +
+    `warn  route table ${main}: leads subnets that nobody has leased to network interfaces ` +
       `(${leasedByNone} to ${NetworkInterfaceId}): a node that leases one takes the route over`,
-    `ok      route table ${main}: leads ${own} here`,
-    `ok      route table ${main}: IPv4 routes: 5 and 1 for prefix lists; the quota is 500 by ` +
+    `pass  route table ${main}: leads ${own} here`,
+    `pass  route table ${main}: IPv4 routes: 5 and 1 for prefix lists; the quota is 500 by ` +
       "default, 50 in older accounts",
   );
   assert.equal(printed.code, 1);
@@ -215,9 +215,9 @@ Deno.test("routes of others over leased subnets, and those that may be", async (
   assertLines(
     await doctor(world),
     new RegExp(
-      `^note    route table ${main}: where its route for prefix list ${DestinationPrefixListId} ` +
+      `^warn  route table ${main}: where its route for prefix list ${DestinationPrefixListId} ` +
         "leads packets is not known: UnauthorizedOperation",
     ),
-    /^ {8}fix: allow ec2:GetManagedPrefixListEntries in the IAM policy of this instance's role$/,
+    /^ {6}fix: allow ec2:GetManagedPrefixListEntries in the IAM policy of this instance's role$/,
   );
 });

@@ -10,7 +10,9 @@ import {
 import { EC2_ERRORS, POLICIES, REGION } from "../lib/aws.ts";
 import { PREFIX } from "../lib/cluster.ts";
 import { type Cloud, cloud } from "./aws_cloud.ts";
+import type { DoctorReport } from "../../doctor/report.ts";
 import { assertLines, complaints, doctor, switchCheckOff } from "./aws_doctor.ts";
+import { runFlanneldWith } from "./support.ts";
 
 async function groupOf({ aws, instances: [{ eniId }] }: Cloud): Promise<string> {
   const { NetworkInterfaces: [eni] = [] } = await aws.client.send(
@@ -50,22 +52,22 @@ Deno.test("what is broken and how to mend it, and then that all is well", async 
   const refused = "UnauthorizedOperation: You are not authorized to perform this operation\\. .*";
   assertLines(
     sick,
-    `ok      instance: ${instanceId}, in ${REGION}`,
-    `ok      network interface: ${eniId} has ${node.ipv4}`,
-    "ok      ReplaceRoute: allowed",
-    new RegExp(`^broken  CreateRoute: ${refused}$`),
-    /^ {8}fix: allow ec2:CreateRoute in the IAM policy of this instance's role$/,
-    new RegExp(`^note    ModifyNetworkInterfaceAttribute: ${refused}$`),
-    /^ {8}fix: allow ec2:ModifyNetworkInterfaceAttribute .*; ec2:ModifyInstanceAttribute is enough, too$/,
-    new RegExp(`^broken  source/dest check: on at ${eniId}`),
+    `pass  instance: ${instanceId}, in ${REGION}`,
+    `pass  network interface: ${eniId} has ${node.ipv4}`,
+    "pass  ReplaceRoute: allowed",
+    new RegExp(`^fail  CreateRoute: ${refused}$`),
+    /^ {6}fix: allow ec2:CreateRoute in the IAM policy of this instance's role$/,
+    new RegExp(`^warn  ModifyNetworkInterfaceAttribute: ${refused}$`),
+    /^ {6}fix: allow ec2:ModifyNetworkInterfaceAttribute .*; ec2:ModifyInstanceAttribute is enough, too$/,
+    new RegExp(`^fail  source/dest check: on at ${eniId}`),
     new RegExp(`aws ec2 modify-network-interface-attribute .* ${eniId} --no-source-dest`),
-    `ok      route table ${vpc.mainTableId}: leads no subnet here yet`,
-    `broken  security groups ${group}: admit nothing from 10.1.0.0/16`,
+    `pass  route table ${vpc.mainTableId}: leads no subnet here yet`,
+    `fail  security groups ${group}: admit nothing from 10.1.0.0/16`,
     new RegExp(
-      `^ {8}fix: aws ec2 authorize-security-group-ingress --group-id ${group} .*10\\.1\\.0`,
+      `^ {6}fix: aws ec2 authorize-security-group-ingress --group-id ${group} .*10\\.1\\.0`,
     ),
-    "ok      MTU: 9001",
-    /^\d+ ok, \d+ to note, 3 broken$/,
+    "pass  MTU: 9001",
+    /^\d+ passed, \d+ warnings?, 3 failed$/,
   );
   assert.equal(sick.code, 1);
   assert.deepEqual(await aws.routes(vpc.mainTableId), [], "it changes nothing");
@@ -77,50 +79,62 @@ Deno.test("what is broken and how to mend it, and then that all is well", async 
   const well = await doctor(world);
   assert.deepEqual(complaints(well), []);
   assert.equal(well.code, 0);
-  assertLines(well, `ok      source/dest check: off on ${eniId}`, / 0 to note, 0 broken$/);
-  assertLines(well, /^ok {6}route table rtb-\w+: leads 10\.1\.\d+\.0\/24 here$/);
+  assertLines(well, `pass  source/dest check: off on ${eniId}`, / 0 warnings, 0 failed$/);
+  assertLines(well, /^pass {2}route table rtb-\w+: leads 10\.1\.\d+\.0\/24 here$/);
+  // The doctor of the whole node has the same, among the rest.
+  const args = ["doctor", `--subnet-file=${node.subnetFile}`, ...cluster.etcdArgs()];
+  const whole = await runFlanneldWith(env, node, ...args);
+  const printed = { code: whole.code, lines: whole.stdout.trim().split("\n") };
+  assert.deepEqual(complaints(printed), []);
+  assert.equal(whole.code, 0);
+  assertLines(
+    printed,
+    `pass  source/dest check: off on ${eniId}`,
+    /^pass {2}subnet file: /,
+    "pass  peers: there are none",
+  );
 });
 
 Deno.test("without etcd, a config, or a good one, the rest is examined all the same", async () => {
   await using world = await cloud({ label: "awsconfig" });
   const { cluster, instances: [{ eniId }] } = world;
   await switchCheckOff(world);
-  const rest = [`ok      source/dest check: off on ${eniId}`, "ok      CreateRoute: allowed"];
+  const rest = [`pass  source/dest check: off on ${eniId}`, "pass  CreateRoute: allowed"];
 
   const away = await doctor(world, { args: ["--etcd-endpoints=http://127.0.0.1:9"] });
-  assertLines(away, /^broken {2}etcd: .*127\.0\.0\.1:9/, ...rest, / 1 broken$/);
+  assertLines(away, /^fail {2}etcd: .*127\.0\.0\.1:9/, ...rest, / 1 failed$/);
   assert.equal(away.code, 1);
 
   await cluster.etcd.ctl("del", `${PREFIX}/config`);
   const none = await doctor(world);
   assertLines(
     none,
-    `broken  network config: etcd has none at ${PREFIX}/config`,
-    `        fix: flanneld config set '{"Network":"10.1.0.0/16","Backend":{"Type":"aws-vpc"}}'`,
+    `fail  network config: etcd has none at ${PREFIX}/config`,
+    `      fix: flanneld config set '{"Network":"10.1.0.0/16","Backend":{"Type":"aws-vpc"}}'`,
     ...rest,
-    / 1 broken$/,
+    / 1 failed$/,
   );
   assert.equal(none.code, 1);
 
   const bad: [config: unknown, line: RegExp][] = [
-    ["no JSON", /^broken {2}network config: .*JSON/],
-    [{ Network: "10.1.0.0" }, /^broken {2}network config: Network: "10\.1\.0\.0"/],
+    ["no JSON", /^fail {2}network config: .*JSON/],
+    [{ Network: "10.1.0.0" }, /^fail {2}network config: Network: "10\.1\.0\.0"/],
     [
       { Network: "10.1.0.0/16", Backend: { Type: "aws-vpc", RouteTableID: "rtb 1" } },
-      /^broken {2}network config: Backend\.RouteTableID: "rtb 1" is not/,
+      /^fail {2}network config: Backend\.RouteTableID: "rtb 1" is not/,
     ],
   ];
   for (const [config, line] of bad) {
     const text = typeof config === "string" ? config : JSON.stringify(config);
     await cluster.writeConfig(text);
     const printed = await doctor(world);
-    assertLines(printed, line, "        fix: flanneld config set", ...rest);
+    assertLines(printed, line, "      fix: flanneld config set", ...rest);
     assert.equal(printed.code, 1);
   }
   await cluster.writeConfig({ Network: "10.1.0.0/16", Backend: { Type: "vxlan" } });
   assertLines(
     await doctor(world),
-    "note    backend: the network config names the backend vxlan",
+    "warn  backend: the network config names the backend vxlan",
   );
 });
 
@@ -134,10 +148,10 @@ Deno.test("addresses: none but loopback's, of another interface, and no metadata
   assertLines(
     off,
     new RegExp(
-      `^note    instance: in ${REGION}; the instance metadata service is off ` +
+      `^warn  instance: in ${REGION}; the instance metadata service is off ` +
         "\\(AWS_EC2_METADATA_DISABLED\\)",
     ),
-    `ok      network interface: ${eniId} has ${ipv4}`,
+    `pass  network interface: ${eniId} has ${ipv4}`,
   );
 
   await ns.run("ip", "link", "add", "eth9", "type", "bridge");
@@ -148,11 +162,11 @@ Deno.test("addresses: none but loopback's, of another interface, and no metadata
   assertLines(
     other,
     new RegExp(
-      `^broken  \\w+: no network interface of ${instanceId} has the address 172\\.16\\.9\\.9`,
+      `^fail  \\w+: no network interface of ${instanceId} has the address 172\\.16\\.9\\.9`,
     ),
-    `note    network interface: eth0 has ${ipv4}, which is ${eniId}'s`,
-    "        fix: start flanneld with --iface=eth0",
-    "ok      CreateRoute: allowed",
+    `warn  network interface: eth0 has ${ipv4}, which is ${eniId}'s`,
+    "      fix: start flanneld with --iface=eth0",
+    "pass  CreateRoute: allowed",
   );
   assert.equal(other.code, 1);
   const unknown = await doctor(world, { args, more: { ...metadataOff, ...keys } });
@@ -160,7 +174,7 @@ Deno.test("addresses: none but loopback's, of another interface, and no metadata
   assert.ok(unknown.lines.every((line) => !line.includes(eniId)), "no other's is taken for ours");
   assertLines(
     await doctor(world, { args: ["--iface=eth8"] }),
-    /^broken {2}interface: no interface matches --iface=eth8/,
+    /^fail {2}interface: no interface matches --iface=eth8/,
   );
 
   await ns.run("ip", "link", "del", "eth9");
@@ -168,8 +182,8 @@ Deno.test("addresses: none but loopback's, of another interface, and no metadata
   const lone = await doctor(world, { more: { ...metadataOff, ...keys } });
   assertLines(
     lone,
-    "broken  network interface: this node has no address but those of loopback",
-    "        fix: bring up the interface that is in the VPC (ip link, DHCP)",
+    "fail  network interface: this node has no address but those of loopback",
+    "      fix: bring up the interface that is in the VPC (ip link, DHCP)",
   );
   assert.equal(lone.code, 1);
 });
@@ -181,16 +195,16 @@ Deno.test("with the lab's five permissions only what the agent needs counts", as
   const on = await doctor(world);
   assertLines(
     on,
-    /^note {4}ModifyNetworkInterfaceAttribute: UnauthorizedOperation/,
-    `broken  source/dest check: on at ${eniId}, and the agent may not switch it off: the VPC drops ` +
+    /^warn {2}ModifyNetworkInterfaceAttribute: UnauthorizedOperation/,
+    `fail  source/dest check: on at ${eniId}, and the agent may not switch it off: the VPC drops ` +
       "packets from and to containers, so containers of different nodes cannot reach each other",
-    / 1 broken$/,
+    / 1 failed$/,
   );
   await switchCheckOff(world);
   const off = await doctor(world);
   assert.deepEqual(complaints(off).map((line) => line.replace(/:.*/, "")), [
-    "note    DescribeSecurityGroups",
-    "        fix",
+    "warn  DescribeSecurityGroups",
+    "      fix",
   ]);
   assert.equal(off.code, 0);
 });
@@ -203,16 +217,16 @@ Deno.test("what EC2 refuses is a line each: Describe calls, an explicit deny, th
     using _one = aws.proxy.answer("DescribeNetworkInterfaces", EC2_ERRORS.unauthorized);
     assertLines(
       await doctor(world),
-      "ok      DescribeInstances: allowed",
-      `ok      network interface: ${eniId} has 192.168.77.11`,
+      "pass  DescribeInstances: allowed",
+      `pass  network interface: ${eniId} has 192.168.77.11`,
     );
     using _other = aws.proxy.answer("DescribeInstances", EC2_ERRORS.unauthorized);
     const neither = await doctor(world);
     assertLines(
       neither,
-      /^broken {2}DescribeInstances: UnauthorizedOperation/,
-      /^ {8}fix: allow ec2:DescribeInstances .*; ec2:DescribeNetworkInterfaces is enough, too$/,
-      / 1 broken$/,
+      /^fail {2}DescribeInstances: UnauthorizedOperation/,
+      /^ {6}fix: allow ec2:DescribeInstances .*; ec2:DescribeNetworkInterfaces is enough, too$/,
+      / 1 failed$/,
     );
     assert.equal(neither.code, 1);
   }
@@ -223,8 +237,8 @@ Deno.test("what EC2 refuses is a line each: Describe calls, an explicit deny, th
     assert.equal(about.length, 2, about.join("\n"));
     assertLines(
       blind,
-      /^broken {2}DescribeRouteTables: UnauthorizedOperation/,
-      "ok      MTU: 9001",
+      /^fail {2}DescribeRouteTables: UnauthorizedOperation/,
+      "pass  MTU: 9001",
     );
   }
   const denied = {
@@ -239,11 +253,37 @@ Deno.test("what EC2 refuses is a line each: Describe calls, an explicit deny, th
   const printed = await doctor(world);
   assertLines(
     printed,
-    /^broken {2}CreateRoute: UnauthorizedOperation: .* explicit deny in a service control policy/,
-    "ok      DescribeRouteTables: allowed",
+    /^fail {2}CreateRoute: UnauthorizedOperation: .* explicit deny in a service control policy/,
+    "pass  DescribeRouteTables: allowed",
   );
   assert.ok(printed.lines.every((line) => !line.includes("allow ec2:CreateRoute")));
   assert.ok(printed.lines.every((line) => !line.includes("RequestLimitExceeded")));
+});
+
+Deno.test("an EC2 that cannot be reached is named once, by either doctor, and as JSON", async () => {
+  await using world = await cloud({ label: "awsaway" });
+  const { cluster: { nodes: [node], etcd }, env } = world;
+  const ask = async (url: string, ...args: string[]) => {
+    const start = performance.now();
+    const { code, stdout } = await runFlanneldWith(
+      { ...env, AWS_ENDPOINT_URL_EC2: url },
+      node,
+      ...["doctor", ...args, "--json", `--etcd-endpoints=${etcd.endpoint}`],
+    );
+    const { findings, summary } = JSON.parse(stdout) as DoctorReport;
+    assert.equal(code, 1);
+    assert.ok(performance.now() - start < 20_000, `${performance.now() - start} ms`);
+    const about = findings.filter(({ area, verdict }) => area === "aws-vpc" && verdict === "fail");
+    assert.equal(about.length, 1, stdout);
+    return { line: about[0].detail, summary };
+  };
+  // Where nothing listens, and where nothing answers.
+  for (const url of ["http://127.0.0.1:9", "http://192.0.2.7:80"]) {
+    const { line, summary } = await ask(url, "aws-vpc");
+    assert.match(line, /^EC2 cannot be reached: .*/);
+    assert.equal(summary.fail, 1);
+  }
+  assert.match((await ask("http://127.0.0.1:9")).line, /^EC2 cannot be reached: /);
 });
 
 Deno.test("security groups: rules that admit the network together are fine", async () => {
@@ -255,15 +295,15 @@ Deno.test("security groups: rules that admit the network together are fine", asy
   const protocols = ["tcp", "udp", "icmp"].map((name) => rule(name, "10.1.0.0/16"));
   const check = `security groups ${group}`;
   const cases: [rules: IpPermission[], line: string][] = [
-    [halves, `ok      ${check}: admit all traffic from 10.1.0.0/16`],
+    [halves, `pass  ${check}: admit all traffic from 10.1.0.0/16`],
     [
       halves.slice(0, 1),
-      `broken  ${check}: admit nothing from 10.1.128.0-10.1.255.255, a part of 10.1.0.0/16`,
+      `fail  ${check}: admit nothing from 10.1.128.0-10.1.255.255, a part of 10.1.0.0/16`,
     ],
-    [protocols, `ok      ${check}: admit all TCP, UDP and ICMP from 10.1.0.0/16`],
+    [protocols, `pass  ${check}: admit all TCP, UDP and ICMP from 10.1.0.0/16`],
     [
       protocols.slice(1),
-      `note    ${check}: admit only certain protocols or ports from 10.1.0.0/16`,
+      `warn  ${check}: admit only certain protocols or ports from 10.1.0.0/16`,
     ],
   ];
   for (const [rules, line] of cases) {
@@ -281,17 +321,17 @@ Deno.test("security groups: rules that admit the network together are fine", asy
   );
   const PrefixListId = prefixList!.PrefixListId!;
   await admit(world, group, [{ IpProtocol: "-1", PrefixListIds: [{ PrefixListId }] }]);
-  assertLines(await doctor(world), `ok      ${check}: admit all traffic from 10.1.0.0/16`);
+  assertLines(await doctor(world), `pass  ${check}: admit all traffic from 10.1.0.0/16`);
   {
     using _refused = aws.proxy.answer("GetManagedPrefixListEntries", EC2_ERRORS.unauthorized);
     const unread = await doctor(world);
     assertLines(
       unread,
       new RegExp(
-        `^note    ${check}: admit nothing from 10\\.1\\.0\\.0/16, unless prefix list ${PrefixListId} ` +
+        `^warn  ${check}: admit nothing from 10\\.1\\.0\\.0/16, unless prefix list ${PrefixListId} ` +
           "does: it cannot be read: UnauthorizedOperation",
       ),
-      /^ {8}fix: allow ec2:GetManagedPrefixListEntries in the IAM policy of this instance's role$/,
+      /^ {6}fix: allow ec2:GetManagedPrefixListEntries in the IAM policy of this instance's role$/,
     );
     assert.equal(unread.code, 0);
   }
@@ -299,7 +339,7 @@ Deno.test("security groups: rules that admit the network together are fine", asy
   const unknown = await doctor(world);
   assertLines(
     unknown,
-    /^note {4}DescribeSecurityGroups: .*; the agent does not need it, but the security groups cannot be checked$/,
+    /^warn {2}DescribeSecurityGroups: .*; the agent does not need it, but the security groups cannot be checked$/,
   );
   assert.equal(unknown.code, 0);
 });

@@ -81,7 +81,7 @@ async function assertReached(env: Record<string, string>): Promise<void> {
 }
 
 function assertFound({ lines }: Report): void {
-  const found = `ok      network interface: ${instance.eniId} has ${node.ipv4}`;
+  const found = `pass  network interface: ${instance.eniId} has ${node.ipv4}`;
   assert.ok(lines.includes(found), lines.join("\n"));
 }
 

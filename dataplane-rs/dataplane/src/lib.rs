@@ -10,7 +10,10 @@ mod answer;
 mod attachment;
 mod carrier;
 mod counters;
+mod echo;
+mod examine;
 mod handles;
+mod probe;
 mod station;
 mod wanted;
 
@@ -258,6 +261,35 @@ pub extern "C" fn dp_watch_filter(handle: u32, millis: u32) -> *mut c_char {
 #[unsafe(no_mangle)]
 pub extern "C" fn dp_release_memory() {
     release_memory();
+}
+
+/// Compares the `KernelState` in JSON with the kernel and changes nothing: answers with an array of
+/// `EntryError` for what is missing or differs. Blocks.
+///
+/// # Safety
+/// `json` points to `length` bytes that stay as they are until the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_inspect(json: *const u8, length: usize) -> *mut c_char {
+    answer::give(|| {
+        // SAFETY: the caller's promise.
+        let json = unsafe { bytes(json, length) };
+        let wanted: Wanted = serde_json::from_slice(json)
+            .map_err(|e| format!("the kernel state is not understood: {e}"))?;
+        let found = netlink::inspect(wanted.kernel(true));
+        Answer::ok(&found.map_err(|e| format!("netlink failed: {e}"))?)
+    })
+}
+
+/// Answers a question about the host, a `HostQuery` in JSON, and changes nothing. Blocks.
+///
+/// # Safety
+/// `json` points to `length` bytes that stay as they are until the call returns.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn dp_host(json: *const u8, length: usize) -> *mut c_char {
+    answer::give(|| {
+        // SAFETY: the caller's promise.
+        examine::carry_out(unsafe { bytes(json, length) })
+    })
 }
 
 /// Removes the agent's devices and routes: answers with a `CleanupReport`. Blocks.

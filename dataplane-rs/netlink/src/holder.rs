@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde::Serialize;
+
 use crate::actual::ActualLink;
 use crate::links::{ActualVxlan, VxlanLink};
 use crate::report::EntryError;
@@ -64,12 +66,54 @@ pub fn udp_port_in_use(port: u16) -> String {
     }
 }
 
+/// A process.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct Process {
+    pub id: u32,
+    pub name: String,
+    /// Names of the TUN devices that it has open.
+    pub tuns: Vec<String>,
+}
+
+/// Whether a UDP port is in use, and by whom.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct UdpPort {
+    /// A socket of a process has it, or one of the kernel, as a tunnel's.
+    pub bound: bool,
+    /// None where the process is not to be seen, or there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+}
+
+/// Who has this UDP port in this network namespace.
+pub fn udp_port(port: u16) -> UdpPort {
+    let sockets = udp_sockets(port);
+    UdpPort {
+        bound: !sockets.is_empty(),
+        process: process_with(&sockets),
+    }
+}
+
 /// The process with a UDP socket at this port: `NAME (process ID)`.
 fn process_at(port: u16) -> Option<String> {
-    let sockets: Vec<String> = ["udp", "udp6"]
+    let Process { id, name, .. } = process_with(&udp_sockets(port))?;
+    Some(format!("{name} (process {id})"))
+}
+
+/// Inodes of the sockets at this port; 0 for those of the kernel.
+fn udp_sockets(port: u16) -> Vec<u64> {
+    ["udp", "udp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(format!("/proc/self/net/{table}")).ok())
         .flat_map(|table| sockets_at(&table, port))
+        .collect()
+}
+
+/// The first process that holds one of these sockets.
+fn process_with(inodes: &[u64]) -> Option<Process> {
+    let sockets: Vec<String> = inodes
+        .iter()
+        .filter(|inode| **inode != 0)
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
     if sockets.is_empty() {
@@ -81,7 +125,11 @@ fn process_at(port: u16) -> Option<String> {
         .find(|id| holds(*id, &sockets))
         .map(|id| {
             let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
-            format!("{} (process {id})", name.trim())
+            Process {
+                id,
+                name: name.trim().to_string(),
+                tuns: tuns_of(id),
+            }
         })
 }
 
@@ -94,6 +142,30 @@ fn sockets_at(table: &str, port: u16) -> Vec<u64> {
         fields.get(9)?.parse().ok().filter(|_| is_there)
     });
     sockets.collect()
+}
+
+/// A descriptor of /dev/net/tun says which device it is of.
+fn tuns_of(process: u32) -> Vec<String> {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fdinfo")) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = descriptors
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .filter_map(|text| {
+            Some(
+                text.split_once("\niff:")?
+                    .1
+                    .lines()
+                    .next()?
+                    .trim()
+                    .to_string(),
+            )
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 fn holds(process: u32, sockets: &[String]) -> bool {

@@ -1,7 +1,7 @@
 //! The requests: one function each, from an entry to an rtnetlink message.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage as Message;
@@ -131,9 +131,18 @@ fn address(index: u32, cidr: Cidr) -> AddressMessage {
 
 /// The routes of one family's main table.
 pub fn get_routes(family: AddressFamily) -> Message {
+    routes_of_table(family, RouteHeader::RT_TABLE_MAIN)
+}
+
+/// The routes of one family in all tables.
+pub fn get_all_routes(family: AddressFamily) -> Message {
+    routes_of_table(family, RouteHeader::RT_TABLE_UNSPEC)
+}
+
+fn routes_of_table(family: AddressFamily, table: u8) -> Message {
     let mut message = RouteMessage::default();
     message.header.address_family = family;
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.table = table;
     message.header.kind = RouteType::Unspec;
     Message::GetRoute(message)
 }
@@ -220,6 +229,21 @@ pub fn get_route_to(ip: IpAddr) -> Message {
     message.header.address_family = family(ip);
     message.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
     message.attributes = vec![RouteAttribute::Destination(ip.into())];
+    Message::GetRoute(message)
+}
+
+/// Asks what becomes of a packet from `src` to `dst` that comes in by a device, or that this host
+/// sends by itself; IPv4 alone.
+pub fn get_route_of(src: Ipv4Addr, dst: Ipv4Addr, index: Option<u32>) -> Message {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.destination_prefix_length = 32;
+    message.header.source_prefix_length = 32;
+    message.attributes = vec![
+        RouteAttribute::Destination(dst.into()),
+        RouteAttribute::Source(src.into()),
+    ];
+    message.attributes.extend(index.map(RouteAttribute::Iif));
     Message::GetRoute(message)
 }
 

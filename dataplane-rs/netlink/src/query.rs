@@ -11,7 +11,7 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, Ro
 
 use crate::actual::{self, ActualAddress, ActualLink};
 use crate::message;
-use crate::report::{Interface, InterfaceAddress, RouteLookup};
+use crate::report::{Interface, InterfaceAddress, RouteLookup, Vxlan};
 use crate::socket::RtSocket;
 use crate::values::Cidr;
 
@@ -42,6 +42,10 @@ fn interface(link: &ActualLink, addresses: Vec<InterfaceAddress>) -> Interface {
         loopback: link.flags.contains(LinkFlags::Loopback),
         point_to_point: link.flags.contains(LinkFlags::Pointopoint),
         owned: link.owned,
+        vxlan: link.details.vxlan().map(|vxlan| Vxlan {
+            vni: vxlan.vni,
+            port: vxlan.port,
+        }),
         addresses,
     }
 }

@@ -178,9 +178,11 @@ fn put_addresses(
     })
 }
 
+/// Entries of the neighbour tables and of the forwarding databases.
 type NeighbourTables = (Vec<ActualNeighbour>, Vec<ActualFdb>);
 
-fn neighbour_tables(
+/// What is on the wanted devices.
+pub fn neighbour_tables(
     socket: &mut RtSocket,
     desired: &Desired,
     devices: &Devices,

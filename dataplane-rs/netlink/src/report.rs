@@ -163,7 +163,16 @@ pub struct Interface {
     pub loopback: bool,
     pub point_to_point: bool,
     pub owned: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vxlan: Option<Vxlan>,
     pub addresses: Vec<InterfaceAddress>,
+}
+
+/// What two VXLAN devices may fight over.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct Vxlan {
+    pub vni: u32,
+    pub port: u16,
 }
 
 /// An address of an [`Interface`].

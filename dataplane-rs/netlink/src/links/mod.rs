@@ -15,7 +15,7 @@ use serde::Deserialize;
 pub use bridge::BridgeLink;
 pub use details::{ActualVxlan, Details};
 pub use kind::LinkKind;
-pub use reconcile::{is_right, reconcile, remove_stale};
+pub use reconcile::{is_right, problems, reconcile, remove_stale};
 pub use tun::TunLink;
 pub use vxlan::VxlanLink;
 

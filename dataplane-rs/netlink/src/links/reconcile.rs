@@ -96,6 +96,79 @@ pub fn remove_stale(
     Ok(())
 }
 
+/// What is wrong with a device, for [`crate::inspect`].
+pub struct Problem {
+    pub errno: i32,
+    pub message: String,
+    /// Nothing can be on it.
+    pub blocks: bool,
+}
+
+/// The wanted links that are not as wanted, and why.
+pub fn problems<'a>(
+    desired: &'a Desired,
+    links: &'a [ActualLink],
+) -> impl Iterator<Item = (&'a Link, Problem)> {
+    let problem = |link| Some((link, problem(link, need(link, links), links)?));
+    desired.links.iter().filter_map(problem)
+}
+
+fn problem(wanted: &Link, need: Need, links: &[ActualLink]) -> Option<Problem> {
+    let name = wanted.name();
+    let (errno, message) = match need {
+        Need::Nothing => return None,
+        Need::Create(_) | Need::NoTunnel => (libc::ENODEV, "the device does not exist".to_string()),
+        Need::Occupied(kind) => (libc::EEXIST, occupied(wanted, &kind)),
+        Need::NoLower(lower) => (libc::ENODEV, format!("no device {lower} below it")),
+        Need::Recreate(..) => (
+            libc::EINVAL,
+            "its VNI, port, local address or lower device is not that of the network config"
+                .to_string(),
+        ),
+        Need::Change(change) => {
+            let actual = links.iter().find(|link| link.name == name)?;
+            let differences = differences(&change, actual);
+            if differences.is_empty() {
+                return None;
+            }
+            let message = differences.join(", ");
+            return Some(Problem {
+                errno: libc::EINVAL,
+                message,
+                blocks: false,
+            });
+        }
+    };
+    Some(Problem {
+        errno,
+        message,
+        blocks: true,
+    })
+}
+
+/// What matters to packets: the alias and link-local addresses do not.
+fn differences(change: &LinkChange, actual: &ActualLink) -> Vec<String> {
+    let mtu = |mtu: u32| format!("its MTU is {} and should be {mtu}", actual.mtu);
+    let mac = |mac| format!("its MAC is not {mac}, which peers send to");
+    let texts = [
+        change.up.then(|| "it is down".to_string()),
+        change.mtu.map(mtu),
+        change.mac.map(mac),
+    ];
+    texts.into_iter().flatten().collect()
+}
+
+fn occupied(wanted: &Link, kind: &str) -> String {
+    let kind = if kind.is_empty() { "hardware" } else { kind };
+    let name = wanted.name();
+    let flag = wanted.name_flag();
+    let other = flag.map_or(String::new(), |flag| format!(", or name another by {flag}"));
+    format!(
+        "a device {name} of kind {kind} is there, which is not the agent's: remove it (ip link \
+         delete {name}) or rename it{other}"
+    )
+}
+
 /// Whether a link is as wanted.
 pub fn is_right(wanted: &Link, links: &[ActualLink]) -> bool {
     need(wanted, links) == Need::Nothing
@@ -158,18 +231,7 @@ fn meet(
             Ok(true)
         }
         Need::Occupied(kind) => {
-            let kind = if kind.is_empty() { "hardware" } else { &kind };
-            let name = wanted.name();
-            let flag = wanted.name_flag();
-            let other = flag.map_or(String::new(), |flag| format!(", or name another by {flag}"));
-            report.refuse(
-                wanted,
-                libc::EEXIST,
-                format!(
-                    "a device {name} of kind {kind} is there, which is not the agent's: remove it \
-                 (ip link delete {name}) or rename it{other}"
-                ),
-            );
+            report.refuse(wanted, libc::EEXIST, occupied(wanted, &kind));
             Ok(false)
         }
         Need::NoLower(lower) => {
