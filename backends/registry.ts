@@ -17,6 +17,9 @@ const BACKENDS: Record<string, () => Promise<BackendModule>> = {
   "alloc": () => import("./alloc.ts"),
 };
 
+/** Their names. */
+export const BACKEND_NAMES = Object.keys(BACKENDS);
+
 /** Backends of Go flannel that are not here, and what to use instead. */
 const OTHERS: Record<string, string> = {
   "wireguard": "use vxlan or udp in a network that you trust: neither encrypts",
@@ -43,13 +46,14 @@ export async function loadBackend(network: NetworkConfig): Promise<BackendModule
 
 /** What to say of a type that is not there. */
 function absent(type: string): string {
-  const names = Object.keys(BACKENDS);
   if (Object.hasOwn(OTHERS, type)) {
-    return `this version has no ${type} backend (it has ${names.join(", ")}); ${OTHERS[type]}`;
+    return `this version has no ${type} backend (it has ${BACKEND_NAMES.join(", ")}); ${
+      OTHERS[type]
+    }`;
   }
-  const meant = nearest(type, [...names, ...Object.keys(OTHERS)]);
+  const meant = nearest(type, [...BACKEND_NAMES, ...Object.keys(OTHERS)]);
   const advice = meant === undefined ? "" : `; did you mean ${meant}?`;
-  return `${quote(type)} is not one of ${names.join(", ")}${advice}`;
+  return `${quote(type)} is not one of ${BACKEND_NAMES.join(", ")}${advice}`;
 }
 
 /**

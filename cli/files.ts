@@ -28,7 +28,9 @@ export function withFile<T>(access: Access, path: string, body: () => T): T {
     return body();
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) throw error;
-    throw new Error(`cannot ${access} ${path}: ${fileFault(error, access)}`);
+    // The agent's own reasons begin with the path.
+    const reason = fileFault(error, access).replace(`${path} is `, () => "it is ");
+    throw new Error(`cannot ${access} ${path}: ${reason}`);
   }
 }
 

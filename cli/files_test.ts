@@ -11,6 +11,7 @@ Deno.test("an unreadable file: its path and why, in plain words", async () => {
   try {
     await Deno.writeTextFile(`${folder}/file`, "x");
     await Deno.symlink(`${folder}/loop`, `${folder}/loop`);
+    const irregular = { message: "cannot read /dev/null: it is not a regular file" };
     const cases: [string, string][] = [
       [`${folder}/absent`, "no such file"],
       [`${folder}/absent/file`, "no such file"],
@@ -29,11 +30,12 @@ Deno.test("an unreadable file: its path and why, in plain words", async () => {
       assert.equal(checkFile(path), reason, path);
       await assert.rejects(() => validate(settings("/x"), undefined, path), expected);
       if (reason === "no such file") continue;
-      await assert.rejects(() => dockerOpts({ ...options, subnetFile: path }), expected);
-      // Directories are refused with the flag.
       if (path === folder) continue;
+      await assert.rejects(() => dockerOpts({ ...options, subnetFile: path }), expected);
       assert.throws(() => thisNode(settings(path)), expected);
     }
+    await assert.rejects(() => dockerOpts({ ...options, subnetFile: "/dev/null" }), irregular);
+    assert.throws(() => thisNode(settings("/dev/null")), irregular);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -6,6 +6,7 @@
 import type { Command, Option } from "commander";
 import { VERSION } from "../agent/version.ts";
 import { GROUPS } from "./flags.ts";
+import { BACKENDS, CONFIG, FILES, type Section, SIGNALS, STATUS } from "./man_sections.ts";
 
 /** Prints the page. Returns the exit status. */
 export function man(program: Command): number {
@@ -14,7 +15,7 @@ export function man(program: Command): number {
 }
 
 /** The page's source. */
-function page(program: Command): string {
+export function page(program: Command): string {
   return [
     `.TH FLANNELD 8 "" "flanneld ${VERSION}" "System Administration"`,
     ".SH NAME",
@@ -35,13 +36,13 @@ function page(program: Command): string {
     ]),
     ".SH COMMANDS",
     ...program.commands.flatMap((command) => commandEntries(command, [])),
-    ".SH EXIT STATUS",
-    ".TP\n.B 0\nSuccess.",
-    ".TP\n.B 1\nFailure at run time.",
-    ".TP\n.B 2\nBad flags or arguments.",
-    ".SH FILES",
-    ".TP\n.I /run/flannel/subnet.env\nThis node's subnet and MTU, as environment variables.",
+    ...[CONFIG, BACKENDS, SIGNALS, STATUS, FILES].map(section),
   ].join("\n") + "\n";
+}
+
+function section({ title, text, entries }: Section): string {
+  const lines = entries.map(([term, text]) => `.TP\n.B ${escape(term)}\n${escape(text)}`);
+  return [`.SH ${title}`, ...text === undefined ? [] : [escape(text)], ...lines].join("\n");
 }
 
 function commandEntries(command: Command, parents: string[]): string[] {

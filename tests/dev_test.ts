@@ -46,7 +46,7 @@ Deno.test("dev --once shows leases, pings and copies, and leaves nothing behind"
   const { text } = run;
   assert.equal(code, 0, text);
   assert.match(text, /ok +3 agents are ready/);
-  assert.match(text, /node3 +192\.168\.77\.13 +10\.1\.\d+\.0-24 +10\.1\.\d+\.2 +1450/);
+  assert.match(text, /node3 +192\.168\.77\.13 +10\.1\.\d+\.0\/24 +10\.1\.\d+\.2 +1450/);
   assert.equal(text.match(/ok +ping node\d to .* on node\d: [\d.]+ ms/g)?.length, 3, text);
   assert.equal(text.match(/ok +copy node\d to .*bit\/s, intact/g)?.length, 3, text);
   assert.deepEqual(await traces(run.process.pid), []);

@@ -7,7 +7,7 @@
 import { type Command, CommanderError } from "commander";
 import { Output } from "./output.ts";
 import { ToolError } from "./process.ts";
-import { setup } from "./setup.ts";
+import { type Purpose, setup } from "./setup.ts";
 
 /** Parsed options, or what to print and the status to end with. */
 export type Parsed<T> = { options: T } | { status: number; text: string };
@@ -44,12 +44,14 @@ export function parseArguments<T extends object>(
  *
  * @param title for messages: `deno task dev`
  * @param body tells by the output why it fails
+ * @param purpose what the program needs of the machine
  * @returns the exit status
  */
 export async function runProgram<T>(
   title: string,
   parsed: Parsed<T>,
   body: (options: T, output: Output, signal: AbortSignal) => Promise<void>,
+  purpose: Purpose = "all",
 ): Promise<number> {
   if ("status" in parsed) {
     (parsed.status === 0 ? console.log : console.error)(parsed.text);
@@ -60,7 +62,7 @@ export async function runProgram<T>(
     return 1;
   }
   try {
-    await setup();
+    await setup(purpose);
   } catch (error) {
     if (!(error instanceof ToolError)) throw error;
     console.error(`${title}: ${error.message}`);

@@ -76,11 +76,17 @@ async function unit(): Promise<void> {
   }
   await part(
     "Rust unit tests",
-    () =>
-      tests("cargo", ["test", "--workspace", "--locked", "--quiet"], {
-        limit: CARGO_LIMIT,
-        cwd: `${ROOT}/dataplane-rs`,
-      }),
+    async () => {
+      const options = { limit: CARGO_LIMIT, cwd: `${ROOT}/dataplane-rs` };
+      const args = ["test", "--workspace", "--locked"];
+      console.log(
+        "Compiling the Rust workspace. The first time takes some minutes (the limit is " +
+          `${CARGO_LIMIT / 60}), later ones take seconds.`,
+      );
+      // Apart from the run, whose output is short, so that cargo's own lines show how far it is.
+      await must("compiling the Rust tests", "cargo", [...args, "--no-run"], options);
+      return await tests("cargo", [...args, "--quiet"], options);
+    },
   );
 }
 

@@ -1,6 +1,7 @@
 /**
  * Makes a Debian machine ready to build and test: Debian's packages, the npm packages, the Rust
- * parts. Does nothing where all is there, and starts no service. `deno task setup`.
+ * parts. Does nothing where all is there, and starts no service. `deno task setup`; `deno task dev`
+ * sets up only what it needs.
  *
  * @module
  */
@@ -13,15 +14,13 @@ import { exists, must, run, runTool, ToolError } from "./process.ts";
 const PACKAGES = {
   build: ["gcc", "libc6-dev"],
   run: ["iptables", "nftables", "iproute2", "ca-certificates"],
+  // Hosts of network namespaces, as `deno task dev` and the tests make them.
+  hosts: ["etcd-server", "etcd-client", "iputils-ping", "procps"],
   test: [
-    "etcd-server",
-    "etcd-client",
     "faketime",
     "iperf3",
-    "iputils-ping",
     "ethtool",
     "netcat-openbsd",
-    "procps",
     "containernetworking-plugins",
     "python3-venv",
     "socat",
@@ -43,25 +42,36 @@ const APT_LIMIT = 600;
 const POLICY = "/usr/sbin/policy-rc.d";
 const POLICY_KEPT = `${POLICY}.kept-by-setup`;
 
+/** What a machine is set up for: `deno task dev` alone, or all tasks. */
+export type Purpose = "dev" | "all";
+
+/** Debian's packages for a purpose, except Go. */
+export function packagesFor(purpose: Purpose): string[] {
+  const { build, run, hosts, test, lab } = PACKAGES;
+  return purpose === "dev" ? [...build, ...run, ...hosts] : [build, run, hosts, test, lab].flat();
+}
+
 /**
  * Installs what is missing.
  *
  * @throws {ToolError} in one line, where something is missing and cannot be installed
  */
-export async function setup(): Promise<void> {
-  await installPackages();
+export async function setup(purpose: Purpose = "all"): Promise<void> {
+  await installPackages(purpose);
   await must("installing the npm packages", Deno.execPath(), ["install", "--frozen", "--quiet"], {
     limit: 300,
   });
-  await installGoPrograms();
-  await installMoto();
+  if (purpose === "all") {
+    await installGoPrograms();
+    await installMoto();
+  }
   await buildLibrary();
 }
 
-async function installPackages(): Promise<void> {
-  const wanted = Object.values(PACKAGES).flat();
+async function installPackages(purpose: Purpose): Promise<void> {
+  const wanted = packagesFor(purpose);
   // A machine's own Go may be newer than Debian's.
-  if (!await hasGo()) wanted.push("golang-go");
+  if (purpose === "all" && !await hasGo()) wanted.push("golang-go");
   const missing = await missingPackages(wanted);
   if (missing.length === 0) return;
   const list = missing.join(" ");
@@ -87,7 +97,9 @@ async function missingPackages(names: readonly string[]): Promise<string[]> {
     });
   } catch (error) {
     if (!(error instanceof ToolError)) throw error;
-    throw new ToolError(`this is no Debian machine; it has to have: ${names.join(" ")}`);
+    throw new ToolError(
+      `this is not a Debian machine: install what these packages have: ${names.join(" ")}`,
+    );
   }
   const installed = new Set(
     listed.split("\n").filter((line) => line.endsWith(" installed")).map((line) =>

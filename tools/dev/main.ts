@@ -7,4 +7,4 @@ import { runProgram } from "../interactive.ts";
 import { runLab } from "./lab.ts";
 import { parseOptions } from "./options.ts";
 
-Deno.exit(await runProgram("deno task dev", parseOptions(Deno.args), runLab));
+Deno.exit(await runProgram("deno task dev", parseOptions(Deno.args), runLab, "dev"));

@@ -20,7 +20,7 @@ export interface HostSample {
   host: string;
   /** `ready`, `not ready` or `ended`. */
   agent: string;
-  /** Key of its lease in etcd, of a dual-stack one the IPv4 half. */
+  /** Its subnet, of a dual-stack lease the IPv4 half. */
   lease: string | undefined;
   /** Peers that its agent carries packets to; undefined where it does not say. */
   peers: number | undefined;
@@ -83,9 +83,13 @@ export async function leasesByHolder(cluster: Cluster): Promise<Map<string, stri
   }
 }
 
-/** The half of a lease's key that is of this address's family: `10.1.34.0-24&fd00::-64`. */
+/**
+ * The subnet of a lease that is of this address's family, `10.1.34.0/24`, from the key in etcd,
+ * `10.1.34.0-24&fd00:1::-64`.
+ */
 export function leaseOf(key: string, address = ""): string {
-  return key.split("&").at(address.includes(":") ? -1 : 0) ?? key;
+  const half = key.split("&").at(address.includes(":") ? -1 : 0) ?? key;
+  return half.replace(/-(?=\d+$)/, "/");
 }
 
 /** `node1` is the first. */
