@@ -27,11 +27,13 @@ export async function probe(endpoint: string, access: EtcdAccess): Promise<Probe
   };
   if (protocol === "http:") {
     if (await speaksTls(address)) return { speaks: "tls" };
-    return isOther(await answerOf(address)) ? { speaks: "another protocol" } : UNKNOWN;
+    return isOther(await answerOf(address, /etcdserver/))
+      ? { speaks: "another protocol" }
+      : UNKNOWN;
   }
   const reason = await tlsFault(address, access);
   if (/alert/.test(reason)) return { speaks: "unknown", text: reason };
-  const answer = await answerOf(address);
+  const answer = await answerOf(address, /^.{5}/s);
   if (answer.startsWith("HTTP/")) return { speaks: "http" };
   // A TLS server answers what is not TLS by an alert, which is no text.
   return /^[ -~]{3}/.test(answer)
@@ -77,15 +79,18 @@ function isOther(answer: string): boolean {
   return answer !== "" && !answer.includes("etcdserver");
 }
 
-/** What a server answers a request for etcd's version that is not encrypted; empty where nothing. */
-async function answerOf(address: Address): Promise<string> {
+/**
+ * What a server answers a request for etcd's version that is not encrypted, up to what tells `enough`;
+ * empty where nothing.
+ */
+async function answerOf(address: Address, enough: RegExp): Promise<string> {
   let text = "";
   try {
     using connection = await limited(Deno.connect(address));
     const request = "GET /version HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\n\r\n";
     await connection.write(new TextEncoder().encode(request));
     const bytes = new Uint8Array(1024);
-    while (text.length < LONGEST_ANSWER) {
+    while (text.length < LONGEST_ANSWER && !enough.test(text)) {
       const count = await limited(connection.read(bytes), () => connection.close());
       if (count === null) break;
       text += new TextDecoder("latin1").decode(bytes.subarray(0, count));
