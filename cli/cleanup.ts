@@ -4,6 +4,7 @@
  * @module
  */
 import { requireCapabilities } from "../agent/capabilities.ts";
+import { UsageError } from "../agent/errors.ts";
 import { leaseFileOf } from "../agent/lease_file.ts";
 import { acquireLock } from "../agent/lock.ts";
 import { DataPlane } from "../dataplane/mod.ts";
@@ -22,7 +23,7 @@ import { ownLeases, thisNode, warnRefused } from "./this_node.ts";
  * @returns the exit status
  */
 export async function cleanup(settings: Settings, withLease: boolean): Promise<number> {
-  refuseWithoutCapabilities();
+  await refuseWhereUnsafe();
   using _lock = takeLock(settings);
   const steps = withLease ? [...STEPS, giveBack] : STEPS;
   let removed = 0;
@@ -52,10 +53,16 @@ function takeLock({ values }: Settings): Station {
   }
 }
 
-/** @throws {UsageError} rather than an error of each tool that this would run */
-function refuseWithoutCapabilities(): void {
+/** @throws {UsageError} rather than an error of each tool, or to cut off a node of Go flannel's */
+async function refuseWhereUnsafe(): Promise<void> {
   using dataplane = DataPlane.open(libraryPath());
   requireCapabilities(dataplane, "clean up");
+  const other = await dataplane.otherAgent();
+  if (other === null) return;
+  throw new UsageError(
+    `another flanneld, process ${other.id}, runs on this node and uses what cleanup would ` +
+      "remove: stop it first",
+  );
 }
 
 /** Removes things, telling each; throws where one is left. */

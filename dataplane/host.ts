@@ -40,17 +40,20 @@ export interface Filtered {
   filter: number;
 }
 
+/** A process of the host. */
+export interface Process {
+  id: number;
+  name: string;
+  /** Names of the TUN devices that it has open. */
+  tuns: string[];
+}
+
 /** Whether a UDP port is in use, and by whom. */
 export interface UdpPort {
   /** A process has it, or a tunnel of the kernel. */
   bound: boolean;
   /** Absent where there is none, or none to be seen. */
-  process?: {
-    id: number;
-    name: string;
-    /** Names of the TUN devices that it has open. */
-    tuns: string[];
-  };
+  process?: Process;
 }
 
 /** A host to ask. */
@@ -78,5 +81,6 @@ export type HostQuery =
   | { what: "overlaps" } & OverlapQuery
   | { what: "reversePath"; flows: Flow[] }
   | { what: "udpPort"; port: number }
+  | { what: "otherAgent" }
   | { what: "features"; dev: string }
   | { what: "probe"; targets: ProbeTarget[] };

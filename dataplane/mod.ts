@@ -13,6 +13,7 @@ import type {
   OverlapQuery,
   Probed,
   ProbeTarget,
+  Process,
   UdpPort,
 } from "./host.ts";
 import { type Library, openLibrary } from "./symbols.ts";
@@ -258,6 +259,15 @@ export class DataPlane implements Disposable {
   /** Which of these packets the kernel drops since it would not answer by their device (`rp_filter`). */
   reversePath(flows: Flow[]): Promise<Filtered[]> {
     return this.#host<Filtered[]>({ what: "reversePath", flows });
+  }
+
+  /**
+   * The agent of another program, such as Go flannel's, that runs in this network namespace.
+   *
+   * @returns null where none runs
+   */
+  otherAgent(): Promise<Process | null> {
+    return this.#host<Process | null>({ what: "otherAgent" });
   }
 
   /** Who holds a UDP port of this network namespace. */

@@ -16,7 +16,12 @@ import { loadBackend } from "../backends/registry.ts";
 import type { Backend, BackendModule, PublicInterface, Skipped } from "../backends/types.ts";
 import { DataPlane } from "../dataplane/mod.ts";
 import type { KernelState } from "../dataplane/state.ts";
-import { addressOnlyFindings, overlapFindings, reversePathFindings } from "../hostcheck/mod.ts";
+import {
+  addressOnlyFindings,
+  otherAgentFindings,
+  overlapFindings,
+  reversePathFindings,
+} from "../hostcheck/mod.ts";
 import type { Cidr } from "../subnet/cidr.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
 import type { StoredLease } from "../subnet/etcd_store.ts";
@@ -195,6 +200,7 @@ function checksOf(plan: Plan): Check[] {
   const devs = [...backend.devices, iface.name, ...bridge ? [bridge] : []];
   const families = { ipv4: network.ipv4 !== null, ipv6: network.ipv6 !== null };
   const checks: (Check | false)[] = [
+    { area: "agent", run: () => each(otherAgentFindings(plan, dataplane)) },
     { area: "interface", run: () => each(addressOnlyFindings(plan, dataplane)) },
     {
       area: "lease",

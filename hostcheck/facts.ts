@@ -24,7 +24,7 @@ export interface HostFacts {
 /** What is asked of the kernel. */
 export type HostSource = Pick<
   DataPlane,
-  "interfaces" | "defaultRoutes" | "routesTo" | "overlaps" | "reversePath"
+  "interfaces" | "defaultRoutes" | "routesTo" | "overlaps" | "reversePath" | "otherAgent"
 >;
 
 /** Some of many: evenly spread, so that no part of the list is left out. */

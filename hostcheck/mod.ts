@@ -7,10 +7,12 @@
 import type { Finding } from "../backends/finding.ts";
 import { addressOnlyFindings } from "./address_only.ts";
 import type { HostFacts, HostSource } from "./facts.ts";
+import { otherAgentFindings } from "./other_agent.ts";
 import { overlapFindings } from "./overlap.ts";
 import { reversePathFindings } from "./reverse_path.ts";
 
 export { addressOnlyFindings } from "./address_only.ts";
+export { otherAgentFindings } from "./other_agent.ts";
 export { overlapFindings } from "./overlap.ts";
 export { reversePathFindings } from "./reverse_path.ts";
 
@@ -24,7 +26,7 @@ export async function startUpWarnings(
   source: HostSource,
   failed: (error: unknown) => void,
 ): Promise<Finding[]> {
-  const checks = [addressOnlyFindings, overlapFindings, reversePathFindings];
+  const checks = [otherAgentFindings, addressOnlyFindings, overlapFindings, reversePathFindings];
   const results = await Promise.allSettled(checks.map((check) => check(facts, source)));
   return results.flatMap((result) => {
     if (result.status === "fulfilled") return result.value.filter(isWarning);

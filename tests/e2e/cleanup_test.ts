@@ -46,6 +46,26 @@ for (const backend of ["vxlan", "host-gw"] as const) {
   });
 }
 
+Deno.test("another program's agent is warned of, and cleanup takes nothing from it", async () => {
+  await using cluster = await Cluster.create({ label: "clean-other", nodes: 1 });
+  const [node] = cluster.nodes;
+  // All that is known of it is its name, its user and its network namespace.
+  const program = `${cluster.folder}/flanneld`;
+  await Deno.copyFile("/bin/sleep", program);
+  await using other = node.ns.spawn(program, ["600"]);
+  const agent = node.startAgent();
+  await node.waitReady();
+  await agent.waitForLine(/^W.*another flanneld, process \d+, runs on this node: stop one/i);
+  await terminate(agent);
+  const refused = await cleanup(cluster, node);
+  assert.equal(refused.code, 2, refused.stderr);
+  assert.match(refused.stderr, /another flanneld, process \d+, runs on this node .* stop it first/);
+  assert.match(await node.ns.run("ip", "link"), /flannel\.1/);
+  await other.end();
+  const done = await cleanup(cluster, node);
+  assert.equal(done.code, 0, done.stderr);
+});
+
 Deno.test("leases and cleanup know the lease that the node remembers, under another address", async () => {
   await using cluster = await Cluster.create({ label: "clean-moved" });
   await cluster.startAgents();

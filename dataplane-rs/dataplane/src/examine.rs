@@ -16,6 +16,8 @@ pub enum HostQuery {
     ReversePath { flows: Vec<Flow> },
     /// Who has a UDP port.
     UdpPort { port: u16 },
+    /// Which agent of another program runs.
+    OtherAgent,
     /// Which offloads a device has.
     Features { dev: DevName },
     /// Which hosts answer, and the largest packets that reach them.
@@ -36,6 +38,7 @@ pub fn carry_out(json: &[u8]) -> Result<Answer, String> {
             Answer::ok(&found.map_err(|e| format!("cannot look up routes: {e}"))?)
         }
         HostQuery::UdpPort { port } => Answer::ok(&netlink::udp_port(port)),
+        HostQuery::OtherAgent => Answer::ok(&netlink::other_agent()),
         HostQuery::Features { dev } => {
             let features = ethtool::features(&dev);
             Answer::ok(&features.map_err(|e| format!("cannot read the offloads of {dev}: {e}"))?)

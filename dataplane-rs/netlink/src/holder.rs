@@ -1,6 +1,7 @@
 //! Who holds what the agent's device needs: a UDP port, a VXLAN network identifier.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use serde::Serialize;
 
@@ -133,6 +134,36 @@ fn process_with(inodes: &[u64]) -> Option<Process> {
         })
 }
 
+/// Another agent of this network namespace, such as flannel's own: a process that is called
+/// `flanneld`, belongs to root or to this process's user, and is not of this program. Other users
+/// may call theirs what they like.
+pub fn other_agent() -> Option<Process> {
+    let own = fs::metadata("/proc/self/ns/net").ok()?.ino();
+    let user = fs::metadata("/proc/self").ok()?.uid();
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    processes
+        .filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok())
+        .find(|id| {
+            let folder = format!("/proc/{id}");
+            let read = |name: &str| fs::read(format!("{folder}/{name}")).unwrap_or_default();
+            read("comm") == b"flanneld\n"
+                && fs::metadata(&folder).is_ok_and(|of| of.uid() == 0 || of.uid() == user)
+                && fs::metadata(format!("{folder}/ns/net")).is_ok_and(|of| of.ino() == own)
+                && !is_of_this_program(&read("cmdline"))
+        })
+        .map(|id| Process {
+            id,
+            name: "flanneld".to_string(),
+            tuns: Vec::new(),
+        })
+}
+
+/// By its arguments, which the launcher makes: the runtime's `run`, and what the program may do.
+fn is_of_this_program(arguments: &[u8]) -> bool {
+    let mut arguments = arguments.split(|byte| *byte == 0).skip(1);
+    arguments.next() == Some(b"run") && arguments.any(|one| one.starts_with(b"--allow-"))
+}
+
 /// The inodes of the sockets at a port in the text of `/proc/net/udp`.
 fn sockets_at(table: &str, port: u16) -> Vec<u64> {
     let end = format!(":{port:04X}");
@@ -185,6 +216,18 @@ fn holds(process: u32, sockets: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whose_agent_it_is() {
+        assert!(is_of_this_program(
+            b"./flanneld\0run\0--allow-net\0--allow-ffi=/x\0main.js\0"
+        ));
+        assert!(!is_of_this_program(
+            b"/opt/bin/flanneld\0--kube-subnet-mgr\0"
+        ));
+        assert!(!is_of_this_program(b"flanneld\0"));
+        assert!(!is_of_this_program(b""));
+    }
 
     #[test]
     fn sockets_of_a_port() {

@@ -42,7 +42,7 @@ mod waker;
 pub use adopt::FlannelRoutes;
 pub use change::{Change, Entries};
 pub use forwarding::{Forwarding, ForwardingQuery, forwarding};
-pub use holder::{UdpPort, udp_port, udp_port_in_use};
+pub use holder::{UdpPort, other_agent, udp_port, udp_port_in_use};
 pub use inspect::inspect;
 pub use links::{BridgeLink, Link, LinkKind, TunLink, VxlanLink};
 pub use overlap::{Overlap, OverlapQuery, overlaps};
