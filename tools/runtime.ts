@@ -12,10 +12,9 @@ export const DENO_VERSION = "2.9.6";
 /**
  * The runtime's flags but for permissions, which `cli/permissions.ts` lists. Nothing is imported
  * that is not in the binary, no file is looked for that could change how it runs, and what is not
- * permitted fails at once. Variables that are not permitted are as if they were not set. Datagram
- * sockets, by which the service manager is told, are asked for.
+ * permitted fails at once. Variables that are not permitted are as if they were not set.
  */
-export const RUNTIME_FLAGS = ["--no-prompt", "--ignore-env", "--deny-import", "--unstable-net"];
+export const RUNTIME_FLAGS = ["--no-prompt", "--ignore-env", "--deny-import"];
 
 /**
  * V8's flags. Measured on an idle agent: `--optimize-for-size` takes 3 MB off the resident and 5 MB

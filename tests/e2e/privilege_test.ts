@@ -104,6 +104,9 @@ for (const [type, nftables] of [["vxlan", false], ["udp", true]] as const) {
         assert.match(rules, nftables ? /table ip flannel-ipv4/ : /chain FLANNEL-FWD/);
       });
       assert.equal((await Deno.stat(subnetFile)).uid, NOBODY);
+      // It may not write to /run/flannel: its lock and socket are beside the subnet file.
+      const { stdout, stderr } = await ns.exec(binary, "peers", `--subnet-file=${subnetFile}`);
+      assert.match(stdout, /^SUBNET.*\n10\.1\.\d+\.0\/24 /, stderr);
       assert.match(await status(agent!.pid, "Uid"), new RegExp(`^${NOBODY}\\s`));
     }
   });
