@@ -75,7 +75,11 @@ Deno.test("what the user got wrong: one line, exit status 2", async () => {
     /flag -etcd-prefx; did you mean --etcd-prefix\?/,
   );
   await fail(["config", "st"], 2, /unknown command "config st"; did you mean config set\?/);
-  await fail(["doctor", "aws-vcp"], 2, /unknown command "doctor aws-vcp"; did you mean doctor aws-vpc\?/);
+  await fail(
+    ["doctor", "aws-vcp"],
+    2,
+    /unknown command "doctor aws-vcp"; did you mean doctor aws-vpc\?/,
+  );
   // A value, perhaps a password, is not repeated.
   await fail(
     ["leases", "--etcd-passwrd=s3cret"],
