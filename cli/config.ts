@@ -126,7 +126,7 @@ async function stored(settings: Settings): Promise<string> {
   return text;
 }
 
-/** What is meant for a file's name, and is no JSON. */
+/** What is meant for a file's name, and is not JSON. */
 const PATH = /^(?:(?:~|\.{1,2})?\/(?!\/)[^\s{}"]+|[^\s{}"]+\.json)$/;
 
 /** The config that the arguments name. */

@@ -9,7 +9,7 @@ import { topLevelMembers } from "../subnet/json_text.ts";
 /**
  * The text with these top-level members set: in place where they are there, else at the end.
  *
- * @throws {SyntaxError} for a text that is no JSON object
+ * @throws {SyntaxError} for a text that is not a JSON object
  */
 export function setMembers(
   text: string,

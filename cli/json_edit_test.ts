@@ -34,7 +34,7 @@ Deno.test("of a key that is there twice the last counts", () => {
   assert.equal(setMembers(`{"b": 1, "b": 1}`, { b: 2 }), `{"b": 1, "b": 2}`);
 });
 
-Deno.test("what is no JSON object is refused", () => {
+Deno.test("what is not a JSON object is refused", () => {
   for (const text of ["", "[]", "null", `{"a": 1,}`, "{"]) {
     assert.throws(() => setMembers(text, VALUES), SyntaxError, text);
   }

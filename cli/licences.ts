@@ -8,7 +8,7 @@ import { licencesPath } from "./paths.ts";
 /**
  * Prints them. Returns the exit status.
  *
- * @throws Error where this is no built program
+ * @throws Error where this is not a built program
  */
 export async function licences(): Promise<number> {
   let file: Deno.FsFile;

@@ -88,7 +88,7 @@ export const STATUS: Section = {
   title: "EXIT STATUS",
   entries: [
     ["0", "Success."],
-    ["1", "Failure at run time. 'flanneld doctor' also ends with it where something is broken."],
+    ["1", "Failure at run time. 'flanneld doctor' also ends with it where something fails."],
     [
       "2",
       "Nothing was done, since it cannot work as it was started: bad flags or arguments, " +

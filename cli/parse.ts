@@ -29,7 +29,7 @@ export interface ParsedArguments {
   ignored: string[];
   /** The arguments before `rest` but the ignored ones. */
   leading: string[];
-  /** The first argument that is no flag, and all behind it. */
+  /** The first argument that is not a flag, and all behind it. */
   rest: string[];
 }
 
@@ -42,7 +42,7 @@ export interface Settings {
 
 /**
  * Splits a command line: `-flag` is `--flag`, a value follows after `=` or as the next argument, a
- * boolean takes one only after `=`. Parsing ends before the first argument that is no flag, or
+ * boolean takes one only after `=`. Parsing ends before the first argument that is not a flag, or
  * behind `--`.
  *
  * @throws {UsageError} for an unknown flag or one without its value

@@ -74,7 +74,7 @@ Deno.test("a list from the environment is one entry", () => {
   ]);
 });
 
-Deno.test("parsing ends at the first word that is no flag, and behind --", () => {
+Deno.test("parsing ends at the first word that is not a flag, and behind --", () => {
   assert.deepEqual(parseFlags(["-v", "1", "config", "-x"]).rest, ["config", "-x"]);
   assert.deepEqual(parseFlags(["--", "-v"]).rest, ["-v"]);
   assert.deepEqual(parseFlags(["-"]).rest, ["-"]);

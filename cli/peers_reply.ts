@@ -30,7 +30,7 @@ export function parseReply(text: string): PeersReport | "notReady" {
     reply = JSON.parse(text);
   } catch (error) {
     const reason = error instanceof SyntaxError ? printable(error.message) : String(error);
-    throw new Error(`flanneld's answer is no JSON: ${reason.slice(0, LONGEST_TEXT)}`);
+    throw new Error(`flanneld's answer is not JSON: ${reason.slice(0, LONGEST_TEXT)}`);
   }
   try {
     const members = membersOf(reply, "");
@@ -38,7 +38,7 @@ export function parseReply(text: string): PeersReport | "notReady" {
   } catch (error) {
     if (!(error instanceof ReplyError)) throw error;
     throw new Error(
-      `flanneld's answer is no list of peers: ${error.message}; is it of another version?`,
+      `flanneld's answer is not a list of peers: ${error.message}; is it of another version?`,
     );
   }
 }

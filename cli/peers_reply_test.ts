@@ -25,7 +25,7 @@ Deno.test("a report comes out as it went in, without what is not known", () => {
   assert.equal(parseReply('{"notReady":true}'), "notReady");
 });
 
-Deno.test("what is no report is one line", () => {
+Deno.test("what is not a report is one line", () => {
   const replies = [
     ...["", "null", "[]", "1", '"x"', "{}", "{", "[".repeat(1e6), '{"tunnel":{}}'],
     ...([
@@ -46,7 +46,7 @@ Deno.test("what is no report is one line", () => {
   for (const reply of replies) {
     assert.throws(
       () => parseReply(reply),
-      (error: Error) => /^flanneld's answer is no [^\n]{1,1200}$/.test(error.message),
+      (error: Error) => /^flanneld's answer is not [^\n]{1,1200}$/.test(error.message),
       reply.slice(0, 80),
     );
   }

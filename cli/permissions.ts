@@ -168,7 +168,7 @@ const IN_MEMORY = import.meta.url.startsWith("file:///proc/self/fd/");
 
 /** Gives up all kinds that the entry has no part in. */
 export function narrowToEntry(entry: string): void {
-  // What is no command needs as little as help does.
+  // What is not a command needs as little as help does.
   const permissions = ENTRIES[entry === "cni" ? CNI : entry] ?? ENTRIES.help;
   for (const kind of KINDS) {
     if (kind === "read" && IN_MEMORY) continue;

@@ -69,7 +69,7 @@ Deno.test("good peers come through, each bad one is told by key and reason", () 
 Deno.test("each reason is told once, another one again", () => {
   const { peers, told } = table();
   const key = "10.1.20.0-24";
-  const broken = { key, created: 1, revision: "1", lease: null, problem: "its value is no JSON" };
+  const broken = { key, created: 1, revision: "1", lease: null, problem: "its value is not JSON" };
   assert(!peers.set(broken));
   assert(!peers.set({ ...broken, revision: "2" }));
   assert.equal(told.length, 1);

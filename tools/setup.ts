@@ -28,6 +28,8 @@ const PACKAGES = {
     "strace",
     "systemd",
     "tcpdump",
+    "zsh",
+    "fish",
   ],
   lab: [
     "docker.io",

@@ -145,10 +145,10 @@ binaryTest("whoever answers in the agent's place is not believed", async (binary
   const replies: [string, RegExp, string][] = [
     [
       "JSON of something else",
-      /is no list of peers: .*; is it of another version\?$/,
+      /is not a list of peers: .*; is it of another version\?$/,
       `write('{"a":1}')`,
     ],
-    ["no JSON", /is no JSON: /, `write("<html>\\x1b[2J")`],
+    ["no JSON", /is not JSON: /, `write("<html>\\x1b[2J")`],
     ["no text", /is not UTF-8$/, `write(new Uint8Array([0xff, 0xfe]))`],
     [
       "no end",
