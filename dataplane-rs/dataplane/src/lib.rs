@@ -252,7 +252,7 @@ pub unsafe extern "C" fn dp_forwarding(json: *const u8, length: usize) -> *mut c
 pub extern "C" fn dp_watch_filter(handle: u32, millis: u32) -> *mut c_char {
     answer::give(|| {
         let every = Duration::from_millis(u64::from(millis));
-        let started = handles::get(handle)?.plane.watch_filter(every);
+        let started = CARRIERS.get(handle)?.plane.watch_filter(every);
         Answer::ok(&started.map_err(|e| format!("cannot watch the packet filter: {e}"))?)
     })
 }
