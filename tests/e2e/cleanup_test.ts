@@ -50,7 +50,7 @@ Deno.test("another program's agent is warned of, and cleanup takes nothing from 
   await using cluster = await Cluster.create({ label: "clean-other", nodes: 1 });
   const [node] = cluster.nodes;
   // All that is known of it is its name, its user and its network namespace.
-  const program = `${cluster.folder}/flanneld`;
+  const program = node.subnetFile.replace(/[^/]+$/, "flanneld");
   await Deno.copyFile("/bin/sleep", program);
   await using other = node.ns.spawn(program, ["600"]);
   const agent = node.startAgent();
@@ -61,7 +61,7 @@ Deno.test("another program's agent is warned of, and cleanup takes nothing from 
   assert.equal(refused.code, 2, refused.stderr);
   assert.match(refused.stderr, /another flanneld, process \d+, runs on this node .* stop it first/);
   assert.match(await node.ns.run("ip", "link"), /flannel\.1/);
-  await other.end();
+  await other[Symbol.asyncDispose]();
   const done = await cleanup(cluster, node);
   assert.equal(done.code, 0, done.stderr);
 });
