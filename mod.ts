@@ -14,7 +14,7 @@ export type {
 export { VERSION } from "./agent/version.ts";
 export { DataPlane } from "./dataplane/mod.ts";
 export type * from "./dataplane/state.ts";
-export { Cidr } from "./subnet/cidr.ts";
+export { Cidr } from "./base/cidr.ts";
 export { ConfigError, type NetworkConfig, parseNetworkConfig } from "./subnet/config.ts";
-export { EtcdSubnetManager } from "./subnet/etcd.ts";
+export { EtcdSubnetManager } from "./subnet/etcd/manager.ts";
 export type * from "./subnet/types.ts";

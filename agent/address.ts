@@ -5,7 +5,7 @@
  * @module
  */
 import type { InterfaceAddress } from "../dataplane/state.ts";
-import { isLinkLocal, isLoopback, tryParseIp } from "../subnet/cidr.ts";
+import { isLinkLocal, isLoopback, tryParseIp } from "../base/cidr.ts";
 
 /** The addresses of one family that peers can be told, best first. */
 export function usableAddresses(

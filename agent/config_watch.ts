@@ -11,7 +11,7 @@ import {
   type NetworkConfig,
   parseNetworkConfig,
 } from "../subnet/config.ts";
-import { Budget } from "../subnet/reports.ts";
+import { Budget } from "../base/reports.ts";
 
 const log = getLogger(["flanneld", "agent"]);
 

@@ -5,8 +5,8 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { backoff, sleep } from "../subnet/patience.ts";
-import { Budget } from "../subnet/reports.ts";
+import { backoff, sleep } from "../subnet/etcd/patience.ts";
+import { Budget } from "../base/reports.ts";
 import type { Status } from "./status.ts";
 
 const log = getLogger(["flanneld", "agent"]);

@@ -6,7 +6,7 @@
 import { getLogger } from "@logtape/logtape";
 import type { Backend, Skipped } from "../backends/types.ts";
 import type { ApplyReport, EntryError, KernelChange, KernelState } from "../dataplane/state.ts";
-import { Budget, Reports } from "../subnet/reports.ts";
+import { Budget, Reports } from "../base/reports.ts";
 import type { Lease } from "../subnet/types.ts";
 import { DeviceHealth } from "./device_health.ts";
 import { difference } from "./difference.ts";

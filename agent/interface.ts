@@ -9,7 +9,7 @@ import { getLogger } from "@logtape/logtape";
 import type { PublicInterface } from "../backends/types.ts";
 import type { DefaultRoute, Interface, RouteLookup } from "../dataplane/state.ts";
 import { isAddressOnly } from "../hostcheck/address_only.ts";
-import { Cidr, formatIp, tryParseIp } from "../subnet/cidr.ts";
+import { Cidr, formatIp, tryParseIp } from "../base/cidr.ts";
 import { selectAddress, unusableReason, usableAddresses } from "./address.ts";
 import { UsageError } from "./errors.ts";
 import type { InterfaceOptions } from "./options.ts";

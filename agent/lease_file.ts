@@ -6,7 +6,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { parseJsonObject } from "../subnet/json.ts";
+import { parseJsonObject } from "../base/json.ts";
 import type { HeldLease, LeaseMemory } from "../subnet/types.ts";
 import { writeWhole } from "./subnet_file.ts";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { configure, type LogRecord, reset } from "@logtape/logtape";
-import { waitFor } from "../tests/lib/netns.ts";
+import { waitFor } from "../testbed/netns.ts";
 import type { HeldLease } from "../subnet/types.ts";
 import { LeaseFile, leaseFileOf } from "./lease_file.ts";
 

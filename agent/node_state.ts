@@ -5,7 +5,7 @@
  * @module
  */
 import type { KernelState } from "../dataplane/state.ts";
-import type { Cidr } from "../subnet/cidr.ts";
+import type { Cidr } from "../base/cidr.ts";
 import type { Lease } from "../subnet/types.ts";
 import { gateway } from "./subnet_file.ts";
 

@@ -8,9 +8,9 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { describe, publicAddress } from "../subnet/etcd_claim.ts";
-import { shorten } from "../subnet/json.ts";
-import { Budget } from "../subnet/reports.ts";
+import { describe, publicAddress } from "../subnet/etcd/claim.ts";
+import { shorten } from "../base/json.ts";
+import { Budget } from "../base/reports.ts";
 import type { Lease, LeaseAttrs } from "../subnet/types.ts";
 
 const log = getLogger(["flanneld", "peers"]);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { Cidr } from "../subnet/cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import type { Lease } from "../subnet/types.ts";
-import { LogCapture } from "../tests/lib/log.ts";
+import { LogCapture } from "../testbed/log.ts";
 import { PeerLog } from "./peer_log.ts";
 
 const NONE: ReadonlySet<string> = new Set();

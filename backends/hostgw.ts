@@ -6,7 +6,7 @@
  */
 import type { RouteState } from "../dataplane/state.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
-import { quote } from "../subnet/json.ts";
+import { quote } from "../base/json.ts";
 import type { Lease } from "../subnet/types.ts";
 import { directTo } from "./direct.ts";
 import type { Backend, BackendInput, BackendState, RouteTo, Skipped } from "./types.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 import { ConfigError } from "../subnet/config.ts";
-import { quote } from "../subnet/json.ts";
+import { quote } from "../base/json.ts";
 
 /** Least inner MTU: RFC 791's 576 bytes that every host takes, RFC 8200's 1280. */
 export const LEAST_MTU = { ipv4: 576, ipv6: 1280 } as const;

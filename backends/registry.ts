@@ -5,8 +5,8 @@
  * @module
  */
 import { ConfigError, type NetworkConfig } from "../subnet/config.ts";
-import { quote } from "../subnet/json.ts";
-import { nearest } from "../subnet/nearest.ts";
+import { quote } from "../base/json.ts";
+import { nearest } from "../base/nearest.ts";
 import type { BackendModule } from "./types.ts";
 
 const BACKENDS: Record<string, () => Promise<BackendModule>> = {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Cidr } from "../subnet/cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import { parseNetworkConfig } from "../subnet/config.ts";
 import type { Lease, LeaseAttrs } from "../subnet/types.ts";
 import type { BackendInput, PublicInterface, RouteTo } from "./types.ts";

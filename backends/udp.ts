@@ -8,9 +8,9 @@
  * @module
  */
 import type { KernelState, TunnelPeer, TunnelState } from "../dataplane/state.ts";
-import type { Cidr } from "../subnet/cidr.ts";
+import type { Cidr } from "../base/cidr.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
-import { quote } from "../subnet/json.ts";
+import { quote } from "../base/json.ts";
 import type { Lease } from "../subnet/types.ts";
 import { Options } from "./options.ts";
 import type { Finding } from "./finding.ts";

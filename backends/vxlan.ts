@@ -9,9 +9,9 @@
  * @module
  */
 import type { KernelState, VxlanLink } from "../dataplane/state.ts";
-import type { Cidr } from "../subnet/cidr.ts";
+import type { Cidr } from "../base/cidr.ts";
 import { ConfigError, type NetworkConfig } from "../subnet/config.ts";
-import { quote } from "../subnet/json.ts";
+import { quote } from "../base/json.ts";
 import type { Lease, LeaseAttrs } from "../subnet/types.ts";
 import { type Direct, directTo } from "./direct.ts";
 import { LEAST_MTU, Options } from "./options.ts";

@@ -5,7 +5,7 @@
  */
 import { UsageError } from "../agent/errors.ts";
 import type { AgentOptions, EtcdOptions, InterfaceOptions } from "../agent/options.ts";
-import { parseEndpoint, splitEndpoints } from "../subnet/endpoint.ts";
+import { parseEndpoint, splitEndpoints } from "../subnet/etcd/endpoint.ts";
 import { readTextFile } from "./files.ts";
 import type { FlagName } from "./flags.ts";
 import { compileGoRegExp } from "./go_regexp.ts";

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { type Family, isLoopback, isUnicast, tryParseIp } from "../subnet/cidr.ts";
-import { parseEndpoint, splitEndpoints } from "../subnet/endpoint.ts";
+import { type Family, isLoopback, isUnicast, tryParseIp } from "../base/cidr.ts";
+import { parseEndpoint, splitEndpoints } from "../subnet/etcd/endpoint.ts";
 import { fileFault } from "./files.ts";
 import { compileGoRegExp } from "./go_regexp.ts";
 

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { Cidr, tryParseIp } from "../subnet/cidr.ts";
-import { faultText, jsonFault } from "../subnet/json_text.ts";
-import { quote } from "../subnet/json.ts";
+import { Cidr, tryParseIp } from "../base/cidr.ts";
+import { faultText, jsonFault } from "../base/json_text.ts";
+import { quote } from "../base/json.ts";
 import { setMembers } from "./json_edit.ts";
 
 /** What Docker is told of the node's lease. */

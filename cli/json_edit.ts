@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { topLevelMembers } from "../subnet/json_text.ts";
+import { topLevelMembers } from "../base/json_text.ts";
 
 /**
  * The text with these top-level members set: in place where they are there, else at the end.

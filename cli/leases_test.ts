@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Cidr } from "../subnet/cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import type { Lease } from "../subnet/types.ts";
 import { leaseEntry, leaseTable } from "./leases.ts";
 import { ownLeases, type ThisNode } from "./this_node.ts";

@@ -5,7 +5,7 @@
  */
 import { UsageError } from "../agent/errors.ts";
 import { loggerFlag } from "./logger_flags.ts";
-import { nearest } from "../subnet/nearest.ts";
+import { nearest } from "../base/nearest.ts";
 import {
   envName,
   FLAG_NAMES,

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { UsageError } from "../agent/errors.ts";
 import { agentOptions } from "./agent_options.ts";
 import { ignoredFlagsLine } from "./logger_flags.ts";
-import { nearest } from "../subnet/nearest.ts";
+import { nearest } from "../base/nearest.ts";
 import { parseFlags, resolveFlags, type Settings } from "./parse.ts";
 
 function settings(args: string[], env: Record<string, string> = {}): Settings {

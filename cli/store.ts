@@ -5,9 +5,9 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { CompareResult, CompareTarget, EtcdClient } from "../subnet/etcd_client.ts";
-import { LeaseStore, type StoredLease } from "../subnet/etcd_store.ts";
-import { isHeld } from "../subnet/former.ts";
+import { CompareResult, CompareTarget, EtcdClient } from "../subnet/etcd/client.ts";
+import { LeaseStore, type StoredLease } from "../subnet/etcd/store.ts";
+import { isHeld } from "../subnet/etcd/former.ts";
 import type { HeldLease, Lease } from "../subnet/types.ts";
 import { etcdOptions } from "./agent_options.ts";
 import { skippedLeases } from "./lease_notes.ts";

@@ -5,7 +5,7 @@
  */
 import type { Command, CommanderError } from "commander";
 import { UsageError } from "../agent/errors.ts";
-import { nearest } from "../subnet/nearest.ts";
+import { nearest } from "../base/nearest.ts";
 
 /** Says what commander found wrong with the arguments of `command`. */
 export function usageError(error: CommanderError, command: Command): UsageError {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Cidr } from "../subnet/cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import { invalid } from "./errors.ts";
 import {
   isObject,

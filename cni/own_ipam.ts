@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { Cidr, formatIp, parseIp, tryParseIp } from "../subnet/cidr.ts";
+import { Cidr, formatIp, parseIp, tryParseIp } from "../base/cidr.ts";
 import { readRegularFile } from "../agent/subnet_file.ts";
 import type { DelegateConf } from "./delegate.ts";
 import { CniError, CODES, invalid } from "./errors.ts";

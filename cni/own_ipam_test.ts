@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Cidr } from "../subnet/cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import type { DelegateConf } from "./delegate.ts";
 import { CODES } from "./errors.ts";
 import { nextFree, OwnIpam } from "./own_ipam.ts";

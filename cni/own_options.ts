@@ -4,7 +4,7 @@
  * @module
  */
 import type { Attachment, AttachmentRoute } from "../dataplane/attachment.ts";
-import { Cidr, formatIp } from "../subnet/cidr.ts";
+import { Cidr, formatIp } from "../base/cidr.ts";
 import type { DelegateConf } from "./delegate.ts";
 import { CniError, CODES, invalid } from "./errors.ts";
 import { type Invocation, isDeviceName } from "./invocation.ts";

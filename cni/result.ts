@@ -5,7 +5,7 @@
  * @module
  */
 import type { Attached } from "../dataplane/attachment.ts";
-import { tryParseIp } from "../subnet/cidr.ts";
+import { tryParseIp } from "../base/cidr.ts";
 import { invalid } from "./errors.ts";
 import { isObject, type JsonObject } from "./netconf.ts";
 import { isAtLeast } from "./versions.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { readSubnetFile } from "../agent/subnet_file.ts";
-import { Cidr } from "../subnet/cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import { CniError, CODES } from "./errors.ts";
 
 /** The node's lease. */

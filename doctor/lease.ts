@@ -8,8 +8,8 @@ import { gateway, readSubnetFile } from "../agent/subnet_file.ts";
 import { fail, type Finding, pass, warn } from "../backends/finding.ts";
 import type { Backend, PublicInterface } from "../backends/types.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
-import type { StoredLease } from "../subnet/etcd_store.ts";
-import { announces, isHeld } from "../subnet/former.ts";
+import type { StoredLease } from "../subnet/etcd/store.ts";
+import { announces, isHeld } from "../subnet/etcd/former.ts";
 import type { Lease } from "../subnet/types.ts";
 import type { StoreFacts } from "./store.ts";
 

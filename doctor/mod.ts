@@ -22,9 +22,9 @@ import {
   overlapFindings,
   reversePathFindings,
 } from "../hostcheck/mod.ts";
-import type { Cidr } from "../subnet/cidr.ts";
+import type { Cidr } from "../base/cidr.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
-import type { StoredLease } from "../subnet/etcd_store.ts";
+import type { StoredLease } from "../subnet/etcd/store.ts";
 import type { Lease } from "../subnet/types.ts";
 import { PeerTable } from "../subnet/validate.ts";
 import { trafficRules } from "../traffic/mod.ts";

@@ -12,7 +12,7 @@ import type { Backend, PublicInterface, Skipped } from "../backends/types.ts";
 import type { DataPlane, Probed, ProbeTarget } from "../dataplane/mod.ts";
 import type { KernelState } from "../dataplane/state.ts";
 import { named, sample } from "../hostcheck/facts.ts";
-import { Cidr } from "../subnet/cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import type { Lease } from "../subnet/types.ts";
 
 /** Lines about single peers. */

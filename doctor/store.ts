@@ -12,8 +12,8 @@ import {
   parseNetworkConfig,
   unknownKeyLines,
 } from "../subnet/config.ts";
-import { EtcdClient } from "../subnet/etcd_client.ts";
-import { LeaseStore, type Snapshot } from "../subnet/etcd_store.ts";
+import { EtcdClient } from "../subnet/etcd/client.ts";
+import { LeaseStore, type Snapshot } from "../subnet/etcd/store.ts";
 import { reasonOf } from "./check.ts";
 
 /** Milliseconds within which an endpoint must answer. */

@@ -5,7 +5,7 @@
  */
 import { type Finding, pass, warn } from "../backends/finding.ts";
 import type { Overlap } from "../dataplane/host.ts";
-import { Cidr } from "../subnet/cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import type { HostFacts, HostSource } from "./facts.ts";
 
 const CHECK = "network overlap";

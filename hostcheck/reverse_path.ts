@@ -10,7 +10,7 @@
 import { type Finding, pass, warn } from "../backends/finding.ts";
 import type { Flow } from "../dataplane/host.ts";
 import type { KernelState } from "../dataplane/state.ts";
-import { Cidr } from "../subnet/cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import { isAddressOnly } from "./address_only.ts";
 import { type HostFacts, type HostSource, named, sample } from "./facts.ts";
 

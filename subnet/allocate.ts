@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Cidr } from "./cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import type { FamilyConfig, NetworkConfig } from "./config.ts";
 import type { Subnets } from "./lease_codec.ts";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { fits, NoFreeSubnetError, pickClear, pickSubnet, pickSubnets } from "./allocate.ts";
-import { Cidr } from "./cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import { parseNetworkConfig } from "./config.ts";
 
 const IPV4 = parseNetworkConfig('{"Network":"10.1.0.0/20"}');

@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { Cidr, type Family, isLoopback, isMulticast, tryParseIp } from "./cidr.ts";
+import { Cidr, type Family, isLoopback, isMulticast, tryParseIp } from "../base/cidr.ts";
 import { isKnownKey, type UnknownKey, unknownKey, unknownKeyText } from "./config_keys.ts";
-import { type ParsedMember, parseMembers, quote } from "./json.ts";
+import { type ParsedMember, parseMembers, quote } from "../base/json.ts";
 
 /** A network config that cannot be used; the message names key, value and what it must be. */
 export class ConfigError extends Error {

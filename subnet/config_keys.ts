@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { quote } from "./json.ts";
-import { nearest } from "./nearest.ts";
+import { quote } from "../base/json.ts";
+import { nearest } from "../base/nearest.ts";
 
 /** Of the config itself. */
 const NETWORK_KEYS = [

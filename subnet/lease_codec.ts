@@ -5,8 +5,8 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { Cidr, formatIp, parseIp, tryParseIp } from "./cidr.ts";
-import { parseJsonObject, quote, shorten } from "./json.ts";
+import { Cidr, formatIp, parseIp, tryParseIp } from "../base/cidr.ts";
+import { parseJsonObject, quote, shorten } from "../base/json.ts";
 import type { Lease, LeaseAttrs } from "./types.ts";
 
 /** A stored lease that cannot be used; the message says why. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Cidr } from "./cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import {
   decodeAttrs,
   encodeAttrs,

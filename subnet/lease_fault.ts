@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Cidr, isLoopback, isUnicast, parseIp } from "./cidr.ts";
+import { type Cidr, isLoopback, isUnicast, parseIp } from "../base/cidr.ts";
 import type { FamilyConfig, NetworkConfig } from "./config.ts";
 import type { Lease, LeaseAttrs } from "./types.ts";
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Cidr } from "./cidr.ts";
+import type { Cidr } from "../base/cidr.ts";
 import type { NetworkConfig } from "./config.ts";
 import type { HostAddresses } from "./underlay.ts";
 

@@ -6,7 +6,7 @@
  * @module
  */
 import { lookup } from "node:dns/promises";
-import { Cidr, parseIp, tryParseIp } from "./cidr.ts";
+import { Cidr, parseIp, tryParseIp } from "../base/cidr.ts";
 
 /** What a node's public interface knows. */
 export interface HostAddresses {

@@ -28,7 +28,7 @@ const CONDITIONS = { DENO_CONDITIONS: "module" };
  */
 const PROTO_LOAD = /\(0,\s*([\w$]+)\.loadSync\)\(\s*`\$\{__dirname\}\/\.\.\/proto\/rpc\.proto`,/g;
 
-/** The services of etcd that `subnet/etcd_client.ts` calls, and of which only some calls, which. */
+/** The services of etcd that `subnet/etcd/client.ts` calls, and of which only some calls, which. */
 const SERVICES: Record<string, string[] | undefined> = {
   KV: undefined,
   Lease: undefined,

@@ -68,7 +68,7 @@ function denoTests(
 async function unit(): Promise<void> {
   await part(
     "unit tests",
-    () => denoTests(["--ignore=tests,dist,node_modules,.tools"], UNIT_LIMIT),
+    () => denoTests(["--ignore=tests,testbed,dist,node_modules,.tools"], UNIT_LIMIT),
   );
   if (!await hasCargo()) {
     console.log("\n== Rust unit tests: left out, cargo is not installed");
@@ -108,7 +108,7 @@ async function all(): Promise<void> {
   const left = Math.max(60, WHOLE_LIMIT - (performance.now() - started) / 1000);
   await part(
     `integration tests of ${BINARY}`,
-    () => denoTests(["tests"], Math.floor(left), { FLANNELD_BIN: BINARY }),
+    () => denoTests(["tests", "testbed"], Math.floor(left), { FLANNELD_BIN: BINARY }),
   );
 }
 

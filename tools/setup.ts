@@ -5,9 +5,9 @@
  *
  * @module
  */
-import { hasGo, installGoPrograms } from "./go_tools.ts";
+import { hasGo, installGoPrograms } from "../testbed/go_tools.ts";
 import { buildLibrary } from "./lib.ts";
-import { installMoto } from "./moto.ts";
+import { installMoto } from "../testbed/moto.ts";
 import { exists, must, run, runTool, ToolError } from "./process.ts";
 
 /** Debian's packages by what they are for. */

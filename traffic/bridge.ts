@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Cidr } from "../subnet/cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 
 /**
  * The device that has an address of the subnet under the subnet's own length; the backends' devices

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Cidr } from "../subnet/cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import { optionsOf, type RuleOption } from "./save_text.ts";
 import {
   both,

@@ -5,7 +5,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { Budget } from "../subnet/reports.ts";
+import { Budget } from "../base/reports.ts";
 import { type CommandResult, type Commands, unsupported } from "./commands.ts";
 import { ToolError } from "./filter.ts";
 import { type ForwardView, ForwardViews } from "./forward_view.ts";

@@ -10,7 +10,7 @@ import { Barriers } from "./barriers.ts";
 import { Guests, inspectIptables, Iptables, type IptablesOptions } from "./iptables.ts";
 import { Nftables } from "./nftables.ts";
 import { PolicyMemory } from "./policy_memory.ts";
-import { Cidr } from "../subnet/cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import { FAMILIES, type RuleSet } from "./rules.ts";
 import { bridgeOf } from "./bridge.ts";
 import type { EnsureReport, PacketFilter } from "./filter.ts";

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { Cidr } from "../subnet/cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import {
   any,
   both,

@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { Cidr } from "../subnet/cidr.ts";
+import { Cidr } from "../base/cidr.ts";
 import type { FamilySubnets } from "./rules.ts";
 
 /** Whether a rule matches a packet. */

@@ -5,7 +5,7 @@
  * @module
  */
 import type { IpPermission } from "@aws-sdk/client-ec2";
-import { Cidr, type Family, formatIp } from "../../subnet/cidr.ts";
+import { Cidr, type Family, formatIp } from "../../base/cidr.ts";
 
 /** Addresses from the first to the last, as numbers. */
 export interface AddressRange {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { IpPermission } from "@aws-sdk/client-ec2";
-import { Cidr } from "../../subnet/cidr.ts";
+import { Cidr } from "../../base/cidr.ts";
 import { admission, prefixListsOf } from "./admission.ts";
 
 const range = (from: string, to = from) => {

@@ -19,7 +19,7 @@ import {
   type Route,
   type RouteTable as Ec2RouteTable,
 } from "@aws-sdk/client-ec2";
-import { Cidr, tryParseIp } from "../../subnet/cidr.ts";
+import { Cidr, tryParseIp } from "../../base/cidr.ts";
 import { Credentials } from "./credentials.ts";
 import { faultOf } from "./faults.ts";
 import { awsRequestHandler } from "./http.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Cidr } from "../../subnet/cidr.ts";
+import { Cidr } from "../../base/cidr.ts";
 import type { FamilyConfig } from "../../subnet/config.ts";
 import { isEni } from "./plan.ts";
 import type { RouteTable, VpcRoute } from "./types.ts";

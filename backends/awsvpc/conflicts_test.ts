@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Cidr } from "../../subnet/cidr.ts";
+import { Cidr } from "../../base/cidr.ts";
 import { parseNetworkConfig } from "../../subnet/config.ts";
 import { routeConflicts } from "./conflicts.ts";
 

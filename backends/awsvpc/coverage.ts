@@ -9,7 +9,7 @@
  *
  * @module
  */
-import { Cidr } from "../../subnet/cidr.ts";
+import { Cidr } from "../../base/cidr.ts";
 import type { Lease } from "../../subnet/types.ts";
 import type { Verdict } from "../finding.ts";
 import { isEni, overlapsVpc, type OverlayNetwork } from "./plan.ts";

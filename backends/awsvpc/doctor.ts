@@ -5,7 +5,7 @@
  * @module
  */
 import type { Interface } from "../../dataplane/state.ts";
-import { Cidr } from "../../subnet/cidr.ts";
+import { Cidr } from "../../base/cidr.ts";
 import type { NetworkConfig } from "../../subnet/config.ts";
 import type { Lease } from "../../subnet/types.ts";
 import { fail, type Finding, pass, warn } from "../finding.ts";

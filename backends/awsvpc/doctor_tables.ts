@@ -5,7 +5,7 @@
  * @module
  */
 import type { EC2Client } from "@aws-sdk/client-ec2";
-import type { Cidr } from "../../subnet/cidr.ts";
+import type { Cidr } from "../../base/cidr.ts";
 import type { FamilyConfig } from "../../subnet/config.ts";
 import type { Lease } from "../../subnet/types.ts";
 import { fail, type Finding, pass, warn } from "../finding.ts";

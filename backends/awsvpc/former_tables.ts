@@ -7,7 +7,7 @@
  *
  * @module
  */
-import type { Cidr } from "../../subnet/cidr.ts";
+import type { Cidr } from "../../base/cidr.ts";
 import { isEni, type RouteChange } from "./plan.ts";
 import type { RouteTable } from "./types.ts";
 

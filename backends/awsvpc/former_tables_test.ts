@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Cidr } from "../../subnet/cidr.ts";
+import { Cidr } from "../../base/cidr.ts";
 import { FormerTables } from "./former_tables.ts";
 import type { RouteTable } from "./types.ts";
 

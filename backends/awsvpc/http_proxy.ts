@@ -4,7 +4,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { Cidr, tryParseIp } from "../../subnet/cidr.ts";
+import { Cidr, tryParseIp } from "../../base/cidr.ts";
 import { TransportError } from "./http_errors.ts";
 import type { Environment } from "./http_trust.ts";
 

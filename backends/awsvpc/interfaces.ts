@@ -16,7 +16,7 @@ import {
   paginateDescribeInstances,
   paginateDescribeNetworkInterfaces,
 } from "@aws-sdk/client-ec2";
-import { formatIp, tryParseIp } from "../../subnet/cidr.ts";
+import { formatIp, tryParseIp } from "../../base/cidr.ts";
 import { Ec2Fault, faultOf } from "./faults.ts";
 import type { Eni } from "./types.ts";
 

@@ -15,7 +15,7 @@ import {
   ModifyNetworkInterfaceAttributeCommand,
   ReplaceRouteCommand,
 } from "@aws-sdk/client-ec2";
-import type { Cidr } from "../../subnet/cidr.ts";
+import type { Cidr } from "../../base/cidr.ts";
 import { fail, type Finding, pass, warn } from "../finding.ts";
 import { routeOf } from "./client.ts";
 import { type Ec2Fault, faultOf } from "./faults.ts";

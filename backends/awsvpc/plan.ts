@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Cidr } from "../../subnet/cidr.ts";
+import type { Cidr } from "../../base/cidr.ts";
 import type { Lease } from "../../subnet/types.ts";
 import { has, isOfVpc } from "./leases.ts";
 import type { Eni, RouteTable, VpcRoute } from "./types.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Cidr } from "../../subnet/cidr.ts";
+import { Cidr } from "../../base/cidr.ts";
 import { lease } from "../testing.ts";
 import { type Desired, endedRoutes, overlapsVpc, planEnded, planTable } from "./plan.ts";
 import type { Eni, RouteTable, VpcRoute } from "./types.ts";

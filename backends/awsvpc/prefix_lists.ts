@@ -5,7 +5,7 @@
  * @module
  */
 import { type EC2Client, paginateGetManagedPrefixListEntries } from "@aws-sdk/client-ec2";
-import { Cidr } from "../../subnet/cidr.ts";
+import { Cidr } from "../../base/cidr.ts";
 import { Ec2Fault, faultOf } from "./faults.ts";
 
 /** Lists that could be read, and why others could not. */

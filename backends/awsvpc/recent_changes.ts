@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Cidr } from "../../subnet/cidr.ts";
+import type { Cidr } from "../../base/cidr.ts";
 import type { Clock } from "./clock.ts";
 import type { RouteTable, VpcRoute } from "./types.ts";
 

@@ -4,7 +4,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import type { Cidr } from "../../subnet/cidr.ts";
+import type { Cidr } from "../../base/cidr.ts";
 import type { Lease } from "../../subnet/types.ts";
 import { deleteCommand } from "./coverage.ts";
 import { advice, Ec2Fault } from "./faults.ts";

@@ -10,7 +10,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import type { Cidr } from "../../subnet/cidr.ts";
+import type { Cidr } from "../../base/cidr.ts";
 import type { NetworkConfig } from "../../subnet/config.ts";
 import type { Lease } from "../../subnet/types.ts";
 import type { Outside } from "../types.ts";

@@ -10,7 +10,7 @@ import {
   type EC2Client,
   type IpPermission,
 } from "@aws-sdk/client-ec2";
-import type { Cidr } from "../../subnet/cidr.ts";
+import type { Cidr } from "../../base/cidr.ts";
 import type { FamilyConfig } from "../../subnet/config.ts";
 import { fail, type Finding, pass, warn } from "../finding.ts";
 import { admission, type Admitted, prefixListsOf } from "./admission.ts";

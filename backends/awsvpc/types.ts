@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Cidr } from "../../subnet/cidr.ts";
+import type { Cidr } from "../../base/cidr.ts";
 
 /** A network interface (ENI). */
 export interface Eni {

@@ -9,7 +9,7 @@ import {
   CreateVpcPeeringConnectionCommand,
   CreateVpnGatewayCommand,
 } from "@aws-sdk/client-ec2";
-import { leaseOf } from "../lib/aws_nodes.ts";
+import { leaseOf } from "../../testbed/aws_nodes.ts";
 import { aws, foreignRoute, HOUR, MINUTE, World } from "../aws/world.ts";
 
 /** A lease of this backend type, for `subnet`, by an appliance's address. */

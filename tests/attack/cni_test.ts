@@ -5,8 +5,8 @@
 import assert from "node:assert/strict";
 import { BINARY } from "../../tools/runtime.ts";
 import { exists } from "../../tools/process.ts";
-import { type Answer, CniHost, DEBIAN_PLUGINS } from "../lib/cni.ts";
-import { exec, NetNs, run, waitFor } from "../lib/netns.ts";
+import { type Answer, CniHost, DEBIAN_PLUGINS } from "../../testbed/cni.ts";
+import { exec, NetNs, run, waitFor } from "../../testbed/netns.ts";
 
 const PROGRAM = Deno.env.get("FLANNELD_BIN") || BINARY;
 const SUBNET_FILE = "FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.40.1/24\n" +

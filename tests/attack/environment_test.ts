@@ -5,8 +5,8 @@
 import assert from "node:assert/strict";
 import { BINARY } from "../../tools/runtime.ts";
 import { exists } from "../../tools/process.ts";
-import { Etcd, freePort } from "../lib/etcd.ts";
-import { run, waitFor } from "../lib/netns.ts";
+import { Etcd, freePort } from "../../testbed/etcd.ts";
+import { run, waitFor } from "../../testbed/netns.ts";
 
 const PROGRAM = Deno.env.get("FLANNELD_BIN") || BINARY;
 

@@ -1,7 +1,7 @@
 /** Faults in a part of the agent: the other parts go on, and packets cross. */
 import assert from "node:assert/strict";
 import { releaseFolder } from "../../tools/lib.ts";
-import { Cluster, networkConfig } from "../lib/cluster.ts";
+import { Cluster, networkConfig } from "../../testbed/cluster.ts";
 import { binaryTest, eventually, link, matching, ping, Probe } from "../e2e/support.ts";
 
 const FAULTY = new URL("faulty_agent.ts", import.meta.url).pathname;

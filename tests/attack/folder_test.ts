@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { BINARY } from "../../tools/runtime.ts";
-import { exec, type Output, requireRoot, run, spawn } from "../lib/netns.ts";
+import { exec, type Output, requireRoot, run, spawn } from "../../testbed/netns.ts";
 
 /** The attacker: nobody. */
 const ATTACKER = 65534;

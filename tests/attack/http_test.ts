@@ -1,8 +1,8 @@
 /** The health server among clients that mean it ill: it answers the others, and the agent goes on. */
 import assert from "node:assert/strict";
-import { Cluster, configWithRoom, HEALTH_PORT, type Node } from "../lib/cluster.ts";
+import { Cluster, configWithRoom, HEALTH_PORT, type Node } from "../../testbed/cluster.ts";
 import { assertPrompt, writeLeases } from "./support.ts";
-import { waitFor } from "../lib/netns.ts";
+import { waitFor } from "../../testbed/netns.ts";
 import { binaryTest, eventually, putLease, waitForwarding } from "../e2e/support.ts";
 import type { Attack } from "./clients.ts";
 

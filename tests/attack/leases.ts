@@ -5,7 +5,7 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { EtcdClient, type IRequestOp } from "../../subnet/etcd_client.ts";
+import { EtcdClient, type IRequestOp } from "../../subnet/etcd/client.ts";
 
 /** Writes in a transaction: etcd takes 128. */
 const BATCH = 100;

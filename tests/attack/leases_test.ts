@@ -16,7 +16,7 @@ import {
   putLease,
   storedLeases,
 } from "../e2e/support.ts";
-import { Cluster, type Node } from "../lib/cluster.ts";
+import { Cluster, type Node } from "../../testbed/cluster.ts";
 
 /** The value of a lease with this public address, for a backend. */
 function value(type: string, ip: string, n: number) {

@@ -1,7 +1,7 @@
 /** Names and files that another user of the host takes first: they are in nobody's way. */
 import assert from "node:assert/strict";
-import { Cluster } from "../lib/cluster.ts";
-import { waitFor } from "../lib/netns.ts";
+import { Cluster } from "../../testbed/cluster.ts";
+import { waitFor } from "../../testbed/netns.ts";
 import { binaryTest, eventually, terminate } from "../e2e/support.ts";
 import { PrivateRun } from "./support.ts";
 

@@ -8,9 +8,9 @@ import assert from "node:assert/strict";
 import { chainName, removalOf } from "../../cni/masquerade.ts";
 import { optionsOf } from "../../traffic/save_text.ts";
 import { parseSave } from "../../traffic/save.ts";
-import { filterHost } from "../lib/filter_host.ts";
-import { ensured, node, WANTED } from "../lib/overlay_node.ts";
-import { run } from "../lib/netns.ts";
+import { filterHost } from "../../testbed/filter_host.ts";
+import { ensured, node, WANTED } from "../../testbed/overlay_node.ts";
+import { run } from "../../testbed/netns.ts";
 
 const SEED = Number(Deno.env.get("ATTACK_SEED") ?? Math.floor(Math.random() * 2 ** 32));
 

@@ -1,6 +1,6 @@
 /** The status socket: who may ask, and that asking without end delays nothing else. */
 import assert from "node:assert/strict";
-import { Cluster } from "../lib/cluster.ts";
+import { Cluster } from "../../testbed/cluster.ts";
 import { binaryTest, eventually } from "../e2e/support.ts";
 import { assertPrompt, PrivateRun, writeLeases } from "./support.ts";
 

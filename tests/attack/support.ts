@@ -4,8 +4,8 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { type AgentProcess, type Cluster, type Node, PREFIX } from "../lib/cluster.ts";
-import type { Output, Process } from "../lib/netns.ts";
+import { type AgentProcess, type Cluster, type Node, PREFIX } from "../../testbed/cluster.ts";
+import type { Output, Process } from "../../testbed/netns.ts";
 
 const LEASES = new URL("leases.ts", import.meta.url).pathname;
 

@@ -5,14 +5,14 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { baseAddress, eventually, ips, nodeLease, peersOf, putLease } from "../e2e/support.ts";
-import { Cluster, networkConfig, type Node, waitReach } from "../lib/cluster.ts";
-import { TUNNEL_PORT } from "../lib/datagrams.ts";
-import { type NetNs, plug, type Process, waitFor } from "../lib/netns.ts";
-import { transfer } from "../lib/transfer.ts";
+import { Cluster, networkConfig, type Node, waitReach } from "../../testbed/cluster.ts";
+import { TUNNEL_PORT } from "../../testbed/datagrams.ts";
+import { type NetNs, plug, type Process, waitFor } from "../../testbed/netns.ts";
+import { transfer } from "../../testbed/transfer.ts";
 
 /** Distribution's Python, as for the simulated cloud. */
 const PYTHON = "/usr/bin/python3";
-const WIRE = `${import.meta.dirname}/../lib/wire.py`;
+const WIRE = `${import.meta.dirname}/../../testbed/wire.py`;
 /** Where inner packets go to. */
 const INNER_PORT = 4000;
 

@@ -22,7 +22,13 @@ import {
   terminate,
   waitForwarding,
 } from "../e2e/support.ts";
-import { Cluster, type Families, GO_FLANNELD, networkConfig, type Node } from "../lib/cluster.ts";
+import {
+  Cluster,
+  type Families,
+  GO_FLANNELD,
+  networkConfig,
+  type Node,
+} from "../../testbed/cluster.ts";
 
 /** A lease of nobody, in the way of `victim`: with its MACs for these members. */
 function squatter(

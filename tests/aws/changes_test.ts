@@ -12,8 +12,8 @@ import {
   ReplaceRouteTableAssociationCommand,
   UnassignPrivateIpAddressesCommand,
 } from "@aws-sdk/client-ec2";
-import { EC2_ERRORS, type Instance } from "../lib/aws.ts";
-import { type AwsNode, leaseOf } from "../lib/aws_nodes.ts";
+import { EC2_ERRORS, type Instance } from "../../testbed/aws.ts";
+import { type AwsNode, leaseOf } from "../../testbed/aws_nodes.ts";
 import { aws, HOUR, MINUTE, redirectRoute, World } from "./world.ts";
 
 /** Milliseconds within which a node notices another route table, or another network interface. */

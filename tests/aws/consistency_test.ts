@@ -11,8 +11,8 @@ import {
   CreateRouteTableCommand,
   DeleteRouteCommand,
 } from "@aws-sdk/client-ec2";
-import { EC2_ERRORS } from "../lib/aws.ts";
-import { leaseOf } from "../lib/aws_nodes.ts";
+import { EC2_ERRORS } from "../../testbed/aws.ts";
+import { leaseOf } from "../../testbed/aws_nodes.ts";
 import { aws, foreignRoute, MINUTE, World } from "./world.ts";
 
 const SECOND = 1_000;

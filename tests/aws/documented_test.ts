@@ -1,7 +1,7 @@
 /** The documentation's policies are what the agent needs, and nothing else. */
 import assert from "node:assert/strict";
 import { DescribeRouteTablesCommand, EC2Client } from "@aws-sdk/client-ec2";
-import { POLICIES } from "../lib/aws.ts";
+import { POLICIES } from "../../testbed/aws.ts";
 import {
   actionsOf,
   calledActions,
@@ -10,7 +10,7 @@ import {
   documentedLines,
   documentedPolicies,
   sourceTexts,
-} from "../lib/documented.ts";
+} from "../../testbed/documented.ts";
 
 Deno.test("the documentation lists exactly the calls that are made", () => {
   assert.deepEqual(documentedActions(), calledActions());

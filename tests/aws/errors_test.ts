@@ -10,8 +10,8 @@ import {
   DescribeRouteTablesCommand,
   ReplaceRouteTableAssociationCommand,
 } from "@aws-sdk/client-ec2";
-import { EC2_ERRORS } from "../lib/aws.ts";
-import { leaseOf } from "../lib/aws_nodes.ts";
+import { EC2_ERRORS } from "../../testbed/aws.ts";
+import { leaseOf } from "../../testbed/aws_nodes.ts";
 import { aws, foreignRoute, HOUR, MINUTE, World } from "./world.ts";
 
 Deno.test("the subnet's own route table goes before the main one, named ones before both", async () => {

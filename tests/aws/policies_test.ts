@@ -10,9 +10,9 @@ import {
   CreateNetworkInterfaceCommand,
 } from "@aws-sdk/client-ec2";
 import { Ec2Calls } from "../../backends/awsvpc/client.ts";
-import { formatIp, tryParseIp } from "../../subnet/cidr.ts";
-import { EC2_ERRORS, POLICIES } from "../lib/aws.ts";
-import { type AwsNode, leaseOf } from "../lib/aws_nodes.ts";
+import { formatIp, tryParseIp } from "../../base/cidr.ts";
+import { EC2_ERRORS, POLICIES } from "../../testbed/aws.ts";
+import { type AwsNode, leaseOf } from "../../testbed/aws_nodes.ts";
 import { aws, foreignRoute, HOUR, MINUTE, mostCallsInFiveMinutes, World } from "./world.ts";
 
 /** What a node calls that joins, but for the routes and the tables. */

@@ -5,8 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { CreateInternetGatewayCommand, DeleteRouteCommand } from "@aws-sdk/client-ec2";
-import { EC2_ERRORS } from "../lib/aws.ts";
-import { type AwsNode, leaseOf } from "../lib/aws_nodes.ts";
+import { EC2_ERRORS } from "../../testbed/aws.ts";
+import { type AwsNode, leaseOf } from "../../testbed/aws_nodes.ts";
 import { aws, foreignRoute, HOUR, MINUTE, redirectRoute, World } from "./world.ts";
 
 Deno.test("black holes go, and nothing else that is not its own", async () => {

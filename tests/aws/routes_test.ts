@@ -10,7 +10,7 @@ import {
   DeleteRouteTableCommand,
   DisassociateRouteTableCommand,
 } from "@aws-sdk/client-ec2";
-import { leaseOf } from "../lib/aws_nodes.ts";
+import { leaseOf } from "../../testbed/aws_nodes.ts";
 import { aws, HOUR, MINUTE, mostCallsInFiveMinutes, World } from "./world.ts";
 
 Deno.test("a node that joins makes few calls, an idle one two in 5 minutes at most", async () => {

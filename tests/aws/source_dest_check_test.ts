@@ -5,8 +5,8 @@
  */
 import assert from "node:assert/strict";
 import { ModifyNetworkInterfaceAttributeCommand } from "@aws-sdk/client-ec2";
-import { EC2_ERRORS, type Ec2Error, type Instance } from "../lib/aws.ts";
-import { leaseOf } from "../lib/aws_nodes.ts";
+import { EC2_ERRORS, type Ec2Error, type Instance } from "../../testbed/aws.ts";
+import { leaseOf } from "../../testbed/aws_nodes.ts";
 import { aws, HOUR, MINUTE, mostCallsInFiveMinutes, World } from "./world.ts";
 
 const OF_INTERFACE = "ModifyNetworkInterfaceAttribute";

@@ -11,8 +11,8 @@ import {
   CreateRouteTableCommand,
   DeleteRouteCommand,
 } from "@aws-sdk/client-ec2";
-import { EC2_ERRORS, type Subnet } from "../lib/aws.ts";
-import { type AwsNodeOptions, leaseOf } from "../lib/aws_nodes.ts";
+import { EC2_ERRORS, type Subnet } from "../../testbed/aws.ts";
+import { type AwsNodeOptions, leaseOf } from "../../testbed/aws_nodes.ts";
 import { aws, foreignRoute, HOUR, MINUTE, World } from "./world.ts";
 
 /** A VPC with a second subnet, which has a route table of its own. */

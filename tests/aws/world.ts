@@ -9,9 +9,9 @@ import {
   ReplaceRouteCommand,
 } from "@aws-sdk/client-ec2";
 import type { Lease } from "../../subnet/types.ts";
-import { Aws, type Instance, type Subnet, type Vpc } from "../lib/aws.ts";
-import { AwsNode, type AwsNodeOptions, leaseOf, TestClock } from "../lib/aws_nodes.ts";
-import { LogCapture } from "../lib/log.ts";
+import { Aws, type Instance, type Subnet, type Vpc } from "../../testbed/aws.ts";
+import { AwsNode, type AwsNodeOptions, leaseOf, TestClock } from "../../testbed/aws_nodes.ts";
+import { LogCapture } from "../../testbed/log.ts";
 
 export const MINUTE = 60_000;
 export const HOUR = 60 * MINUTE;

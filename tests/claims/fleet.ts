@@ -5,11 +5,11 @@
  * @module
  */
 import { collide } from "../../subnet/allocate.ts";
-import { EtcdSubnetManager } from "../../subnet/etcd.ts";
+import { EtcdSubnetManager } from "../../subnet/etcd/manager.ts";
 import type { Subnets } from "../../subnet/lease_codec.ts";
 import type { HeldLease, Lease, LeaseAttrs, PreviousSubnets } from "../../subnet/types.ts";
-import { waitFor } from "../lib/netns.ts";
-import { Proxy } from "../lib/proxy.ts";
+import { waitFor } from "../../testbed/netns.ts";
+import { Proxy } from "../../testbed/proxy.ts";
 import { type History, MOVED, nodeOf, OPERATOR, Operator } from "./history.ts";
 
 /** Seconds that a lease lasts. */

@@ -6,8 +6,8 @@
  */
 import { Buffer } from "node:buffer";
 import { collide } from "../../subnet/allocate.ts";
-import { EtcdClient, type IKeyValue, type IRequestOp } from "../../subnet/etcd_client.ts";
-import { LeaseStore, type StoredLease } from "../../subnet/etcd_store.ts";
+import { EtcdClient, type IKeyValue, type IRequestOp } from "../../subnet/etcd/client.ts";
+import { LeaseStore, type StoredLease } from "../../subnet/etcd/store.ts";
 import type { Subnets } from "../../subnet/lease_codec.ts";
 
 /** Operators write leases with these addresses, and values that are none: managers never do. */

@@ -15,7 +15,7 @@
  */
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { Etcd } from "../lib/etcd.ts";
+import { Etcd } from "../../testbed/etcd.ts";
 import { History } from "./history.ts";
 import { type Action, ACTIONS, Fleet } from "./fleet.ts";
 

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import type { KernelState } from "../../dataplane/state.ts";
-import { waitFor } from "../lib/netns.ts";
+import { waitFor } from "../../testbed/netns.ts";
 import { apply, assertVxlan, empty, gives, HEALED, hostgw, MAC, node, vxlan } from "./node.ts";
 
 Deno.test("apply makes a vxlan device with its entries, and again changes nothing", async () => {

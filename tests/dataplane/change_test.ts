@@ -3,7 +3,7 @@
  */
 import assert from "node:assert/strict";
 import type { KernelChange, KernelEntries, KernelState } from "../../dataplane/state.ts";
-import { waitFor } from "../lib/netns.ts";
+import { waitFor } from "../../testbed/netns.ts";
 import { type Node, node } from "./node.ts";
 
 const DEV = "flannel.1";

@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { DataPlane } from "../../dataplane/mod.ts";
-import { LIBRARY, RemoteDataPlane } from "../lib/dataplane.ts";
+import { LIBRARY, RemoteDataPlane } from "../../testbed/dataplane.ts";
 import { apply, assertVxlan, empty, gives, hostgw, node, vxlan } from "./node.ts";
 
 Deno.test("a device made by flannel is adopted, an incompatible one made anew", async () => {

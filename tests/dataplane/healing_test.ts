@@ -4,7 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { waitFor } from "../lib/netns.ts";
+import { waitFor } from "../../testbed/netns.ts";
 import { apply, assertVxlan, gives, HEALED, hostgw, node, vxlan } from "./node.ts";
 
 const INTRUSIONS: Record<string, string[][]> = {

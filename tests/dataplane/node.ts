@@ -6,8 +6,8 @@
  */
 import assert from "node:assert/strict";
 import type { KernelState } from "../../dataplane/state.ts";
-import { RemoteDataPlane } from "../lib/dataplane.ts";
-import { NetNs, veth, waitFor } from "../lib/netns.ts";
+import { RemoteDataPlane } from "../../testbed/dataplane.ts";
+import { NetNs, veth, waitFor } from "../../testbed/netns.ts";
 
 export const MAC = "02:00:00:00:00:01";
 /** Healing has to be done within this many milliseconds. */

@@ -1,7 +1,7 @@
 /** Which changes of the packet filter the data plane tells of. */
 import assert from "node:assert/strict";
-import { RemoteDataPlane } from "../lib/dataplane.ts";
-import { NetNs, waitFor } from "../lib/netns.ts";
+import { RemoteDataPlane } from "../../testbed/dataplane.ts";
+import { NetNs, waitFor } from "../../testbed/netns.ts";
 
 /** Seconds within which a change is told. */
 const PERIOD = 0.3;

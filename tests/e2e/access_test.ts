@@ -1,8 +1,8 @@
 /** etcd behind TLS and users: who gets in, and what is said to who does not. */
 import assert from "node:assert/strict";
-import { Cluster } from "../lib/cluster.ts";
-import { certificate, certificateAuthority } from "../lib/certificates.ts";
-import type { Process } from "../lib/netns.ts";
+import { Cluster } from "../../testbed/cluster.ts";
+import { certificate, certificateAuthority } from "../../testbed/certificates.ts";
+import type { Process } from "../../testbed/netns.ts";
 import {
   eventually,
   flanneldCommand,

@@ -6,9 +6,9 @@ import {
   CreateRouteTableCommand,
   UnassignPrivateIpAddressesCommand,
 } from "@aws-sdk/client-ec2";
-import type { Instance } from "../lib/aws.ts";
-import type { Node } from "../lib/cluster.ts";
-import { veth } from "../lib/netns.ts";
+import type { Instance } from "../../testbed/aws.ts";
+import type { Node } from "../../testbed/cluster.ts";
+import { veth } from "../../testbed/netns.ts";
 import { type Cloud, cloud } from "./aws_cloud.ts";
 import { eventually, link, storedLeases } from "./support.ts";
 

@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { Aws, type Instance, Metadata, type Vpc } from "../lib/aws.ts";
-import { ChangingMetadata } from "../lib/changing_metadata.ts";
-import { Cluster, type Families, networkConfig, type Node } from "../lib/cluster.ts";
+import { Aws, type Instance, Metadata, type Vpc } from "../../testbed/aws.ts";
+import { ChangingMetadata } from "../../testbed/changing_metadata.ts";
+import { Cluster, type Families, networkConfig, type Node } from "../../testbed/cluster.ts";
 
 /** What {@linkcode cloud} makes. */
 export interface CloudOptions {

@@ -6,10 +6,10 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { EC2_ERRORS, REGION } from "../lib/aws.ts";
-import { ConnectProxy } from "../lib/connect_proxy.ts";
-import { ContainerCredentials } from "../lib/container_credentials.ts";
-import { waitFor } from "../lib/netns.ts";
+import { EC2_ERRORS, REGION } from "../../testbed/aws.ts";
+import { ConnectProxy } from "../../testbed/connect_proxy.ts";
+import { ContainerCredentials } from "../../testbed/container_credentials.ts";
+import { waitFor } from "../../testbed/netns.ts";
 import { CredentialsWorld } from "./aws_credentials_world.ts";
 
 const ROLE = "arn:aws:iam::123456789012:role/flannel";

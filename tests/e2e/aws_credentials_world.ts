@@ -5,9 +5,9 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { Aws, type Ec2Call, Metadata } from "../lib/aws.ts";
-import { Cluster, networkConfig, type Node } from "../lib/cluster.ts";
-import { exec } from "../lib/netns.ts";
+import { Aws, type Ec2Call, Metadata } from "../../testbed/aws.ts";
+import { Cluster, networkConfig, type Node } from "../../testbed/cluster.ts";
+import { exec } from "../../testbed/netns.ts";
 
 /** What a run of `flanneld doctor aws-vpc` left. */
 export interface Examination {

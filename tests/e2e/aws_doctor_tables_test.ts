@@ -9,8 +9,8 @@ import {
   CreateRouteCommand,
   CreateRouteTableCommand,
 } from "@aws-sdk/client-ec2";
-import { EC2_ERRORS } from "../lib/aws.ts";
-import { PREFIX } from "../lib/cluster.ts";
+import { EC2_ERRORS } from "../../testbed/aws.ts";
+import { PREFIX } from "../../testbed/cluster.ts";
 import { type Cloud, cloud } from "./aws_cloud.ts";
 import { assertLines, doctor } from "./aws_doctor.ts";
 

@@ -7,8 +7,8 @@ import {
   type IpPermission,
   RevokeSecurityGroupIngressCommand,
 } from "@aws-sdk/client-ec2";
-import { EC2_ERRORS, POLICIES, REGION } from "../lib/aws.ts";
-import { PREFIX } from "../lib/cluster.ts";
+import { EC2_ERRORS, POLICIES, REGION } from "../../testbed/aws.ts";
+import { PREFIX } from "../../testbed/cluster.ts";
 import { type Cloud, cloud } from "./aws_cloud.ts";
 import type { DoctorReport } from "../../doctor/report.ts";
 import { assertLines, complaints, doctor, switchCheckOff } from "./aws_doctor.ts";

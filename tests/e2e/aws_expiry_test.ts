@@ -1,10 +1,10 @@
 /** Credentials that expire, are exchanged, or are not to be had while an agent runs. */
 import assert from "node:assert/strict";
-import type { AgentProcess, Node } from "../lib/cluster.ts";
-import { wrongClock } from "../lib/faketime.ts";
-import { waitFor } from "../lib/netns.ts";
-import type { ChangingMetadata } from "../lib/changing_metadata.ts";
-import type { Ec2Call } from "../lib/aws.ts";
+import type { AgentProcess, Node } from "../../testbed/cluster.ts";
+import { wrongClock } from "../../testbed/faketime.ts";
+import { waitFor } from "../../testbed/netns.ts";
+import type { ChangingMetadata } from "../../testbed/changing_metadata.ts";
+import type { Ec2Call } from "../../testbed/aws.ts";
 import { type Cloud, cloud } from "./aws_cloud.ts";
 
 /** Milliseconds for which the role's new credentials last. */

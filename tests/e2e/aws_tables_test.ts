@@ -5,7 +5,7 @@ import {
   CreateRouteCommand,
   CreateRouteTableCommand,
 } from "@aws-sdk/client-ec2";
-import { PREFIX } from "../lib/cluster.ts";
+import { PREFIX } from "../../testbed/cluster.ts";
 import { type Cloud, cloud, told } from "./aws_cloud.ts";
 
 /** A VPC subnet with a route table of its own, which leads a peer's subnet to a node there. */

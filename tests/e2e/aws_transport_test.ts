@@ -1,12 +1,12 @@
 /** How the agent and doctor reach EC2: certificates, proxies and endpoints, as operators set them. */
 import assert from "node:assert/strict";
-import { type Aws, type Instance, REGION } from "../lib/aws.ts";
-import { certificateAuthority } from "../lib/certificates.ts";
-import type { Node } from "../lib/cluster.ts";
-import { ConnectProxy } from "../lib/connect_proxy.ts";
-import { Gate } from "../lib/gate.ts";
-import { exec, type Output } from "../lib/netns.ts";
-import { agentEnvironment } from "../lib/node.ts";
+import { type Aws, type Instance, REGION } from "../../testbed/aws.ts";
+import { certificateAuthority } from "../../testbed/certificates.ts";
+import type { Node } from "../../testbed/cluster.ts";
+import { ConnectProxy } from "../../testbed/connect_proxy.ts";
+import { Gate } from "../../testbed/gate.ts";
+import { exec, type Output } from "../../testbed/netns.ts";
+import { agentEnvironment } from "../../testbed/node.ts";
 import { cloud } from "./aws_cloud.ts";
 import { flanneldCommand, matching, runFlanneldWith, terminate } from "./support.ts";
 

@@ -1,10 +1,10 @@
 /** The agent with the aws-vpc backend: what it tells, the route it makes, and what it waits for. */
 import assert from "node:assert/strict";
 import { CreateRouteCommand } from "@aws-sdk/client-ec2";
-import { EC2_ERRORS, POLICIES, REGION } from "../lib/aws.ts";
-import { Cluster, networkConfig } from "../lib/cluster.ts";
-import { actionsOf, documentedPolicies } from "../lib/documented.ts";
-import { waitFor } from "../lib/netns.ts";
+import { EC2_ERRORS, POLICIES, REGION } from "../../testbed/aws.ts";
+import { Cluster, networkConfig } from "../../testbed/cluster.ts";
+import { actionsOf, documentedPolicies } from "../../testbed/documented.ts";
+import { waitFor } from "../../testbed/netns.ts";
 import { cloud, told } from "./aws_cloud.ts";
 import { eventually, runFlanneld } from "./support.ts";
 

@@ -1,7 +1,7 @@
 /** The one file: it needs nothing of the node it runs on. */
 import assert from "node:assert/strict";
-import { Cluster } from "../lib/cluster.ts";
-import { NetNs, run } from "../lib/netns.ts";
+import { Cluster } from "../../testbed/cluster.ts";
+import { NetNs, run } from "../../testbed/netns.ts";
 import { binaryTest, ping, waitForwarding } from "./support.ts";
 
 binaryTest(

@@ -1,6 +1,6 @@
 /** Many nodes and few subnets. */
 import assert from "node:assert/strict";
-import { Cluster, networkConfig } from "../lib/cluster.ts";
+import { Cluster, networkConfig } from "../../testbed/cluster.ts";
 import { deleteLease, eventually, killHard, leaseOf, matching, storedLeases } from "./support.ts";
 
 const NODES = 22;

@@ -1,6 +1,6 @@
 /** `flanneld cleanup` takes away what is the agent's and nothing else. */
 import assert from "node:assert/strict";
-import { Cluster, networkConfig, type Node } from "../lib/cluster.ts";
+import { Cluster, networkConfig, type Node } from "../../testbed/cluster.ts";
 import { eventually, nodeLease, runFlanneld, storedLeases, terminate } from "./support.ts";
 
 for (const backend of ["vxlan", "host-gw"] as const) {

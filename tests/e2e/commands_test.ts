@@ -1,7 +1,7 @@
 /** The program as a user calls it: mistakes and the version. */
 import assert from "node:assert/strict";
-import { Cluster } from "../lib/cluster.ts";
-import { NetNs } from "../lib/netns.ts";
+import { Cluster } from "../../testbed/cluster.ts";
+import { NetNs } from "../../testbed/netns.ts";
 import { flanneldCommand, storedLeases } from "./support.ts";
 
 async function flanneld(ns: NetNs, ...args: string[]) {

@@ -1,6 +1,6 @@
 /** What an agent makes of network configs that Go flannel accepts, and of changes to them. */
 import assert from "node:assert/strict";
-import { Cluster, networkConfig, PREFIX } from "../lib/cluster.ts";
+import { Cluster, networkConfig, PREFIX } from "../../testbed/cluster.ts";
 import { assertReach, eventually, matching } from "./support.ts";
 
 Deno.test("misspelled keys and types of either case: as Go flannel takes them, with one warning each", async () => {

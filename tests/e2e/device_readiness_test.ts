@@ -1,7 +1,7 @@
 /** A node whose backend's own device carries nothing is not ready, says why, and goes on by itself. */
 import assert from "node:assert/strict";
-import { Cluster, networkConfig, type Node } from "../lib/cluster.ts";
-import { waitFor } from "../lib/netns.ts";
+import { Cluster, networkConfig, type Node } from "../../testbed/cluster.ts";
+import { waitFor } from "../../testbed/netns.ts";
 import { binaryTest, eventually, link, matching } from "./support.ts";
 
 interface Obstacle {

@@ -1,7 +1,7 @@
 /** Which peers are reached without encapsulation: as the kernel's own routes to them say. */
 import assert from "node:assert/strict";
-import { Cluster, networkConfig } from "../lib/cluster.ts";
-import { type NetNs, veth } from "../lib/netns.ts";
+import { Cluster, networkConfig } from "../../testbed/cluster.ts";
+import { type NetNs, veth } from "../../testbed/netns.ts";
 import { eventually, ping } from "./support.ts";
 
 const A = "192.168.77.11";

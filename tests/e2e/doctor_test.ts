@@ -1,7 +1,7 @@
 /** `flanneld doctor`: nothing to say of a healthy node, and what it says of one that is not. */
 import assert from "node:assert/strict";
 import type { DoctorReport } from "../../doctor/report.ts";
-import { Cluster, HEALTH_PORT, networkConfig, type Node, PREFIX } from "../lib/cluster.ts";
+import { Cluster, HEALTH_PORT, networkConfig, type Node, PREFIX } from "../../testbed/cluster.ts";
 import { assertReach, eventually, runFlanneld, terminate } from "./support.ts";
 
 /** Milliseconds that it may take, whatever hangs, on a busy machine. */

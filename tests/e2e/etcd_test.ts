@@ -1,6 +1,6 @@
 /** etcd away for a while, changes meanwhile, and a history that was compacted. */
 import assert from "node:assert/strict";
-import { Cluster, configWithRoom, PREFIX } from "../lib/cluster.ts";
+import { Cluster, configWithRoom, PREFIX } from "../../testbed/cluster.ts";
 import {
   assertVxlan,
   deleteLease,

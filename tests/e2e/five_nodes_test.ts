@@ -1,6 +1,6 @@
 /** Every pair of five hosts. */
 import assert from "node:assert/strict";
-import { Cluster, networkConfig } from "../lib/cluster.ts";
+import { Cluster, networkConfig } from "../../testbed/cluster.ts";
 import { eventually, ips, ping, startEcho, storedLeases, tcp, waitForwarding } from "./support.ts";
 
 for (

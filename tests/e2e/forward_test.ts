@@ -1,6 +1,6 @@
 /** Agents on hosts with other firewalls: what they do to FORWARD, and what `/readyz` says. */
 import assert from "node:assert/strict";
-import { Cluster, networkConfig, type Node } from "../lib/cluster.ts";
+import { Cluster, networkConfig, type Node } from "../../testbed/cluster.ts";
 import { eventually, ping, runFlanneld, terminate } from "./support.ts";
 
 const POLICY_LINE = /Changing default FORWARD chain policy to ACCEPT/;

@@ -1,6 +1,6 @@
 /** The main job on two hosts: leases, kernel state and packets, for each backend and family. */
 import assert from "node:assert/strict";
-import { Cluster, type Families, networkConfig, PREFIX } from "../lib/cluster.ts";
+import { Cluster, type Families, networkConfig, PREFIX } from "../../testbed/cluster.ts";
 import {
   assertReach,
   leaseOf,

@@ -1,6 +1,6 @@
 /** Clusters of both kinds: half the hosts run a Go flanneld, where `GO_FLANNELD` names one. */
 import assert from "node:assert/strict";
-import { Cluster, GO_FLANNELD, networkConfig } from "../lib/cluster.ts";
+import { Cluster, GO_FLANNELD, networkConfig } from "../../testbed/cluster.ts";
 import { assertReach, eventually, storedLeases } from "./support.ts";
 
 for (

@@ -1,6 +1,6 @@
 /** What someone else takes away of the agent's is back within two seconds, and nothing else moves. */
 import assert from "node:assert/strict";
-import { Cluster, networkConfig, type Node } from "../lib/cluster.ts";
+import { Cluster, networkConfig, type Node } from "../../testbed/cluster.ts";
 import {
   addresses,
   assertHostGw,

@@ -1,7 +1,7 @@
 /** `--healthz-port`, before there is a network config and after. */
 import assert from "node:assert/strict";
-import { Cluster, configWithRoom } from "../lib/cluster.ts";
-import { NetNs } from "../lib/netns.ts";
+import { Cluster, configWithRoom } from "../../testbed/cluster.ts";
+import { NetNs } from "../../testbed/netns.ts";
 import {
   eventually,
   matching,

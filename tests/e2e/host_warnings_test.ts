@@ -1,6 +1,6 @@
 /** What the agent warns of once at its start, and what it does not. */
 import assert from "node:assert/strict";
-import { Cluster } from "../lib/cluster.ts";
+import { Cluster } from "../../testbed/cluster.ts";
 import { eventually, matching } from "./support.ts";
 
 /** Lines that a check of the host may have logged. */

@@ -1,6 +1,6 @@
 /** A node that comes back under another address, and machines that only look like it. */
 import assert from "node:assert/strict";
-import { Cluster, GO_FLANNELD, GoNode, networkConfig, type Node } from "../lib/cluster.ts";
+import { Cluster, GO_FLANNELD, GoNode, networkConfig, type Node } from "../../testbed/cluster.ts";
 import {
   assertVxlan,
   eventually,

@@ -1,8 +1,8 @@
 /** What an agent does and holds while nothing happens. */
 import assert from "node:assert/strict";
 import { LARGE_NETWORK, memoryOf, putPeers } from "../../tools/bench/lib.ts";
-import { Cluster, type Node } from "../lib/cluster.ts";
-import { type NetNs, waitFor } from "../lib/netns.ts";
+import { Cluster, type Node } from "../../testbed/cluster.ts";
+import { type NetNs, waitFor } from "../../testbed/netns.ts";
 import { binaryTest, eventually } from "./support.ts";
 
 /** Seconds between checks that find nothing, were they made. */

@@ -1,8 +1,8 @@
 /** Which interface and address an agent takes at its start, with the routes that hosts have. */
 import assert from "node:assert/strict";
-import { Cluster, type Node, waitReach } from "../lib/cluster.ts";
-import { RemoteDataPlane } from "../lib/dataplane.ts";
-import { NetNs, veth, waitFor } from "../lib/netns.ts";
+import { Cluster, type Node, waitReach } from "../../testbed/cluster.ts";
+import { RemoteDataPlane } from "../../testbed/dataplane.ts";
+import { NetNs, veth, waitFor } from "../../testbed/netns.ts";
 import { eventually, nodeLease, storedLeases, terminate } from "./support.ts";
 
 /** Starts an agent, and gives the interface and address that it logs, or its error. */

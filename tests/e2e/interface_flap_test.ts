@@ -1,7 +1,7 @@
 /** A running agent stays with its interface and address while they flap or others come. */
 import assert from "node:assert/strict";
-import { Cluster, type Container, type Node, waitReach } from "../lib/cluster.ts";
-import { plug } from "../lib/netns.ts";
+import { Cluster, type Container, type Node, waitReach } from "../../testbed/cluster.ts";
+import { plug } from "../../testbed/netns.ts";
 import { eventually, killHard, matching, nodeLease, ping, storedLeases } from "./support.ts";
 
 const OWN = "192.168.77.11";

@@ -1,6 +1,6 @@
 /** The public interface changes under a running agent. */
 import assert from "node:assert/strict";
-import { Cluster } from "../lib/cluster.ts";
+import { Cluster } from "../../testbed/cluster.ts";
 import {
   assertVxlan,
   eventually,

@@ -1,6 +1,6 @@
 /** Leases that end, are taken away, or are the operator's reservation. */
 import assert from "node:assert/strict";
-import { Cluster, PREFIX } from "../lib/cluster.ts";
+import { Cluster, PREFIX } from "../../testbed/cluster.ts";
 import {
   assertVxlan,
   baseAddress,

@@ -1,7 +1,7 @@
 /** Stopping, restarting and starting twice; a container's traffic crosses all the while. */
 import assert from "node:assert/strict";
-import { Cluster, networkConfig, type Node } from "../lib/cluster.ts";
-import { run } from "../lib/netns.ts";
+import { Cluster, networkConfig, type Node } from "../../testbed/cluster.ts";
+import { run } from "../../testbed/netns.ts";
 import {
   assertVxlan,
   eventually,

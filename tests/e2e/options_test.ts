@@ -1,7 +1,7 @@
 /** The vxlan backend's options, and flags that change what a node announces. */
 import assert from "node:assert/strict";
-import { Cluster, networkConfig } from "../lib/cluster.ts";
-import { run } from "../lib/netns.ts";
+import { Cluster, networkConfig } from "../../testbed/cluster.ts";
+import { run } from "../../testbed/netns.ts";
 import {
   assertReach,
   assertVxlan,

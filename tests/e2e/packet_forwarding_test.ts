@@ -1,6 +1,6 @@
 /** Hosts on which `ip_forward` is off. */
 import assert from "node:assert/strict";
-import { Cluster, type Node } from "../lib/cluster.ts";
+import { Cluster, type Node } from "../../testbed/cluster.ts";
 import { assertReach, binaryTest, eventually, ips, matching, ping } from "./support.ts";
 
 const BRIDGE = { args: ["--bridge=cni0"] };

@@ -1,6 +1,6 @@
 /** What the log tells of peers, and what each level of -v adds. */
 import assert from "node:assert/strict";
-import { Cluster, configWithRoom, type Node, PREFIX } from "../lib/cluster.ts";
+import { Cluster, configWithRoom, type Node, PREFIX } from "../../testbed/cluster.ts";
 import { deleteLease, eventually, matching, nodeLease, putLease, terminate } from "./support.ts";
 
 /** A peer's lease as its agent writes it. */

@@ -1,6 +1,6 @@
 /** Leases of peers that cannot be used: no route, one warning, and the good ones work on. */
 import assert from "node:assert/strict";
-import { Cluster, configWithRoom } from "../lib/cluster.ts";
+import { Cluster, configWithRoom } from "../../testbed/cluster.ts";
 import {
   assertHostGw,
   assertVxlan,

@@ -1,7 +1,7 @@
 /** The built program with no more rights than it says it needs. */
 import assert from "node:assert/strict";
-import { Cluster, networkConfig, type Node } from "../lib/cluster.ts";
-import { run, waitFor } from "../lib/netns.ts";
+import { Cluster, networkConfig, type Node } from "../../testbed/cluster.ts";
+import { run, waitFor } from "../../testbed/netns.ts";
 import { binaryTest, eventually, matching, ping, terminate } from "./support.ts";
 
 const UNIT = new URL("../../deploy/flanneld.service", import.meta.url).pathname;

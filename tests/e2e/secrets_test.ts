@@ -1,7 +1,7 @@
 /** Passwords, keys and tokens stay where they belong. */
 import assert from "node:assert/strict";
-import { Cluster, type Node } from "../lib/cluster.ts";
-import type { Process } from "../lib/netns.ts";
+import { Cluster, type Node } from "../../testbed/cluster.ts";
+import type { Process } from "../../testbed/netns.ts";
 import { binaryTest, eventually, matching, runFlanneld } from "./support.ts";
 
 const PASSWORD = "wachtwoord-7f3a";

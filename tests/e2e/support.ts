@@ -6,9 +6,9 @@
  */
 import assert from "node:assert/strict";
 import type { PeersReport } from "../../agent/peers_report.ts";
-import { type Cluster, type Container, type Node, PREFIX } from "../lib/cluster.ts";
-import { exec, type NetNs, type Output, type Process, waitFor } from "../lib/netns.ts";
-import { agentEnvironment } from "../lib/node.ts";
+import { type Cluster, type Container, type Node, PREFIX } from "../../testbed/cluster.ts";
+import { exec, type NetNs, type Output, type Process, waitFor } from "../../testbed/netns.ts";
+import { agentEnvironment } from "../../testbed/node.ts";
 import { releaseFolder } from "../../tools/lib.ts";
 
 /** Milliseconds within which whatever someone else removed must be back. */

@@ -1,8 +1,8 @@
 /** The built program as the unit's service, under a real systemd. */
 import assert from "node:assert/strict";
-import { Cluster, networkConfig } from "../lib/cluster.ts";
-import { Machine, type MachineFile } from "../lib/machine.ts";
-import { waitFor } from "../lib/netns.ts";
+import { Cluster, networkConfig } from "../../testbed/cluster.ts";
+import { Machine, type MachineFile } from "../../testbed/machine.ts";
+import { waitFor } from "../../testbed/netns.ts";
 import { baseAddress, binaryTest, eventually, nodeLease, ping } from "./support.ts";
 
 const UNIT = new URL("../../deploy/flanneld.service", import.meta.url).pathname;

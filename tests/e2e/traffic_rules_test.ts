@@ -1,7 +1,7 @@
 /** The FORWARD and masquerading rules that an agent keeps, by iptables and by nftables. */
 import assert from "node:assert/strict";
-import { Cluster, networkConfig } from "../lib/cluster.ts";
-import { plug } from "../lib/netns.ts";
+import { Cluster, networkConfig } from "../../testbed/cluster.ts";
+import { plug } from "../../testbed/netns.ts";
 import { eventually, nodeLease, ping } from "./support.ts";
 
 Deno.test("the agent's rules are there, let packets through, and are put back", async () => {

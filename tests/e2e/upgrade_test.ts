@@ -1,8 +1,15 @@
 /** From flannel to this agent and back, on hosts whose peers stay as they are. */
 import assert from "node:assert/strict";
-import { Cluster, GO_FLANNELD, GoNode, networkConfig, type Node, PREFIX } from "../lib/cluster.ts";
+import {
+  Cluster,
+  GO_FLANNELD,
+  GoNode,
+  networkConfig,
+  type Node,
+  PREFIX,
+} from "../../testbed/cluster.ts";
 import { BINARY } from "../../tools/runtime.ts";
-import type { NetNs } from "../lib/netns.ts";
+import type { NetNs } from "../../testbed/netns.ts";
 import {
   deleteLease,
   eventually,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { FAKETIME } from "../lib/faketime.ts";
+import { FAKETIME } from "../../testbed/faketime.ts";
 import { ALL, type Fault, NONE, pairsOf, pause } from "./fault.ts";
 import type { BackendName, Lab } from "./lab.ts";
 import type { Pair } from "./ledger.ts";

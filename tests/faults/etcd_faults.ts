@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { PREFIX } from "../lib/cluster.ts";
+import { PREFIX } from "../../testbed/cluster.ts";
 import { type Fault, NONE, pause } from "./fault.ts";
 import type { Lab } from "./lab.ts";
 

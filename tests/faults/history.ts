@@ -5,8 +5,8 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { PREFIX } from "../lib/cluster.ts";
-import { type NetNs, type Process, waitFor } from "../lib/netns.ts";
+import { PREFIX } from "../../testbed/cluster.ts";
+import { type NetNs, type Process, waitFor } from "../../testbed/netns.ts";
 
 /** The subnet that no node gets, in which tests write leases of their own. */
 const UNUSED = "10.1.0.0-24";

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import type { NetNs } from "../lib/netns.ts";
-import type { Node } from "../lib/node.ts";
+import type { NetNs } from "../../testbed/netns.ts";
+import type { Node } from "../../testbed/node.ts";
 import { baseAddress, fdb, link, neighbours, routes } from "../e2e/support.ts";
 
 /** Device of the vxlan backend. */

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { Cluster, type Container, type Node, PREFIX } from "../lib/cluster.ts";
-import { exec, run, waitFor } from "../lib/netns.ts";
+import { Cluster, type Container, type Node, PREFIX } from "../../testbed/cluster.ts";
+import { exec, run, waitFor } from "../../testbed/netns.ts";
 import { runFlanneld } from "../e2e/support.ts";
 import { History, Owners } from "./history.ts";
 import {

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { PREFIX } from "../lib/cluster.ts";
+import { PREFIX } from "../../testbed/cluster.ts";
 import { restartAll } from "./agent_faults.ts";
 import { ALL, type Fault, NONE, pairsOf, pause } from "./fault.ts";
 import type { Lab } from "./lab.ts";

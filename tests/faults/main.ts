@@ -15,7 +15,7 @@
  * @module
  */
 import { parseArgs } from "node:util";
-import { requireRoot } from "../lib/netns.ts";
+import { requireRoot } from "../../testbed/netns.ts";
 import { FAULTS } from "./catalogue.ts";
 import { isClean, markdown, type RunReport, stepLine } from "./report.ts";
 import { runFaults } from "./run.ts";

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Container } from "../lib/cluster.ts";
-import type { Process } from "../lib/netns.ts";
+import type { Container } from "../../testbed/cluster.ts";
+import type { Process } from "../../testbed/netns.ts";
 import type { Ledger } from "./ledger.ts";
 import type { ProbeReport } from "./probe_program.ts";
 

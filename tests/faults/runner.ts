@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { waitFor } from "../lib/netns.ts";
+import { waitFor } from "../../testbed/netns.ts";
 import { type Fault, type FaultRun, pause } from "./fault.ts";
 import type { Lab } from "./lab.ts";
 import { LATEST, type Pair } from "./ledger.ts";

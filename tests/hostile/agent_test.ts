@@ -8,7 +8,7 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { Cidr } from "../../subnet/cidr.ts";
+import { Cidr } from "../../base/cidr.ts";
 import { keyName } from "../../subnet/lease_codec.ts";
 import {
   eventually,
@@ -25,7 +25,7 @@ import {
   terminate,
   waitForwarding,
 } from "../e2e/support.ts";
-import { Cluster, configWithRoom, type Node, PREFIX } from "../lib/cluster.ts";
+import { Cluster, configWithRoom, type Node, PREFIX } from "../../testbed/cluster.ts";
 import { hostileConfig, Random, type Victim } from "./generate.ts";
 import { AGENT_COUNT, SEED } from "./settings.ts";
 

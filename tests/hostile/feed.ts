@@ -6,8 +6,8 @@
  * @module
  */
 import { Buffer } from "node:buffer";
-import { EtcdClient, type IRequestOp } from "../../subnet/etcd_client.ts";
-import { Patience } from "../../subnet/patience.ts";
+import { EtcdClient, type IRequestOp } from "../../subnet/etcd/client.ts";
+import { Patience } from "../../subnet/etcd/patience.ts";
 import { type HostileLease, HostileLeases, Random, type Victim } from "./generate.ts";
 
 /** Writes in a transaction: etcd takes 128 operations and 1.5 MB. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { type Facts, noFacts, type VpcView } from "./facts.ts";
-import { labSteps } from "./run.ts";
+import { type Facts, noFacts, type VpcView } from "../../testbed/lab/facts.ts";
+import { labSteps } from "../../testbed/lab/run.ts";
 
 const DOCS = new URL("../../docs/lab.md", import.meta.url);
 

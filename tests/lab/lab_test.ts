@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { BINARY } from "../../tools/runtime.ts";
-import { type Process, spawn, waitFor } from "../lib/netns.ts";
-import { KEYS } from "../lib/terminal.ts";
-import { type BackendName, BACKENDS, type Place } from "./place.ts";
-import { holdLab } from "./run.ts";
-import { traces } from "./traces.ts";
+import { type Process, spawn, waitFor } from "../../testbed/netns.ts";
+import { KEYS } from "../../testbed/terminal.ts";
+import { type BackendName, BACKENDS, type Place } from "../../testbed/lab/place.ts";
+import { holdLab } from "../../testbed/lab/run.ts";
+import { traces } from "../../testbed/lab/traces.ts";
 
 const MAIN = `${import.meta.dirname}/../../tools/lab/main.ts`;
 

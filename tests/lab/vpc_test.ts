@@ -5,14 +5,14 @@ import {
   ModifyNetworkInterfaceAttributeCommand,
 } from "@aws-sdk/client-ec2";
 import { BINARY } from "../../tools/runtime.ts";
-import { EC2_ERRORS } from "../lib/aws.ts";
-import { waitFor } from "../lib/netns.ts";
-import type { Terminal } from "../lib/terminal.ts";
-import { etcd } from "./agents.ts";
-import { Cloud } from "./cloud.ts";
-import { CONFIG_KEY, configText } from "./facts.ts";
-import { type NodeName, NODES, Place } from "./place.ts";
-import { doStep } from "./step.ts";
+import { EC2_ERRORS } from "../../testbed/aws.ts";
+import { waitFor } from "../../testbed/netns.ts";
+import type { Terminal } from "../../testbed/terminal.ts";
+import { etcd } from "../../testbed/lab/agents.ts";
+import { Cloud } from "../../testbed/lab/cloud.ts";
+import { CONFIG_KEY, configText } from "../../testbed/lab/facts.ts";
+import { type NodeName, NODES, Place } from "../../testbed/lab/place.ts";
+import { doStep } from "../../testbed/lab/step.ts";
 
 /** Milliseconds for an agent to be ready, or to notice, on a busy machine. */
 const LIMIT = 60_000;

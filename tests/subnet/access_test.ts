@@ -4,10 +4,10 @@
  * @module
  */
 import assert from "node:assert/strict";
-import type { EtcdSubnetManagerOptions } from "../../subnet/etcd.ts";
-import { certificate, certificateAuthority } from "../lib/certificates.ts";
-import { freePort } from "../lib/etcd.ts";
-import { run, waitFor } from "../lib/netns.ts";
+import type { EtcdSubnetManagerOptions } from "../../subnet/etcd/manager.ts";
+import { certificate, certificateAuthority } from "../../testbed/certificates.ts";
+import { freePort } from "../../testbed/etcd.ts";
+import { run, waitFor } from "../../testbed/netns.ts";
 import { Bench, NETWORK, PREFIX, value } from "./bench.ts";
 
 Deno.test("a store of values larger than one answer may be is read all the same", async () => {

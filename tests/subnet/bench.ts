@@ -5,10 +5,10 @@
  */
 import { configure, type LogRecord, reset } from "@logtape/logtape";
 import type { NetworkConfig } from "../../subnet/config.ts";
-import { EtcdSubnetManager, type EtcdSubnetManagerOptions } from "../../subnet/etcd.ts";
+import { EtcdSubnetManager, type EtcdSubnetManagerOptions } from "../../subnet/etcd/manager.ts";
 import type { Lease, LeaseAttrs } from "../../subnet/types.ts";
-import { Etcd, type EtcdOptions } from "../lib/etcd.ts";
-import { waitFor } from "../lib/netns.ts";
+import { Etcd, type EtcdOptions } from "../../testbed/etcd.ts";
+import { waitFor } from "../../testbed/netns.ts";
 
 export const PREFIX = "/coreos.com/network";
 export const NONE = { subnet: null, ipv6Subnet: null };

@@ -4,8 +4,8 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { Cidr } from "../../subnet/cidr.ts";
-import { waitFor } from "../lib/netns.ts";
+import { Cidr } from "../../base/cidr.ts";
+import { waitFor } from "../../testbed/netns.ts";
 import { attrs, Bench, DUAL, NETWORK, NONE, PREFIX, value } from "./bench.ts";
 
 for (

@@ -5,10 +5,10 @@
  */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import { EtcdClient } from "../../subnet/etcd_client.ts";
-import { LeaseEndedError } from "../../subnet/etcd_fault.ts";
-import { Grants } from "../../subnet/grants.ts";
-import { Etcd } from "../lib/etcd.ts";
+import { EtcdClient } from "../../subnet/etcd/client.ts";
+import { LeaseEndedError } from "../../subnet/etcd/fault.ts";
+import { Grants } from "../../subnet/etcd/grants.ts";
+import { Etcd } from "../../testbed/etcd.ts";
 
 /** An etcd, a client of it, and the etcd leases made by that. */
 class Bench implements AsyncDisposable {

@@ -5,10 +5,10 @@
  * @module
  */
 import assert from "node:assert/strict";
-import type { EtcdSubnetManagerOptions } from "../../subnet/etcd.ts";
+import type { EtcdSubnetManagerOptions } from "../../subnet/etcd/manager.ts";
 import type { HeldLease, LeaseMemory } from "../../subnet/types.ts";
-import { waitFor } from "../lib/netns.ts";
-import { Proxy } from "../lib/proxy.ts";
+import { waitFor } from "../../testbed/netns.ts";
+import { Proxy } from "../../testbed/proxy.ts";
 import { attrs, Bench, NETWORK, type Node, PREFIX, value } from "./bench.ts";
 
 /** A memory in memory; a copy is a clone's. */

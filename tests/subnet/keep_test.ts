@@ -4,10 +4,10 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { Cidr } from "../../subnet/cidr.ts";
+import { Cidr } from "../../base/cidr.ts";
 import type { Lease } from "../../subnet/types.ts";
-import { waitFor } from "../lib/netns.ts";
-import { Proxy } from "../lib/proxy.ts";
+import { waitFor } from "../../testbed/netns.ts";
+import { Proxy } from "../../testbed/proxy.ts";
 import { attrs, Bench, NETWORK, NONE, PREFIX, value } from "./bench.ts";
 
 Deno.test("what is no lease under our key is written over, also beside one that overlaps", async () => {

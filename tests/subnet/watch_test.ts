@@ -4,8 +4,8 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { waitFor } from "../lib/netns.ts";
-import { Proxy } from "../lib/proxy.ts";
+import { waitFor } from "../../testbed/netns.ts";
+import { Proxy } from "../../testbed/proxy.ts";
 import { Bench, NETWORK, PREFIX, value } from "./bench.ts";
 
 Deno.test("peers come and go; a renewal by Go flannel is no change; a burst is gathered", async () => {

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { Cluster } from "../../tests/lib/cluster.ts";
-import { waitFor } from "../../tests/lib/netns.ts";
+import { Cluster } from "../../testbed/cluster.ts";
+import { waitFor } from "../../testbed/netns.ts";
 import {
   anchor,
   type Contender,

@@ -5,8 +5,8 @@
  * @module
  */
 import type { Lease } from "../../subnet/types.ts";
-import { Aws, type Subnet } from "../../tests/lib/aws.ts";
-import { AwsNode, leaseOf, TestClock } from "../../tests/lib/aws_nodes.ts";
+import { Aws, type Subnet } from "../../testbed/aws.ts";
+import { AwsNode, leaseOf, TestClock } from "../../testbed/aws_nodes.ts";
 import type { Row } from "./lib.ts";
 
 const NODES = 100;

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { run } from "../../tests/lib/netns.ts";
+import { run } from "../../testbed/netns.ts";
 import { type Contender, median, type Row, row } from "./lib.ts";
 
 const ROUNDS = 15;

@@ -5,10 +5,10 @@
  * @module
  */
 import { Etcd3 } from "etcd3";
-import { EtcdClient } from "../../subnet/etcd_client.ts";
-import { LeaseStore } from "../../subnet/etcd_store.ts";
-import { Etcd } from "../../tests/lib/etcd.ts";
-import { waitFor } from "../../tests/lib/netns.ts";
+import { EtcdClient } from "../../subnet/etcd/client.ts";
+import { LeaseStore } from "../../subnet/etcd/store.ts";
+import { Etcd } from "../../testbed/etcd.ts";
+import { waitFor } from "../../testbed/netns.ts";
 import { type Metrics, parseMetrics, total } from "./etcd_metrics.ts";
 import { type Cost, counted, pause } from "./lib.ts";
 import { leaseOf, simulated } from "./simulated.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Cluster } from "../../tests/lib/cluster.ts";
+import type { Cluster } from "../../testbed/cluster.ts";
 
 /** Samples by name with labels, as they stand there: `grpc_server_started_total{grpc_method="Txn",…}`. */
 export type Metrics = Map<string, number>;

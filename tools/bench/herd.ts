@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { Cluster } from "../../tests/lib/cluster.ts";
-import { type Process, waitFor } from "../../tests/lib/netns.ts";
+import { Cluster } from "../../testbed/cluster.ts";
+import { type Process, waitFor } from "../../testbed/netns.ts";
 import {
   type Contender,
   LARGE_NETWORK,

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { Cluster, type Node } from "../../tests/lib/cluster.ts";
+import { Cluster, type Node } from "../../testbed/cluster.ts";
 import {
   type Contender,
   cpuSeconds,

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { NetNs, veth } from "../../tests/lib/netns.ts";
+import { NetNs, veth } from "../../testbed/netns.ts";
 import { type Cost, counted, ROOT } from "./lib.ts";
 import { simulated } from "./simulated.ts";
 

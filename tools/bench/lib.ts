@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { type Cluster, GO_FLANNELD, GoNode, networkConfig, Node } from "../../tests/lib/cluster.ts";
-import { type Process, waitFor } from "../../tests/lib/netns.ts";
+import { type Cluster, GO_FLANNELD, GoNode, networkConfig, Node } from "../../testbed/cluster.ts";
+import { type Process, waitFor } from "../../testbed/netns.ts";
 import type { Panel } from "./chart.ts";
 import type { StoreJob } from "./store.ts";
 

@@ -10,7 +10,7 @@
  * @module
  */
 import { parseArgs } from "node:util";
-import { requireRoot } from "../../tests/lib/netns.ts";
+import { requireRoot } from "../../testbed/netns.ts";
 import { aws } from "./aws.ts";
 import { chart, type Panel, significant } from "./chart.ts";
 import { cni } from "./cni.ts";

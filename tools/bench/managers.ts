@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { EtcdSubnetManager } from "../../subnet/etcd.ts";
+import { EtcdSubnetManager } from "../../subnet/etcd/manager.ts";
 import { simulated } from "./simulated.ts";
 
 /** Which ones. */

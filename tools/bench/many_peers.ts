@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { Cluster, HEALTH_PORT } from "../../tests/lib/cluster.ts";
+import { Cluster, HEALTH_PORT } from "../../testbed/cluster.ts";
 import { type Contender, LARGE_NETWORK, median, memory, pause, putPeers, type Row } from "./lib.ts";
 
 const PEERS = 5_000;

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { Cluster, networkConfig, type Node } from "../../tests/lib/cluster.ts";
-import { NetNs, veth, waitFor } from "../../tests/lib/netns.ts";
+import { Cluster, networkConfig, type Node } from "../../testbed/cluster.ts";
+import { NetNs, veth, waitFor } from "../../testbed/netns.ts";
 import { type Contender, waitSubnetFile } from "./lib.ts";
 import { WireguardGo } from "./wireguard.ts";
 

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { Cluster } from "../../tests/lib/cluster.ts";
-import type { Process } from "../../tests/lib/netns.ts";
+import { Cluster } from "../../testbed/cluster.ts";
+import type { Process } from "../../testbed/netns.ts";
 import {
   anchor,
   type Contender,

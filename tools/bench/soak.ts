@@ -5,8 +5,8 @@
  *
  * @module
  */
-import { Cluster, type Node } from "../../tests/lib/cluster.ts";
-import type { Process } from "../../tests/lib/netns.ts";
+import { Cluster, type Node } from "../../testbed/cluster.ts";
+import type { Process } from "../../testbed/netns.ts";
 import type { Change, Churned, ChurnJob } from "./churn.ts";
 import { etcdMetrics, total } from "./etcd_metrics.ts";
 import {

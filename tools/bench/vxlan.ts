@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { Cluster, type Node } from "../../tests/lib/cluster.ts";
-import { waitFor } from "../../tests/lib/netns.ts";
+import { Cluster, type Node } from "../../testbed/cluster.ts";
+import { waitFor } from "../../testbed/netns.ts";
 import { type Contender, DEVICE, median, type Row, waitSubnetFile } from "./lib.ts";
 
 const ROUNDS = 3;

@@ -6,7 +6,7 @@
  */
 import { Buffer } from "node:buffer";
 import { generateKeyPairSync } from "node:crypto";
-import { exec, type NetNs, randomSuffix, waitFor } from "../../tests/lib/netns.ts";
+import { exec, type NetNs, randomSuffix, waitFor } from "../../testbed/netns.ts";
 import { exists } from "./lib.ts";
 
 /** Pinned, so that figures of two days compare. */

@@ -4,8 +4,8 @@
  *
  * @module
  */
-import { Cluster, type Container, networkConfig, waitReach } from "../../tests/lib/cluster.ts";
-import { removeLeftovers } from "../../tests/lib/leftovers.ts";
+import { Cluster, type Container, networkConfig, waitReach } from "../../testbed/cluster.ts";
+import { removeLeftovers } from "../../testbed/leftovers.ts";
 import { bitRate, roundTrip, table } from "./format.ts";
 import type { DevOptions } from "./options.ts";
 import type { Output } from "../output.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { Command, InvalidArgumentError, Option } from "commander";
-import type { Families } from "../../tests/lib/cluster.ts";
+import type { Families } from "../../testbed/cluster.ts";
 import { parseArguments, type Parsed } from "../interactive.ts";
 
 /** What the user wants to see. */

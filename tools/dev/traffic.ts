@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Container } from "../../tests/lib/cluster.ts";
-import type { Process } from "../../tests/lib/netns.ts";
+import type { Container } from "../../testbed/cluster.ts";
+import type { Process } from "../../testbed/netns.ts";
 import type { CopyResult } from "./copy_end.ts";
 
 const COPY_END = `${import.meta.dirname}/copy_end.ts`;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Cluster, Node } from "../../tests/lib/cluster.ts";
+import type { Cluster, Node } from "../../testbed/cluster.ts";
 import { bitRate, roundTrip, table } from "./format.ts";
 import { type Path, ping } from "./traffic.ts";
 

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { BACKENDS, NODES, type Place } from "../../tests/lab/place.ts";
-import { holdLab } from "../../tests/lab/run.ts";
-import { removeLeftovers } from "../../tests/lib/leftovers.ts";
+import { BACKENDS, NODES, type Place } from "../../testbed/lab/place.ts";
+import { holdLab } from "../../testbed/lab/run.ts";
+import { removeLeftovers } from "../../testbed/leftovers.ts";
 import { runProgram } from "../interactive.ts";
 import type { Output } from "../output.ts";
 import { exists, must } from "../process.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import { Command, Option } from "commander";
-import { type BackendName, BACKENDS } from "../../tests/lab/place.ts";
+import { type BackendName, BACKENDS } from "../../testbed/lab/place.ts";
 import { parseArguments, type Parsed } from "../interactive.ts";
 
 /** What the user wants to see. */

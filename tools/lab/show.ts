@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Done } from "../../tests/lab/step.ts";
+import type { Done } from "../../testbed/lab/step.ts";
 
 /** Lines of a step: what was typed, as one sees it in a terminal, and what came back. */
 export function stepLines({ on, prompt, typed, printed, terminal }: Done): string[] {
