@@ -29,6 +29,7 @@ function kernel(looks: string[]): HostSource {
     interfaces: () => Promise.resolve([]),
     defaultRoutes: () => Promise.resolve([]),
     routesTo: (ips) => ips.map(() => undefined),
+    otherAgent: () => Promise.resolve(null),
     overlaps: () => {
       looks.push("overlaps");
       return Promise.reject(new Error("netlink failed"));
