@@ -5,16 +5,12 @@
  */
 export { runAgent } from "./agent/agent.ts";
 export { UsageError } from "./agent/errors.ts";
-export type {
-  AgentOptions,
-  EtcdOptions,
-  InterfaceOptions,
-  TrafficOptions,
-} from "./agent/options.ts";
+export type { AgentOptions, InterfaceOptions, TrafficOptions } from "./agent/options.ts";
 export { VERSION } from "./agent/version.ts";
 export { DataPlane } from "./dataplane/mod.ts";
 export type * from "./dataplane/state.ts";
 export { Cidr } from "./base/cidr.ts";
 export { ConfigError, type NetworkConfig, parseNetworkConfig } from "./subnet/config.ts";
+export type { EtcdOptions } from "./subnet/etcd/options.ts";
 export { EtcdSubnetManager } from "./subnet/etcd/manager.ts";
 export type * from "./subnet/types.ts";

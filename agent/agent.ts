@@ -9,7 +9,6 @@
  *
  * @module
  */
-import { setTimeout as delay } from "node:timers/promises";
 import { getLogger } from "@logtape/logtape";
 import { loadBackend, validateBackendConfig } from "../backends/registry.ts";
 import type { Backend, BackendModule, PublicInterface } from "../backends/types.ts";
@@ -17,8 +16,8 @@ import { DataPlane, type TunnelCounters } from "../dataplane/mod.ts";
 import { HeldError, type Station } from "../dataplane/station.ts";
 import type { Cidr } from "../base/cidr.ts";
 import { type NetworkConfig, unknownKeyLines } from "../subnet/config.ts";
-import { EtcdSubnetManager } from "../subnet/etcd/manager.ts";
-import { backoff } from "../subnet/etcd/patience.ts";
+import { createManager } from "../subnet/registry.ts";
+import { backoff, sleep } from "../base/time.ts";
 import type { Lease, SubnetManager } from "../subnet/types.ts";
 import { createTrafficRules, type TrafficRules, trafficRules } from "../traffic/mod.ts";
 import { requireCapabilities } from "./capabilities.ts";
@@ -69,8 +68,7 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   using dataplane = DataPlane.open(options.libraryPath);
   requireCapabilities(dataplane);
   const leaseFile = new LeaseFile(leaseFileOf(options.subnetFile));
-  const manager = new EtcdSubnetManager({
-    ...options.etcd,
+  const manager = await createManager(options.store, {
     previous: previousSubnets(options.subnetFile),
     memory: leaseFile,
     renewMarginMinutes: options.renewMarginMinutes,
@@ -218,7 +216,7 @@ class Agent {
       } catch (error) {
         if (this.#signal.aborted || !this.#wasReady || error instanceof UsageError) throw error;
         this.#faults.note("the session", error);
-        await delay(backoff(failures++, LONGEST_PAUSE), undefined, { signal: this.#signal });
+        await sleep(backoff(failures++, LONGEST_PAUSE), this.#signal);
       }
     }
     await this.#forwarding.close();
@@ -412,7 +410,7 @@ class Agent {
     log.info("Running backend.");
     began();
     // So that READY=1 and /readyz agree; within a limit, since iptables may hang.
-    const late = delay(RULES_LIMIT, undefined, { signal }).catch(() => {});
+    const late = sleep(RULES_LIMIT, signal).catch(() => {});
     await Promise.race([this.#trafficRules(network).looked, late]);
     if (signal.aborted) return;
     this.#wasReady = true;
@@ -432,7 +430,7 @@ class Agent {
   /** Writes the subnet file once that works. @throws the signal's reason when it aborts */
   async #keepWriting(text: string, signal: AbortSignal): Promise<void> {
     while (true) {
-      await delay(FILE_RETRY, undefined, { signal });
+      await sleep(FILE_RETRY, signal);
       try {
         return await this.#writeSubnetFile(text);
       } catch {

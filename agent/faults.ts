@@ -5,7 +5,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { backoff, sleep } from "../subnet/etcd/patience.ts";
+import { backoff, sleep } from "../base/time.ts";
 import { Budget } from "../base/reports.ts";
 import type { Status } from "./status.ts";
 

@@ -4,6 +4,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
+import { sleep } from "../base/time.ts";
 import type { Backend, Skipped } from "../backends/types.ts";
 import type { ApplyReport, EntryError, KernelChange, KernelState } from "../dataplane/state.ts";
 import { Budget, Reports } from "../base/reports.ts";
@@ -156,7 +157,7 @@ export class Forwarding {
       const started = performance.now();
       await this.#applyOnce(this.#wish!);
       if (this.#dirty) {
-        await pause(Math.min(2 * (performance.now() - started), LONGEST_PAUSE));
+        await sleep(Math.min(2 * (performance.now() - started), LONGEST_PAUSE));
       }
     }
   }
@@ -281,8 +282,4 @@ function devicesOf(wish: Wish | undefined): readonly string[] {
   if (wish === undefined) return [];
   const { backend, node: { bridge } } = wish;
   return bridge ? [...backend.devices, bridge] : backend.devices;
-}
-
-function pause(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

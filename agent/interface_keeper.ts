@@ -5,8 +5,8 @@
  *
  * @module
  */
-import { setTimeout as delay } from "node:timers/promises";
 import { getLogger } from "@logtape/logtape";
+import { sleep } from "../base/time.ts";
 import type { PublicInterface } from "../backends/types.ts";
 import { isAddressOnly } from "../hostcheck/address_only.ts";
 import { UsageError } from "./errors.ts";
@@ -110,7 +110,7 @@ export class InterfaceKeeper {
     while (true) {
       const view = await this.#check(this.#choice);
       if (view !== undefined) return view;
-      await delay(INTERFACE_RETRY, undefined, { signal: this.#signal });
+      await sleep(INTERFACE_RETRY, this.#signal);
     }
   }
 
@@ -136,7 +136,7 @@ export class InterfaceKeeper {
         if (fresh.choice) return fresh.choice;
         if (waited > TENTATIVE_LIMIT || !await this.#hasTentative()) throw fresh.error;
       }
-      await delay(TENTATIVE_RETRY, undefined, { signal: this.#signal });
+      await sleep(TENTATIVE_RETRY, this.#signal);
     }
   }
 

@@ -3,20 +3,7 @@
  *
  * @module
  */
-
-/** Where the store is and how to talk to it. */
-export interface EtcdOptions {
-  /** URLs, `http://` or `https://`. */
-  endpoints: string[];
-  /** Key prefix without a trailing slash: `/coreos.com/network`. */
-  prefix: string;
-  /** PEM file paths. */
-  cafile?: string;
-  certfile?: string;
-  keyfile?: string;
-  username?: string;
-  password?: string;
-}
+import type { StoreOptions } from "../subnet/registry.ts";
 
 /** Which interface carries the traffic between hosts, and under which addresses. */
 export interface InterfaceOptions {
@@ -45,7 +32,7 @@ export interface TrafficOptions {
 
 /** Everything the agent is told. */
 export interface AgentOptions {
-  etcd: EtcdOptions;
+  store: StoreOptions;
   interface: InterfaceOptions;
   traffic: TrafficOptions;
   /** `/run/flannel/subnet.env`. */

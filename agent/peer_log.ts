@@ -8,7 +8,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { describe, publicAddress } from "../subnet/etcd/claim.ts";
+import { describe, publicAddress } from "../subnet/lease_codec.ts";
 import { shorten } from "../base/json.ts";
 import { Budget } from "../base/reports.ts";
 import type { Lease, LeaseAttrs } from "../subnet/types.ts";

@@ -4,7 +4,8 @@
  * @module
  */
 import { UsageError } from "../agent/errors.ts";
-import type { AgentOptions, EtcdOptions, InterfaceOptions } from "../agent/options.ts";
+import type { AgentOptions, InterfaceOptions } from "../agent/options.ts";
+import type { StoreOptions } from "../subnet/registry.ts";
 import { parseEndpoint, splitEndpoints } from "../subnet/etcd/endpoint.ts";
 import { readTextFile } from "./files.ts";
 import type { FlagName } from "./flags.ts";
@@ -13,7 +14,7 @@ import type { Settings } from "./parse.ts";
 import { libraryPath } from "./paths.ts";
 import { narrowToBackend } from "./permissions.ts";
 
-/** Flags that make {@linkcode EtcdOptions}; every sub-command that talks to the store has them. */
+/** Flags that make {@linkcode StoreOptions}; every sub-command that talks to the store has them. */
 export const ETCD_FLAGS = [
   "etcd-endpoints",
   "etcd-prefix",
@@ -33,7 +34,7 @@ const ETCD_FILES = ["etcd-cafile", "etcd-certfile", "etcd-keyfile"] as const;
  *
  * @throws {UsageError} for one half of a pair: certificate and key, user name and password
  */
-export function etcdOptions(settings: Settings): EtcdOptions {
+export function storeOptions(settings: Settings): StoreOptions {
   const { values } = settings;
   requirePair(settings, "etcd-certfile", "etcd-keyfile");
   const secret = values["etcd-password-file"] ? "etcd-password-file" : "etcd-password";
@@ -46,6 +47,7 @@ export function etcdOptions(settings: Settings): EtcdOptions {
   }
   const tls = ETCD_FILES.some((flag) => values[flag] !== "");
   return {
+    kind: "etcd",
     endpoints: splitEndpoints(values["etcd-endpoints"]).map((entry) => parseEndpoint(entry, tls)),
     prefix: values["etcd-prefix"].replace(/\/{2,}/g, "/").replace(/\/$/, ""),
     cafile: values["etcd-cafile"] || undefined,
@@ -112,7 +114,7 @@ export function agentOptions(settings: Settings): AgentOptions {
     throw new UsageError(`${origin("subnet-file")} must not be empty`);
   }
   return {
-    etcd: etcdOptions(settings),
+    store: storeOptions(settings),
     interface: interfaceOptions(settings),
     traffic: {
       ipMasq: values["ip-masq"],

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { openStore } from "../subnet/registry.ts";
+import { storeOptions } from "./agent_options.ts";
 import { requireCapabilities } from "../agent/capabilities.ts";
 import { UsageError } from "../agent/errors.ts";
 import { leaseFileOf } from "../agent/lease_file.ts";
@@ -13,7 +15,6 @@ import { createTrafficRules } from "../traffic/mod.ts";
 import { fileFault } from "./files.ts";
 import type { Settings } from "./parse.ts";
 import { libraryPath } from "./paths.ts";
-import { Store } from "./store.ts";
 import { ownLeases, thisNode, warnRefused } from "./this_node.ts";
 
 /**
@@ -87,7 +88,7 @@ const STEPS: Step[] = [
 /** Removes this node's lease and, once it is gone, the files that would ask for it again. */
 async function giveBack(removed: (thing: string) => void, settings: Settings): Promise<void> {
   const node = thisNode(settings);
-  using store = new Store(settings);
+  using store = await openStore(storeOptions(settings));
   for (const lease of ownLeases(await store.leases(warnRefused, node.held), node)) {
     await store.release(lease);
     removed(`lease ${lease.key} of ${lease.attrs.publicIP ?? lease.attrs.publicIPv6}`);

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { openStore } from "../subnet/registry.ts";
+import { storeOptions } from "./agent_options.ts";
 import { effectiveOptions, validateBackendConfig } from "../backends/registry.ts";
 import { UsageError } from "../agent/errors.ts";
 import {
@@ -14,7 +16,6 @@ import {
 } from "../subnet/config.ts";
 import { readTextFile } from "./files.ts";
 import type { Settings } from "./parse.ts";
-import { Store } from "./store.ts";
 
 /** Prints the config as it is stored. Returns the exit status. */
 export async function get(settings: Settings): Promise<number> {
@@ -39,7 +40,7 @@ export async function set(
     if (!force) throw unknownKeys(lines, "; --force stores it all the same");
     for (const line of lines) console.error(`flanneld: warning: ${line}`);
   });
-  using store = new Store(settings);
+  using store = await openStore(storeOptions(settings));
   await store.putConfig(text);
   console.log(text);
   return 0;
@@ -116,7 +117,7 @@ function unknownKeys(lines: string[], more = ""): ConfigError {
 }
 
 async function stored(settings: Settings): Promise<string> {
-  using store = new Store(settings);
+  using store = await openStore(storeOptions(settings));
   const text = await store.config();
   if (text === undefined) {
     throw new Error(

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { openStore } from "../subnet/registry.ts";
+import { storeOptions } from "./agent_options.ts";
 import { UsageError } from "../agent/errors.ts";
 import { type Choice, choose } from "../agent/interface.ts";
 import { mtuOf, tableIdsOf } from "../backends/awsvpc.ts";
@@ -16,7 +18,6 @@ import type { Lease } from "../subnet/types.ts";
 import { agentOptions, interfaceOptions } from "./agent_options.ts";
 import type { Settings } from "./parse.ts";
 import { libraryPath } from "./paths.ts";
-import { Store } from "./store.ts";
 
 /** Leases that cannot be read and are named. */
 const MOST_REFUSED = 3;
@@ -53,7 +54,7 @@ async function* examineStore(
     mtu: Infinity,
     leases: [] as Lease[],
   };
-  using store = new Store(settings);
+  using store = await openStore(storeOptions(settings));
   const refused: string[] = [];
   try {
     const config = await store.config();

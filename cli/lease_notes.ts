@@ -7,7 +7,8 @@
 import { backendFault } from "../backends/registry.ts";
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from "../subnet/config.ts";
 import type { Lease } from "../subnet/types.ts";
-import { type Candidate, PeerTable } from "../subnet/validate.ts";
+import type { Candidate } from "../subnet/types.ts";
+import { PeerTable } from "../subnet/validate.ts";
 
 /** Stands for the lease of the node that looks; nothing conflicts with it. */
 const NO_LEASE: Lease = {

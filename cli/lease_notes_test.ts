@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { Cidr } from "../base/cidr.ts";
-import type { Candidate } from "../subnet/validate.ts";
+import type { Candidate } from "../subnet/types.ts";
 import { skippedLeases } from "./lease_notes.ts";
 
 let created = 0;

@@ -3,9 +3,11 @@
  *
  * @module
  */
+import { skippedLeases } from "./lease_notes.ts";
+import { openStore } from "../subnet/registry.ts";
+import { storeOptions } from "./agent_options.ts";
 import type { Lease } from "../subnet/types.ts";
 import type { Settings } from "./parse.ts";
-import { Store } from "./store.ts";
 import { table } from "./table.ts";
 import { isOurs, thisNode, warnRefused } from "./this_node.ts";
 
@@ -93,9 +95,10 @@ function duration(seconds: number | null): string {
 /** Runs the command. Returns the exit status. */
 export async function leases(settings: Settings, json: boolean): Promise<number> {
   const node = thisNode(settings);
-  using store = new Store(settings);
+  using store = await openStore(storeOptions(settings));
   const found = await store.leases(warnRefused, node.held);
-  const skipped = await store.skippedLeases();
+  const { config, candidates } = await store.candidates();
+  const skipped = skippedLeases(config, candidates);
   const now = Date.now();
   const entries = found.map((lease) =>
     leaseEntry(lease, isOurs(lease, node), now, skipped.get(lease.key))

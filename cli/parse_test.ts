@@ -144,7 +144,7 @@ Deno.test("a password in a URL is not repeated", () => {
 Deno.test("an unreadable file is refused, a readable one taken", async () => {
   const file = await Deno.makeTempFile();
   try {
-    assert.equal(agentOptions(settings([`--etcd-cafile=${file}`])).etcd.cafile, file);
+    assert.equal(agentOptions(settings([`--etcd-cafile=${file}`])).store.cafile, file);
   } finally {
     await Deno.remove(file);
   }
@@ -182,8 +182,8 @@ Deno.test("the agent's options", () => {
     "--ip-masq-fully-random-disable",
     "--subnet-lease-ttl=30",
   ]));
-  assert.deepEqual(options.etcd.endpoints, ["http://a:2379", "https://[fd00::1]:2379"]);
-  assert.equal(options.etcd.prefix, "/x/y");
+  assert.deepEqual(options.store.endpoints, ["http://a:2379", "https://[fd00::1]:2379"]);
+  assert.equal(options.store.prefix, "/x/y");
   assert.equal(options.interface.ifaceRegex[0].test("eth0"), true);
   assert.equal(options.traffic.randomFully, false);
   assert.equal(options.leaseSeconds, 30);
@@ -219,7 +219,7 @@ Deno.test("a password in an endpoint without a scheme is not repeated either", (
 
 Deno.test("endpoints get scheme and port; without a scheme certificates make them https", () => {
   const file = import.meta.filename!;
-  const endpoints = (...args: string[]) => agentOptions(settings(args)).etcd.endpoints;
+  const endpoints = (...args: string[]) => agentOptions(settings(args)).store.endpoints;
   const list = "--etcd-endpoints=172.31.28.198:2379, HTTP://nodea ,";
   assert.deepEqual(endpoints(list), ["http://172.31.28.198:2379", "http://nodea:2379"]);
   assert.deepEqual(

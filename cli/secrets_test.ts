@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { etcdOptions } from "./agent_options.ts";
+import { storeOptions } from "./agent_options.ts";
 import { parseFlags, resolveFlags, type Settings } from "./parse.ts";
 import { secretWarnings } from "./secrets.ts";
 
@@ -23,7 +23,7 @@ Deno.test("a file with a secret is for its owner, and gives the password", () =>
     Deno.chmodSync(path, 0o600);
     const given = settings(["--etcd-username=u", `--etcd-password-file=${path}`]);
     assert.deepEqual(secretWarnings(given, []), []);
-    assert.equal(etcdOptions(given).password, "a b");
+    assert.equal(storeOptions(given).password, "a b");
     Deno.chmodSync(path, 0o644);
     assert.deepEqual(secretWarnings(given, []), [
       `--etcd-password-file: every user of this host can read ${path}: chmod 600 it`,
@@ -33,9 +33,9 @@ Deno.test("a file with a secret is for its owner, and gives the password", () =>
       "--etcd-password=x",
       `--etcd-password-file=${path}`,
     ]);
-    assert.throws(() => etcdOptions(both), /one only/);
+    assert.throws(() => storeOptions(both), /one only/);
     Deno.writeTextFileSync(path, "\n");
-    assert.throws(() => etcdOptions(given), /is empty/);
+    assert.throws(() => storeOptions(given), /is empty/);
   } finally {
     Deno.removeSync(path);
   }

@@ -5,10 +5,9 @@
  */
 import { LeaseFile, leaseFileOf } from "../agent/lease_file.ts";
 import { previousSubnets } from "../agent/subnet_file.ts";
-import type { HeldLease, Lease, PreviousSubnets } from "../subnet/types.ts";
+import type { HeldLease, Lease, NodeLease, PreviousSubnets } from "../subnet/types.ts";
 import { withFile } from "./files.ts";
 import type { Settings } from "./parse.ts";
-import type { NodeLease } from "./store.ts";
 
 /** What this node is known by. */
 export interface ThisNode {

@@ -98,7 +98,7 @@ async function* groundOf(
       area: "etcd",
       limitMs: STORE_LIMIT,
       async *run() {
-        known.store = yield* examineStore(options.etcd);
+        known.store = yield* examineStore(options.store);
       },
     }),
   ];
@@ -108,7 +108,7 @@ async function* groundOf(
     yield* await run({
       area: "config",
       async *run() {
-        known.network = yield* examineConfig(snapshot, options.etcd.prefix);
+        known.network = yield* examineConfig(snapshot, options.store.prefix);
       },
     });
   }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { EtcdOptions } from "../agent/options.ts";
+import type { EtcdOptions } from "../subnet/etcd/options.ts";
 import { fail, type Finding, pass, warn } from "../backends/finding.ts";
 import { validateBackendConfig } from "../backends/registry.ts";
 import {

@@ -208,3 +208,15 @@ export function decodeAttrs(value: Uint8Array): LeaseAttrs {
   }
   return parseAttrs(UTF8.decode(value));
 }
+
+/** `10.1.34.0/24`, with the IPv6 subnet behind it. */
+export function describe({ subnet, ipv6Subnet }: Subnets): string {
+  return [subnet, ipv6Subnet].filter((cidr) => cidr !== null).join(" ");
+}
+
+/** The node's address as the log names it. */
+export function publicAddress(
+  { publicIP, publicIPv6 }: Pick<LeaseAttrs, "publicIP" | "publicIPv6">,
+): string {
+  return publicIP ?? publicIPv6 ?? "none";
+}

@@ -65,6 +65,65 @@ export interface LeaseMemory {
   keep(held: HeldLease): void;
 }
 
+/** A lease as it came from the store, or why it could not be read. */
+export interface Candidate {
+  key: string;
+  /** Revision that created the key; the smaller is the older. */
+  created: number;
+  /** Revision of the last write. */
+  revision: string;
+  lease: Lease | null;
+  /** Why there is no lease; empty where there is. */
+  problem: string;
+}
+
+/** What every subnet manager is told, whatever its store. */
+export interface ManagerOptions {
+  previous: PreviousSubnets;
+  /** Where the lease is remembered across restarts; absent: nowhere. */
+  memory?: LeaseMemory;
+  /** Minutes before the end of a lease at which it is renewed. */
+  renewMarginMinutes: number;
+  /** Seconds that a lease lasts; a day where absent. */
+  subnetTtlSeconds?: number;
+  /** Throws ConfigError for what the config alone does not tell: the backend's name and options. */
+  checkConfig?: (config: NetworkConfig) => Promise<void>;
+}
+
+/** A lease, and whether it is the one that this node remembers. */
+export interface NodeLease extends Lease {
+  isHeld?: boolean;
+}
+
+/**
+ * The store as the sub-commands see it: one attempt at each endpoint and one clear error, unlike
+ * {@linkcode SubnetManager}, which waits for a store that is away.
+ */
+export interface StoreAccess extends Disposable {
+  /** Key of the network config. */
+  readonly configKey: string;
+  /** The network config as stored; undefined where there is none. */
+  config(): Promise<string | undefined>;
+  /** Replaces the network config. */
+  putConfig(text: string): Promise<void>;
+  /**
+   * All leases by address, with the time of their end.
+   *
+   * @param refused is told of each entry that cannot be read
+   * @param held what this node remembers of its lease
+   */
+  leases(
+    refused: (key: string, reason: string) => void,
+    held?: HeldLease,
+  ): Promise<NodeLease[]>;
+  /** The same without the time of their end, which takes a call for each. */
+  leasesWithoutEnd(refused: (key: string, reason: string) => void): Promise<Lease[]>;
+  /** The config's text and all entries, as the agents judge them. */
+  candidates(): Promise<{ config: string | undefined; candidates: readonly Candidate[] }>;
+  /** Deletes a lease, unless another has written it since it was read. */
+  release(lease: Lease): Promise<void>;
+}
+
 /** What a node has when a session begins. */
 export interface Standing {
   /** The lease that is ours, as the store has it; undefined where we have none. */
@@ -98,7 +157,7 @@ export interface WatchHandlers {
 }
 
 /**
- * Who owns which subnet. Implementations: etcd (`etcd.ts`), kubernetes (later).
+ * Who owns which subnet. Implementations: `registry.ts`.
  *
  * Calls retry transient faults with backoff and jitter until `signal` aborts, logging once a state;
  * they throw for what waiting does not mend.

@@ -27,20 +27,8 @@
 import { collide } from "./allocate.ts";
 import type { FamilyConfig, NetworkConfig } from "./config.ts";
 import { addressIn, holdsAddress, holdsHost, leaseFault } from "./lease_fault.ts";
-import type { Lease } from "./types.ts";
+import type { Candidate, Lease } from "./types.ts";
 import type { Underlay } from "./underlay.ts";
-
-/** A lease as it came from the store, or why it could not be read. */
-export interface Candidate {
-  key: string;
-  /** Revision that created the key; the smaller is the older. */
-  created: number;
-  /** Revision of the last write. */
-  revision: string;
-  lease: Lease | null;
-  /** Why there is no lease; empty where there is. */
-  problem: string;
-}
 
 /** Leases that are looked at in one stretch of the network. */
 export const CROWD = 64;

@@ -3,7 +3,8 @@ import { parseNetworkConfig } from "./config.ts";
 import { parseLeaseKey } from "./lease_codec.ts";
 import type { Lease, LeaseAttrs } from "./types.ts";
 import { Underlay } from "./underlay.ts";
-import { type Candidate, CROWD, type NodeView, PeerTable } from "./validate.ts";
+import type { Candidate } from "./types.ts";
+import { CROWD, type NodeView, PeerTable } from "./validate.ts";
 
 const IPV4 = parseNetworkConfig('{"Network":"10.1.0.0/16"}');
 const DUAL = parseNetworkConfig(

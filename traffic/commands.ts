@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { sleep } from "../base/time.ts";
 
 /** What a command left; `code` -1 where it was ended for taking too long. */
 export interface CommandResult {
@@ -127,7 +128,7 @@ class Talk {
   async #quiet(): Promise<void> {
     const length = () => this.#outputs.reduce((sum, { text }) => sum + text.length, 0);
     for (let quiet = 0, last = length(); quiet < 2 && !this.#over.signal.aborted;) {
-      await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
+      await sleep(QUIET_MS);
       quiet = length() === last ? quiet + 1 : 0;
       last = length();
     }

@@ -86,7 +86,7 @@ import {
   type UsableLease,
 } from "./former.ts";
 import { type Grant, Grants } from "./grants.ts";
-import { encodeAttrs, leaseKey, overlappingKeys, type Subnets } from "../lease_codec.ts";
+import { describe, encodeAttrs, leaseKey, overlappingKeys, type Subnets } from "../lease_codec.ts";
 import type { Lease, LeaseAttrs } from "../types.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
@@ -424,14 +424,4 @@ function hostsIn({ ipv4, ipv6 }: NetworkConfig, { leases }: Snapshot): Cidr[] {
         : [],
     ].flat();
   });
-}
-
-/** `10.1.34.0/24`, with the IPv6 subnet behind it. */
-export function describe({ subnet, ipv6Subnet }: Subnets): string {
-  return [subnet, ipv6Subnet].filter((cidr) => cidr !== null).join(" ");
-}
-
-/** The node's address as the log names it. */
-export function publicAddress({ publicIP, publicIPv6 }: Addresses): string {
-  return publicIP ?? publicIPv6 ?? "none";
 }

@@ -9,7 +9,8 @@
 import { getLogger } from "@logtape/logtape";
 import { blocks, fits } from "../allocate.ts";
 import type { NetworkConfig } from "../config.ts";
-import { type Claims, describe, type OwnLease, publicAddress } from "./claim.ts";
+import { describe, publicAddress } from "../lease_codec.ts";
+import type { Claims, OwnLease } from "./claim.ts";
 import type { LeaseStore, Snapshot } from "./store.ts";
 import {
   type Addresses,

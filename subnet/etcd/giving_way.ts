@@ -8,7 +8,7 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import { sleep } from "./patience.ts";
+import { sleep } from "../../base/time.ts";
 import type { Contender } from "../validate.ts";
 
 const log = getLogger(["flanneld", "subnet"]);

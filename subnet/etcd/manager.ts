@@ -1,6 +1,6 @@
 /**
  * The subnet manager over etcd v3: flannel's keys and values, so that both kinds of agents share a
- * network. See `etcd_claim.ts` for why no subnet ever has two owners.
+ * network. See `claim.ts` for why no subnet ever has two owners.
  *
  * A lease is renewed by keeping its etcd lease alive, which writes nothing and wakes no watcher.
  *
@@ -9,19 +9,21 @@
 import { getLogger } from "@logtape/logtape";
 import { NoFreeSubnetError } from "../allocate.ts";
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from "../config.ts";
-import { Claims, describe, type OwnLease, publicAddress } from "./claim.ts";
-import { type EtcdAccess, EtcdClient } from "./client.ts";
+import { describe, publicAddress } from "../lease_codec.ts";
+import { Claims, type OwnLease } from "./claim.ts";
+import { EtcdClient } from "./client.ts";
+import type { EtcdOptions } from "./options.ts";
 import { LeaseStore, type Snapshot, type StoredConfig, type StoredLease } from "./store.ts";
 import { follow } from "./watch.ts";
 import { FormerLeases, Snapshots } from "./former_leases.ts";
 import { GivingWay } from "./giving_way.ts";
 import { Ownership } from "./ownership.ts";
-import { backoff, Patience, sleep } from "./patience.ts";
+import { backoff, sleep } from "../../base/time.ts";
+import { Patience } from "./patience.ts";
 import type {
   Lease,
   LeaseAttrs,
-  LeaseMemory,
-  PreviousSubnets,
+  ManagerOptions,
   Standing,
   SubnetManager,
   WatchHandlers,
@@ -37,19 +39,7 @@ const log = getLogger(["flanneld", "subnet"]);
 const MOST_REMEMBERED = 131_072;
 
 /** How to make an {@linkcode EtcdSubnetManager}. */
-export interface EtcdSubnetManagerOptions extends EtcdAccess {
-  /** Without a trailing slash: `/coreos.com/network`. */
-  prefix: string;
-  previous: PreviousSubnets;
-  /** Where the lease is remembered across restarts; absent: nowhere. */
-  memory?: LeaseMemory;
-  /** Minutes before the end of a lease at which it is renewed. */
-  renewMarginMinutes: number;
-  /** Seconds that a lease lasts; a day where absent. */
-  subnetTtlSeconds?: number;
-  /** Throws ConfigError for what the config alone does not tell: the backend's name and options. */
-  checkConfig?: (config: NetworkConfig) => Promise<void>;
-}
+export type EtcdSubnetManagerOptions = EtcdOptions & ManagerOptions;
 
 /** Leases in etcd. */
 export class EtcdSubnetManager implements SubnetManager {

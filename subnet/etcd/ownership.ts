@@ -7,11 +7,13 @@
 import { getLogger } from "@logtape/logtape";
 import { blocks } from "../allocate.ts";
 import type { NetworkConfig } from "../config.ts";
-import { type Claims, type OwnLease, publicAddress } from "./claim.ts";
+import { publicAddress } from "../lease_codec.ts";
+import type { Claims, OwnLease } from "./claim.ts";
 import type { LeaseStore, Snapshot, StoredLease } from "./store.ts";
 import { rivalOf } from "./former.ts";
 import { encodeAttrs } from "../lease_codec.ts";
-import { backoff, type Patience, sleep } from "./patience.ts";
+import { backoff, sleep } from "../../base/time.ts";
+import type { Patience } from "./patience.ts";
 import { Budget } from "../../base/reports.ts";
 import { type Rivals, rivalText } from "./rivals.ts";
 import { superiorText } from "./giving_way.ts";

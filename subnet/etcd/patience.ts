@@ -5,13 +5,10 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
+import { backoff, sleep, unlessAborted } from "../../base/time.ts";
 import { EtcdFault, type FaultKind } from "./fault.ts";
 
 const log = getLogger(["flanneld", "subnet"]);
-
-/** Milliseconds before the second attempt, and the most between two. */
-const SHORTEST = 100;
-const LONGEST = 5_000;
 
 /**
  * Milliseconds for each node of the network: when etcd comes back, all its nodes come back to it, and
@@ -25,40 +22,6 @@ const NODE_SHARE = 2;
 const LEASE_SHARE = 0.005;
 /** The most that reading is put off. */
 const LONGEST_SPREAD = 120_000;
-
-/** Resolves after `ms` milliseconds. @throws the signal's reason when it aborts */
-export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  signal.addEventListener("abort", () => resolve(), { once: true, signal: ended(promise) });
-  await promise;
-  clearTimeout(timer);
-  signal.throwIfAborted();
-}
-
-/** A signal that aborts when a promise has settled, to remove listeners by. */
-function ended(promise: Promise<unknown>): AbortSignal {
-  const controller = new AbortController();
-  promise.finally(() => controller.abort()).catch(() => {});
-  return controller.signal;
-}
-
-/** `promise`, or the signal's reason when it aborts before. */
-export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  // Whoever stops waiting has no use for an error either.
-  promise.catch(() => {});
-  signal.throwIfAborted();
-  const { promise: aborted, reject } = Promise.withResolvers<never>();
-  const settled = ended(promise);
-  signal.addEventListener("abort", () => reject(signal.reason), { once: true, signal: settled });
-  return await Promise.race([promise, aborted]);
-}
-
-/** Milliseconds to wait after so many failures: doubling, by half more or less at random. */
-export function backoff(failures: number, longest = LONGEST): number {
-  return Math.min(longest, SHORTEST * 2 ** Math.min(failures, 20)) * (0.5 + Math.random());
-}
 
 /** What all calls to one etcd share: whether it is known to be away. */
 export class Patience {

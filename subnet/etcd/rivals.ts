@@ -15,7 +15,7 @@
  *
  * @module
  */
-import { sleep } from "./patience.ts";
+import { sleep } from "../../base/time.ts";
 
 /** Milliseconds within which an overwritten lease is written again once against the same agent. */
 const TRUCE = 60_000;

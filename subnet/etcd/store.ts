@@ -7,7 +7,7 @@ import { Buffer } from "node:buffer";
 import { type EtcdClient, type IKeyValue, prefixEnd } from "./client.ts";
 import { AnswerTooLargeError } from "./fault.ts";
 import { decodeAttrs, keyName, LeaseError, parseLeaseKey, type Subnets } from "../lease_codec.ts";
-import type { Candidate } from "../validate.ts";
+import type { Candidate } from "../types.ts";
 
 /** A lease's key as it is stored, whether or not the rest can be used. */
 export interface StoredLease extends Candidate {

@@ -1,52 +1,39 @@
 /**
- * The store as the sub-commands see it: one attempt at each endpoint and one clear error, unlike the
- * agent, which waits for a store that is away.
+ * etcd for the sub-commands.
  *
  * @module
  */
 import { Buffer } from "node:buffer";
-import { CompareResult, CompareTarget, EtcdClient } from "../subnet/etcd/client.ts";
-import { LeaseStore, type StoredLease } from "../subnet/etcd/store.ts";
-import { isHeld } from "../subnet/etcd/former.ts";
-import type { HeldLease, Lease } from "../subnet/types.ts";
-import { etcdOptions } from "./agent_options.ts";
-import { skippedLeases } from "./lease_notes.ts";
-import type { Settings } from "./parse.ts";
+import type { HeldLease, Lease, NodeLease, StoreAccess } from "../types.ts";
+import { CompareResult, CompareTarget, EtcdClient } from "./client.ts";
+import { isHeld } from "./former.ts";
+import type { EtcdOptions } from "./options.ts";
+import { LeaseStore, type StoredLease } from "./store.ts";
 
 /** Calls for the remaining time of leases that are under way at once. */
 const PARALLEL = 32;
 
-/** A lease, and whether it is the one that this node remembers. */
-export interface NodeLease extends Lease {
-  isHeld?: boolean;
-}
-
 /** Network config and leases in etcd. */
-export class Store implements Disposable {
+export class EtcdStoreAccess implements StoreAccess {
   readonly #client: EtcdClient;
   readonly #store: LeaseStore;
   readonly #prefix: string;
 
-  /** The store that the flags name. */
-  constructor(settings: Settings) {
-    const options = etcdOptions(settings);
+  constructor(options: EtcdOptions) {
     this.#client = new EtcdClient(options);
     this.#prefix = options.prefix;
     this.#store = new LeaseStore(this.#client, options.prefix);
   }
 
-  /** Key of the network config. */
   get configKey(): string {
     return this.#store.configKey.toString();
   }
 
-  /** The network config as stored; undefined where there is none. */
   async config(): Promise<string | undefined> {
     const { ranges } = await this.#client.read([{ key: this.#store.configKey }]);
     return ranges[0][0]?.value.toString();
   }
 
-  /** Replaces the network config. */
   async putConfig(text: string): Promise<void> {
     // A write goes to one endpoint only: reading finds out which of them answers.
     await this.config();
@@ -54,12 +41,6 @@ export class Store implements Disposable {
     await this.#client.txn({ success: [{ request_put: put }] });
   }
 
-  /**
-   * All leases by address, with the time of their end.
-   *
-   * @param refused is told of each entry that cannot be read
-   * @param held what this node remembers of its lease
-   */
   async leases(
     refused: (key: string, reason: string) => void,
     held?: HeldLease,
@@ -71,19 +52,16 @@ export class Store implements Disposable {
     return leases.map((lease) => ({ ...lease, isHeld: lease.key === ours }));
   }
 
-  /** The same without the time of their end, which takes a call for each. */
   async leasesWithoutEnd(refused: (key: string, reason: string) => void): Promise<Lease[]> {
     const { leases: stored } = await this.#store.snapshot();
     return leasesOf(stored, new Map(), refused);
   }
 
-  /** Why the agents skip leases, by the lease's key. */
-  async skippedLeases(): Promise<Map<string, string>> {
+  async candidates() {
     const { config, leases } = await this.#store.snapshot();
-    return skippedLeases(config?.text, leases);
+    return { config: config?.text, candidates: leases };
   }
 
-  /** Deletes a lease, unless another has written it since it was read. */
   async release({ key, revision }: Lease): Promise<void> {
     const whole = this.#store.fullKey(key);
     const answer = await this.#client.txn({
