@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { IFACE, input, lease } from "../backends/testing.ts";
-import { create } from "../backends/vxlan.ts";
+import { create } from "../backends/vxlan/mod.ts";
 import type { HostSource } from "../hostcheck/facts.ts";
 import { HostWarnings, type WarnedHost } from "./host_warnings.ts";
 

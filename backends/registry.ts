@@ -10,10 +10,10 @@ import { nearest } from "../base/nearest.ts";
 import type { BackendModule } from "./types.ts";
 
 const BACKENDS: Record<string, () => Promise<BackendModule>> = {
-  "vxlan": () => import("./vxlan.ts"),
+  "vxlan": () => import("./vxlan/mod.ts"),
   "host-gw": () => import("./hostgw.ts"),
-  "udp": () => import("./udp.ts"),
-  "aws-vpc": () => import("./awsvpc.ts"),
+  "udp": () => import("./udp/mod.ts"),
+  "aws-vpc": () => import("./awsvpc/mod.ts"),
   "alloc": () => import("./alloc.ts"),
 };
 

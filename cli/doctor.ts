@@ -7,7 +7,7 @@ import { openStore } from "../subnet/registry.ts";
 import { storeOptions } from "./agent_options.ts";
 import { UsageError } from "../agent/errors.ts";
 import { type Choice, choose } from "../agent/interface.ts";
-import { mtuOf, tableIdsOf } from "../backends/awsvpc.ts";
+import { mtuOf, tableIdsOf } from "../backends/awsvpc/mod.ts";
 import type { Patient } from "../backends/awsvpc/doctor.ts";
 import { fail, type Finding, warn } from "../backends/finding.ts";
 import { DataPlane } from "../dataplane/mod.ts";

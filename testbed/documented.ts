@@ -83,6 +83,6 @@ export function calledActions(): string[] {
 function backendSources(): string[] {
   const folder = new URL("backends/awsvpc/", ROOT);
   const names = [...Deno.readDirSync(folder)].map(({ name }) => `awsvpc/${name}`);
-  return ["awsvpc.ts", ...names].filter((name) => /(?<!_test)\.ts$/.test(name))
+  return names.filter((name) => /(?<!_test)\.ts$/.test(name))
     .map((name) => Deno.readTextFileSync(new URL(`backends/${name}`, ROOT)));
 }

@@ -8,7 +8,7 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { validateBackendConfig } from "../../backends/registry.ts";
 import { DUAL, input, routeTo } from "../../backends/testing.ts";
-import { create } from "../../backends/vxlan.ts";
+import { create } from "../../backends/vxlan/mod.ts";
 import { fits, pickSubnets } from "../../subnet/allocate.ts";
 import { type Cidr, isLoopback, isUnicast, parseIp } from "../../base/cidr.ts";
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from "../../subnet/config.ts";

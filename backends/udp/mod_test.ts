@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { DUAL, input, lease, routeTo } from "./testing.ts";
-import { create, validate } from "./udp.ts";
+import { DUAL, input, lease, routeTo } from "../testing.ts";
+import { create, validate } from "./mod.ts";
 
 Deno.test("the network is routed to the tunnel, and the tunnel knows the peers", () => {
   const backend = create(input({ Type: "udp" }));

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import type { Interface } from "../dataplane/state.ts";
-import { ConfigError } from "../subnet/config.ts";
-import { DUAL, input, lease, routeTo } from "./testing.ts";
-import { create, validate } from "./vxlan.ts";
+import type { Interface } from "../../dataplane/state.ts";
+import { ConfigError } from "../../subnet/config.ts";
+import { DUAL, input, lease, routeTo } from "../testing.ts";
+import { create, validate } from "./mod.ts";
 
 const OURS = lease("10.1.40.0/24", { publicIP: "192.0.2.10" });
 

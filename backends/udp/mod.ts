@@ -7,15 +7,15 @@
  *
  * @module
  */
-import type { KernelState, TunnelPeer, TunnelState } from "../dataplane/state.ts";
-import type { Cidr } from "../base/cidr.ts";
-import type { NetworkConfig } from "../subnet/config.ts";
-import { quote } from "../base/json.ts";
-import type { Lease } from "../subnet/types.ts";
-import { Options } from "./options.ts";
-import type { Finding } from "./finding.ts";
-import type { Patient } from "./patient.ts";
-import type { Backend, BackendInput, BackendState, Skipped } from "./types.ts";
+import type { KernelState, TunnelPeer, TunnelState } from "../../dataplane/state.ts";
+import type { Cidr } from "../../base/cidr.ts";
+import type { NetworkConfig } from "../../subnet/config.ts";
+import { quote } from "../../base/json.ts";
+import type { Lease } from "../../subnet/types.ts";
+import { Options } from "../options.ts";
+import type { Finding } from "../finding.ts";
+import type { Patient } from "../patient.ts";
+import type { Backend, BackendInput, BackendState, Skipped } from "../types.ts";
 
 /** Outer IP (RFC 791, RFC 8200) and UDP (RFC 768) headers. */
 const OVERHEAD_IPV4 = 20 + 8;
@@ -69,7 +69,7 @@ export function create({ network, iface, existing }: BackendInput): Backend {
 
 /** The doctor's part. */
 export async function* examine(patient: Patient): AsyncGenerator<Finding> {
-  yield* (await import("./udp_checks.ts")).examine(patient);
+  yield* (await import("./checks.ts")).examine(patient);
 }
 
 /** `flannel0`, or the next number that no other device has. */

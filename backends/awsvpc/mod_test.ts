@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { create, validate } from "./awsvpc.ts";
-import { input, lease, routeTo } from "./testing.ts";
+import { create, validate } from "./mod.ts";
+import { input, lease, routeTo } from "../testing.ts";
 
 Deno.test("RouteTableID is a string or an array of strings", () => {
   for (const id of ["rtb-6f23030a", ["rtb-6f23030a", "rtb-0123456789abcdef0"], "", null]) {

@@ -8,16 +8,16 @@
  *
  * @module
  */
-import type { KernelState, VxlanLink } from "../dataplane/state.ts";
-import type { Cidr } from "../base/cidr.ts";
-import { ConfigError, type NetworkConfig } from "../subnet/config.ts";
-import { quote } from "../base/json.ts";
-import type { Lease, LeaseAttrs } from "../subnet/types.ts";
-import { type Direct, directTo } from "./direct.ts";
-import { LEAST_MTU, Options } from "./options.ts";
-import type { Finding } from "./finding.ts";
-import type { Patient } from "./patient.ts";
-import type { Backend, BackendInput, BackendState, Skipped } from "./types.ts";
+import type { KernelState, VxlanLink } from "../../dataplane/state.ts";
+import type { Cidr } from "../../base/cidr.ts";
+import { ConfigError, type NetworkConfig } from "../../subnet/config.ts";
+import { quote } from "../../base/json.ts";
+import type { Lease, LeaseAttrs } from "../../subnet/types.ts";
+import { type Direct, directTo } from "../direct.ts";
+import { LEAST_MTU, Options } from "../options.ts";
+import type { Finding } from "../finding.ts";
+import type { Patient } from "../patient.ts";
+import type { Backend, BackendInput, BackendState, Skipped } from "../types.ts";
 
 /** What VXLAN takes of the lower MTU: outer IP, UDP, VXLAN and inner Ethernet headers. */
 const OVERHEAD = { ipv4: 50, ipv6: 70 } as const;
@@ -121,7 +121,7 @@ export function create(input: BackendInput): Backend {
 
 /** The doctor's part. */
 export async function* examine(patient: Patient): AsyncGenerator<Finding> {
-  yield* (await import("./vxlan_checks.ts")).examine(patient);
+  yield* (await import("./checks.ts")).examine(patient);
 }
 
 function parseOptions(network: NetworkConfig): VxlanOptions {
