@@ -7,11 +7,11 @@
  *
  * @module
  */
+import type { DataPlane } from "../dataplane/mod.ts";
 import type { Interface, InterfaceAddress, KernelState, RouteLookup } from "../dataplane/state.ts";
 import type { NetworkConfig } from "../subnet/config.ts";
 import type { Lease, LeaseAttrs } from "../subnet/types.ts";
 import type { Finding } from "./finding.ts";
-import type { Patient } from "./patient.ts";
 
 /** The interface that carries the traffic between hosts. */
 export interface PublicInterface {
@@ -116,6 +116,21 @@ export interface Backend {
 
 /** Makes a backend; throws {@linkcode ConfigError} for options that cannot be. */
 export type BackendFactory = (input: BackendInput) => Backend;
+
+/** The node that {@linkcode BackendModule.examine} looks at. */
+export interface Patient {
+  network: NetworkConfig;
+  iface: PublicInterface;
+  /** This node's; undefined where it has none. */
+  lease: Lease | undefined;
+  /** Valid leases of other nodes. */
+  peers: readonly Lease[];
+  /** What should be in the kernel. */
+  kernel: KernelState;
+  /** Whether an agent runs here. */
+  isRunning: boolean;
+  host: Pick<DataPlane, "interfaces" | "udpPort" | "features">;
+}
 
 /** What a backend's file exports. */
 export interface BackendModule {

@@ -5,7 +5,7 @@
  * @module
  */
 import { CNI_TOOLS } from "./go_tools.ts";
-import { flanneldCommand } from "../tests/e2e/support.ts";
+import { flanneldCommand } from "./node.ts";
 import { exec, type NetNs, type Output, randomSuffix } from "./netns.ts";
 
 /** Debian's plugins. */

@@ -1,10 +1,10 @@
 /**
- * A host of a {@linkcode Cluster}: its agent and its containers.
+ * A host of a cluster: its agent and its containers.
  *
  * @module
  */
 import { releaseFolder } from "../tools/lib.ts";
-import type { Cluster } from "./cluster.ts";
+import type { Etcd } from "./etcd.ts";
 import { type CommandOptions, type NetNs, type Process, run, waitFor } from "./netns.ts";
 
 /** The address families of a network, overlay and underlay alike. */
@@ -39,6 +39,18 @@ const READY_LIMIT = 20_000;
 
 const AGENT = `${import.meta.dirname}/../cli/main.ts`;
 
+/** What a host knows of its cluster. */
+export interface NodeCluster {
+  readonly families: Families;
+  readonly options: { agentArgs?: readonly string[] };
+  readonly etcd: Etcd;
+  /** All leases in etcd, key below the prefix and value. */
+  leases(): Promise<Map<string, string>>;
+  /** The agent's flags for the cluster's etcd. */
+  etcdArgs(): string[];
+  namespace(name: string): Promise<NetNs>;
+}
+
 /** One host. */
 export class Node {
   /** Where its agent writes what the lease is. */
@@ -53,7 +65,7 @@ export class Node {
 
   /** @param folder existing folder for the host's files */
   constructor(
-    readonly cluster: Cluster,
+    readonly cluster: NodeCluster,
     readonly index: number,
     readonly ns: NetNs,
     readonly folder: string,
@@ -268,4 +280,12 @@ const HIDDEN = /^(FLANNELD_|AWS_|SSL_CERT_|NODE_|NOTIFY_SOCKET$)|_proxy$/i;
 export function agentEnvironment(env: Record<string, string>): CommandOptions {
   const own = Object.entries(Deno.env.toObject()).filter(([name]) => !HIDDEN.test(name));
   return { env: { ...Object.fromEntries(own), ...env }, clearEnv: true };
+}
+
+/** The program under test: the built one, else the sources with the library that cargo built. */
+export function flanneldCommand(): string[] {
+  const built = Deno.env.get("FLANNELD_BIN");
+  if (built) return [built];
+  const library = `_FLANNELD_LIB=${releaseFolder()}/libdataplane.so`;
+  return ["env", library, Deno.execPath(), "run", "-A", "--unstable-net", AGENT];
 }

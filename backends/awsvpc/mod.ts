@@ -10,7 +10,7 @@ import { ConfigError, type NetworkConfig } from "../../subnet/config.ts";
 import type { Lease } from "../../subnet/types.ts";
 import { LEAST_MTU, Options } from "../options.ts";
 import type { Finding } from "../finding.ts";
-import type { Patient } from "../patient.ts";
+import type { Patient } from "../types.ts";
 import type { Backend, BackendInput, Skipped } from "../types.ts";
 
 const TYPE = "aws-vpc";

@@ -5,7 +5,7 @@
  */
 import type { TunnelState } from "../../dataplane/state.ts";
 import { fail, type Finding, pass, warn } from "../finding.ts";
-import type { Patient } from "../patient.ts";
+import type { Patient } from "../types.ts";
 
 /** Whether the device is there at all is checked with the kernel's state. */
 export async function* examine(patient: Patient): AsyncGenerator<Finding> {

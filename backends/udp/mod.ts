@@ -14,7 +14,7 @@ import { quote } from "../../base/json.ts";
 import type { Lease } from "../../subnet/types.ts";
 import { Options } from "../options.ts";
 import type { Finding } from "../finding.ts";
-import type { Patient } from "../patient.ts";
+import type { Patient } from "../types.ts";
 import type { Backend, BackendInput, BackendState, Skipped } from "../types.ts";
 
 /** Outer IP (RFC 791, RFC 8200) and UDP (RFC 768) headers. */

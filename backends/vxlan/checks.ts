@@ -6,7 +6,7 @@
 import type { Interface, VxlanLink } from "../../dataplane/state.ts";
 import type { Lease } from "../../subnet/types.ts";
 import { fail, type Finding, pass, warn } from "../finding.ts";
-import type { Patient } from "../patient.ts";
+import type { Patient } from "../types.ts";
 
 /** Checks each family's device. Whether it is there at all is checked with the kernel's state. */
 export async function* examine({ kernel, host, lease }: Patient): AsyncGenerator<Finding> {

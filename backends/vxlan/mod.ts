@@ -16,7 +16,7 @@ import type { Lease, LeaseAttrs } from "../../subnet/types.ts";
 import { type Direct, directTo } from "../direct.ts";
 import { LEAST_MTU, Options } from "../options.ts";
 import type { Finding } from "../finding.ts";
-import type { Patient } from "../patient.ts";
+import type { Patient } from "../types.ts";
 import type { Backend, BackendInput, BackendState, Skipped } from "../types.ts";
 
 /** What VXLAN takes of the lower MTU: outer IP, UDP, VXLAN and inner Ethernet headers. */

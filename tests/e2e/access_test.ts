@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { Cluster } from "../../testbed/cluster.ts";
 import { certificate, certificateAuthority } from "../../testbed/certificates.ts";
 import type { Process } from "../../testbed/netns.ts";
+import { flanneldCommand } from "../../testbed/node.ts";
 import {
   eventually,
-  flanneldCommand,
   matching,
   peersOf,
   ping,

@@ -8,7 +8,8 @@ import { Gate } from "../../testbed/gate.ts";
 import { exec, type Output } from "../../testbed/netns.ts";
 import { agentEnvironment } from "../../testbed/node.ts";
 import { cloud } from "./aws_cloud.ts";
-import { flanneldCommand, matching, runFlanneldWith, terminate } from "./support.ts";
+import { flanneldCommand } from "../../testbed/node.ts";
+import { matching, runFlanneldWith, terminate } from "./support.ts";
 
 /** Milliseconds for an agent to be ready, or to try again, on a busy machine. */
 const LIMIT = 60_000;

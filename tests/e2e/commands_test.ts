@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { Cluster } from "../../testbed/cluster.ts";
 import { NetNs } from "../../testbed/netns.ts";
-import { flanneldCommand, storedLeases } from "./support.ts";
+import { flanneldCommand } from "../../testbed/node.ts";
+import { storedLeases } from "./support.ts";
 
 async function flanneld(ns: NetNs, ...args: string[]) {
   const [command, ...first] = flanneldCommand();

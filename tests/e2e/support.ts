@@ -8,8 +8,7 @@ import assert from "node:assert/strict";
 import type { PeersReport } from "../../agent/peers_report.ts";
 import { type Cluster, type Container, type Node, PREFIX } from "../../testbed/cluster.ts";
 import { exec, type NetNs, type Output, type Process, waitFor } from "../../testbed/netns.ts";
-import { agentEnvironment } from "../../testbed/node.ts";
-import { releaseFolder } from "../../tools/lib.ts";
+import { agentEnvironment, flanneldCommand } from "../../testbed/node.ts";
 
 /** Milliseconds within which whatever someone else removed must be back. */
 export const HEALING_LIMIT = 2_000;
@@ -43,7 +42,7 @@ export async function eventually(
 }
 
 /** All leases by key; those whose key or value is no lease are left out. */
-export async function storedLeases(cluster: Cluster): Promise<StoredLease[]> {
+export async function storedLeases(cluster: Pick<Cluster, "leases">): Promise<StoredLease[]> {
   const leases: StoredLease[] = [];
   for (const [key, raw] of await cluster.leases()) {
     try {
@@ -75,7 +74,10 @@ export function leaseOf(leases: StoredLease[], node: Node): StoredLease {
 }
 
 /** The lease of a node, read now. */
-export async function nodeLease(cluster: Cluster, node: Node): Promise<StoredLease> {
+export async function nodeLease(
+  cluster: Pick<Cluster, "leases">,
+  node: Node,
+): Promise<StoredLease> {
   return leaseOf(await storedLeases(cluster), node);
 }
 
@@ -424,15 +426,6 @@ export async function runFlanneldWith(
 ): Promise<Output> {
   const all = ["netns", "exec", ns.name, ...flanneldCommand(), ...args];
   return await exec("ip", all, agentEnvironment(env));
-}
-
-/** The program under test: the built one, else the sources with the library that cargo built. */
-export function flanneldCommand(): string[] {
-  const built = Deno.env.get("FLANNELD_BIN");
-  if (built) return [built];
-  const main = new URL("../../cli/main.ts", import.meta.url).pathname;
-  const library = `_FLANNELD_LIB=${releaseFolder()}/libdataplane.so`;
-  return ["env", library, Deno.execPath(), "run", "-A", "--unstable-net", main];
 }
 
 /** A test that only the built program can pass. */

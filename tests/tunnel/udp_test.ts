@@ -51,7 +51,7 @@ async function start(cluster: Cluster): Promise<[Container, Container]> {
 }
 
 /** The leases' base addresses of a node, which its device has. */
-async function bases(cluster: Cluster, node: Node): Promise<string[]> {
+async function bases(cluster: Node["cluster"], node: Node): Promise<string[]> {
   const { subnet, ipv6Subnet } = await nodeLease(cluster, node);
   return [subnet, ipv6Subnet].filter((one) => one !== undefined).map(baseAddress);
 }
