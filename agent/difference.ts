@@ -3,12 +3,21 @@
  *
  * @module
  */
-import type { Backend, RouteTo } from "../backends/types.ts";
+import type { Backend, RouteTo, Skipped } from "../backends/types.ts";
 import type { KernelChange, KernelEntries, KernelState } from "../dataplane/state.ts";
 import type { Lease } from "../subnet/types.ts";
 
 /** With more changed peers than this, to apply everything is as good. */
 const MOST = 256;
+
+/** See {@linkcode difference}. */
+export interface Difference {
+  change: KernelChange;
+  /** Peers that are gone, or are others now. */
+  gone: Lease[];
+  /** Those that came and are skipped. */
+  skipped: Skipped[];
+}
 
 /**
  * The difference that the peers make. Leases that did not change are the same objects.
@@ -21,14 +30,14 @@ export function difference(
   before: ReadonlyMap<string, Lease>,
   after: ReadonlyMap<string, Lease>,
   routeTo: RouteTo,
-): KernelChange | undefined {
+): Difference | undefined {
   if (!backend.additive) return undefined;
   const [gone, come] = [missing(before, after), missing(after, before)];
   if (gone.length + come.length > MOST) return undefined;
   const [was, is] = [gone, come].map((peers) => backend.state(lease, peers, routeTo));
-  // One that is left out may be so for another's sake.
-  if (was.skipped.length + is.skipped.length > 0) return undefined;
-  return { put: without(is.kernel, was.kernel), remove: without(was.kernel, is.kernel) };
+  if ([...was.skipped, ...is.skipped].some(({ conflict }) => conflict)) return undefined;
+  const change = { put: without(is.kernel, was.kernel), remove: without(was.kernel, is.kernel) };
+  return { change, gone, skipped: is.skipped };
 }
 
 /** Leases of `one` that are not in `other`. */

@@ -63,8 +63,12 @@ export class Forwarding {
   /** Routes have changed since they were looked up. */
   #staleRoutes = false;
   #wish: Wish | undefined;
-  /** The wish that the kernel is known to match; undefined where it has to be applied whole. */
+  /**
+   * The wish that the kernel is known to match, and the peers that it skips; undefined where it has to
+   * be applied whole.
+   */
   #matched: Wish | undefined;
+  #matchedSkips = new Map<string, Skipped>();
   /** When the last apply ended. */
   #lastApply = -Infinity;
   #check: ReturnType<typeof setTimeout> | undefined;
@@ -195,16 +199,19 @@ export class Forwarding {
     const matched = this.#matched;
     const { backend, lease, peers, node } = wish;
     const goes = matched?.backend === backend && matched.lease === lease && matched.node === node;
-    const change = goes
+    const found = goes
       ? difference(backend, lease, matched.peers, peers, this.#routes.to)
       : undefined;
-    if (!change) return false;
+    if (!found) return false;
     this.#matched = undefined;
-    const report = await this.#applier.change(change);
+    const report = await this.#applier.change(found.change);
     if (!report) return false;
     logReconcile(report);
-    this.#tell(wish, []);
-    this.#peerLog.note(peers, new Set());
+    const skips = this.#matchedSkips;
+    for (const { key } of found.gone) skips.delete(key);
+    for (const skipped of found.skipped) skips.set(skipped.key, skipped);
+    this.#tell(wish, [...skips.values()]);
+    this.#peerLog.note(peers, new Set(skips.keys()));
     this.#reportErrors(report.errors);
     if (report.errors.length === 0) this.#matched = wish;
     this.#check ??= setTimeout(() => this.again(), CHECK_AFTER);
@@ -223,7 +230,10 @@ export class Forwarding {
     logReconcile(report);
     this.#reportErrors(errors);
     this.#peerLog.note(peers, new Set(skipped.map(({ key }) => key)));
-    if (skipped.length + errors.length === 0) this.#matched = wish;
+    this.#matchedSkips = new Map(skipped.map((one) => [one.key, one]));
+    // Whom a conflict lets in when a peer goes, the whole state alone tells.
+    const isWhole = errors.length > 0 || skipped.some(({ conflict }) => conflict);
+    if (!isWhole) this.#matched = wish;
     this.#applied();
   }
 

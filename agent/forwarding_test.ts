@@ -20,7 +20,7 @@ const OURS: Lease = {
   revision: "1",
 };
 
-/** A backend with a route a peer; a peer named `bad` is skipped. */
+/** A backend with a route a peer; a peer named `bad` is skipped, and `rival` for another's sake. */
 const BACKEND: Backend = {
   type: "test",
   additive: true,
@@ -30,15 +30,20 @@ const BACKEND: Backend = {
   devices: [],
   state: (_lease, peers) => {
     const keys = [...peers].map((peer) => peer.key);
+    const bad = (key: string) => key === "bad" || key === "rival";
     return {
       kernel: {
         links: [],
         addresses: [],
-        routes: keys.filter((key) => key !== "bad").map((dst) => ({ dst })),
+        routes: keys.filter((key) => !bad(key)).map((dst) => ({ dst })),
         neighbours: [],
         fdb: [],
       },
-      skipped: keys.filter((key) => key === "bad").map((key) => ({ key, reason: "it is bad" })),
+      skipped: keys.filter(bad).map((key) => ({
+        key,
+        reason: "it is bad",
+        ...(key === "rival" ? { conflict: true } : {}),
+      })),
     };
   },
 };
@@ -159,9 +164,32 @@ Deno.test("only what changed is applied, after a whole apply without any complai
   assert.deepEqual(recorder.told, [
     "all: a b",
     "put: c d, remove: b",
-    "all: a",
-    "all: a",
+    "put: , remove: c d",
     "put: , remove: ",
+    "put: , remove: ",
+  ]);
+  await forwarding.close();
+});
+
+Deno.test("a skipped peer costs no whole applies, unless others decide whether it is skipped", async () => {
+  const recorder = new Recorder();
+  const status = new Status();
+  const forwarding = new Forwarding(recorder, status);
+  const first = wish("a", "bad");
+  await forwarding.want(first);
+  await forwarding.want(next(first, "a", "b", "bad"));
+  assert.deepEqual([status.leases, status.peers, status.skippedPeers], [4, 2, 1]);
+  await forwarding.want(next(first, "a"));
+  assert.equal(status.skippedPeers, 0);
+  const second = next(first, "a", "rival");
+  await forwarding.want(second);
+  await forwarding.want(next(second, "a", "b", "rival"));
+  assert.deepEqual(recorder.told, [
+    "all: a",
+    "put: b, remove: ",
+    "put: , remove: b",
+    "all: a",
+    "all: a b",
   ]);
   await forwarding.close();
 });

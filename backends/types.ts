@@ -44,6 +44,8 @@ export interface BackendInput {
 export interface Skipped {
   key: string;
   reason: string;
+  /** Another peer stands in its way: a change of that one may let it in. */
+  conflict?: true;
 }
 
 /** The kernel's route to a peer's public address; undefined where there is none. */

@@ -235,13 +235,16 @@ function state(
   const owners = halves.map((half) => new Map([[half.device.mac, OURS]]));
   const skipped: Skipped[] = [];
   for (const peer of peers) {
-    const reason = peer.attrs.backendType === "vxlan"
+    const refusal: Refusal | undefined = peer.attrs.backendType === "vxlan"
       ? addPeer(halves, owners, peer, kernel, directTo)
-      : `its backend is ${quote(peer.attrs.backendType || "udp")}, ours is vxlan`;
-    if (reason !== undefined) skipped.push({ key: peer.key, reason });
+      : { reason: `its backend is ${quote(peer.attrs.backendType || "udp")}, ours is vxlan` };
+    if (refusal !== undefined) skipped.push({ key: peer.key, ...refusal });
   }
   return { kernel, skipped };
 }
+
+/** Why a peer is skipped. */
+type Refusal = Omit<Skipped, "key">;
 
 /** Adds a peer's entries, all or none; answers why not. */
 function addPeer(
@@ -250,28 +253,30 @@ function addPeer(
   peer: Lease,
   kernel: KernelState,
   directTo: (ip: string) => Direct,
-): string | undefined {
+): Refusal | undefined {
   const ready: { half: Half; subnet: Cidr; ip: string; mac?: string; dev: string }[] = [];
   for (const [index, half] of halves.entries()) {
     const subnet = half.subnet(peer);
     if (subnet === null) continue;
     const ip = half.publicIP(peer);
-    if (ip === null) return `it has an ${half.family} subnet and no public address for it`;
+    if (ip === null) {
+      return { reason: `it has an ${half.family} subnet and no public address for it` };
+    }
     const direct = directTo(ip);
     if ("dev" in direct) {
       ready.push({ half, subnet, ip, dev: direct.dev });
       continue;
     }
     const data = parseData(half.data(peer));
-    if (typeof data === "string") return data;
+    if (typeof data === "string") return { reason: data };
     if (data.vni !== undefined && data.vni !== half.device.vni) {
-      return `its VNI is ${data.vni}, ours is ${half.device.vni}`;
+      return { reason: `its VNI is ${data.vni}, ours is ${half.device.vni}` };
     }
     const owner = owners[index].get(data.mac);
     if (owner !== undefined && owner !== peer.key) {
       return owner === OURS
-        ? `its VTEP MAC ${data.mac} is this node's own`
-        : `its VTEP MAC ${data.mac} is already that of ${owner}`;
+        ? { reason: `its VTEP MAC ${data.mac} is this node's own` }
+        : { reason: `its VTEP MAC ${data.mac} is already that of ${owner}`, conflict: true };
     }
     owners[index].set(data.mac, peer.key);
     ready.push({ half, subnet, ip, mac: data.mac, dev: half.device.name });

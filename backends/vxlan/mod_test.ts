@@ -121,7 +121,11 @@ Deno.test("a peer that cannot be reached is left out, the others are not", () =>
     { key: "10.1.3.0-24", reason: `its VtepMAC "01:00:00:00:00:00" is no unicast MAC address` },
     { key: "10.1.4.0-24", reason: "its VNI is 2, ours is 1" },
     { key: "10.1.5.0-24", reason: `its VNI "x" is no number` },
-    { key: "10.1.6.0-24", reason: "its VTEP MAC 02:00:00:00:00:09 is already that of 10.1.9.0-24" },
+    {
+      key: "10.1.6.0-24",
+      reason: "its VTEP MAC 02:00:00:00:00:09 is already that of 10.1.9.0-24",
+      conflict: true,
+    },
     { key: "10.1.7.0-24", reason: "its VtepMAC undefined is no unicast MAC address" },
   ]);
 });
