@@ -15,6 +15,8 @@ import type { Settings } from "./parse.ts";
 
 /** Calls for the remaining time of leases that are under way at once. */
 const PARALLEL = 32;
+/** Milliseconds within which an endpoint must answer a read of a single key: someone is waiting. */
+const KEY_LIMIT = 5_000;
 
 /** A lease, and whether it is the one that this node remembers. */
 export interface NodeLease extends Lease {
@@ -42,7 +44,7 @@ export class Store implements Disposable {
 
   /** The network config as stored; undefined where there is none. */
   async config(): Promise<string | undefined> {
-    const { ranges } = await this.#client.read([{ key: this.#store.configKey }]);
+    const { ranges } = await this.#client.read([{ key: this.#store.configKey }], KEY_LIMIT);
     return ranges[0][0]?.value.toString();
   }
 
