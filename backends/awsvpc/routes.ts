@@ -202,7 +202,7 @@ export class VpcRoutes implements Outside {
     const state = stateOf(fault);
     if (this.#isInGrace(fault) || state === this.#logged) return;
     this.#logged = state;
-    const line = "{reason}; trying again until it works";
+    const line = "{reason}; retrying until it works";
     if (kind === "throttled") log.warn(line, { reason: advice(fault) });
     else log.error(line, { reason: advice(fault) });
   }

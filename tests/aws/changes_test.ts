@@ -175,7 +175,7 @@ Deno.test("a node whose lease is over leaves its subnet's route to the next node
   assert.deepEqual(world.log.matching(/^[EW]/), [
     `E route table ${world.table} leads 10.1.40.0/24 to ${owner.eniId}, and this node's lease of it ` +
     "has ended without being renewed: another node may have the subnet by now, so the route is left " +
-    "alone until etcd answers; trying again until it works",
+    "alone until etcd answers; retrying until it works",
   ]);
   // The lease was its own all the time.
   node.lease.expiration = Date.now() + HOUR;

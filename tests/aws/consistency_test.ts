@@ -106,7 +106,7 @@ Deno.test("a route that is not shown for minutes is one error, with what to look
     await world.clock.pass(10 * MINUTE);
     assert.deepEqual(world.log.matching(/^[EW]/), [
       `E EC2 reports that route table ${world.table} already has a route for 10.1.40.0/24 but does ` +
-      `not show it: check with aws ec2 describe-route-tables --route-table-ids ${world.table}; trying again ` +
+      `not show it: check with aws ec2 describe-route-tables --route-table-ids ${world.table}; retrying ` +
       "until it works",
     ]);
   }

@@ -63,7 +63,7 @@ Deno.test("throttled: backed off with jitter, told once, and again when it is ov
   await world.clock.pass(2 * MINUTE);
   await node.routes.ready;
   assert.deepEqual(world.log.matching(/^[EW]|again$/), [
-    "W EC2 limits this account's calls (RequestLimitExceeded); trying again until it works",
+    "W EC2 limits this account's calls (RequestLimitExceeded); retrying until it works",
     "I The VPC's routes are as they should be again",
   ]);
 });
@@ -90,7 +90,7 @@ Deno.test("a full table is one error with its name, its limit and what to do", a
       `E route table ${world.table} is full: it has 2 routes for IPv4 besides the VPC's own, its ` +
       "limit (RouteLimitExceeded), and takes none for 10.1.3.0/24; raise the quota " +
       '"Routes per route table" of Amazon VPC in Service Quotas, which counts each address family ' +
-      "and may be raised to 1,000, or remove routes that nobody needs; trying again until it works",
+      "and may be raised to 1,000, or remove routes that nobody needs; retrying until it works",
     ]);
     aws.proxy.routesPerTable = 3;
     await world.clock.pass(2 * MINUTE);
@@ -146,7 +146,7 @@ Deno.test("an address that no interface of the instance has", async () => {
   await world.clock.pass(MINUTE);
   assert.deepEqual(world.log.matching(/^E/), [
     `E no network interface of ${instance.instanceId} has the address 10.0.0.1: name the ` +
-    "interface that has one of the VPC's addresses with --iface; trying again until it works",
+    "interface that has one of the VPC's addresses with --iface; retrying until it works",
   ]);
 });
 

@@ -228,7 +228,7 @@ Deno.test("an instance that EC2 does not know yet is waited for", async () => {
   await world.clock.pass(2 * MINUTE);
   assert.deepEqual(world.log.matching(/^[EW]/), [
     `E EC2 has no instance ${instance.instanceId} in this region and account: check AWS_REGION and ` +
-    "which account the credentials belong to; trying again until it works",
+    "which account the credentials belong to; retrying until it works",
   ]);
   unknown[Symbol.dispose]();
   await world.clock.pass(2 * MINUTE);
