@@ -29,7 +29,7 @@ export function peersText({ peers, tunnel }: PeersReport): string {
     [
       "",
       peers.some((peer) => peer.skipped !== null),
-      (peer) => peer.skipped === null ? "" : `left out: ${peer.skipped}`,
+      (peer) => peer.skipped === null ? "" : `skipped: ${peer.skipped}`,
     ],
   ];
   const shown = columns.filter(([, isShown]) => isShown);
