@@ -109,7 +109,7 @@ Deno.test("without etcd, a config, or a good one, the rest is examined all the s
   const none = await doctor(world);
   assertLines(
     none,
-    `fail  network config: etcd has none at ${PREFIX}/config`,
+    `fail  network config: not found in etcd at ${PREFIX}/config`,
     `      fix: flanneld config set '{"Network":"10.1.0.0/16","Backend":{"Type":"aws-vpc"}}'`,
     ...rest,
     / 1 failed$/,
@@ -182,7 +182,7 @@ Deno.test("addresses: none but loopback's, of another interface, and no metadata
   const lone = await doctor(world, { more: { ...metadataOff, ...keys } });
   assertLines(
     lone,
-    "fail  network interface: this node has no address but those of loopback",
+    "fail  network interface: this node has only loopback addresses",
     "      fix: bring up the interface that is in the VPC (ip link, DHCP)",
   );
   assert.equal(lone.code, 1);
