@@ -77,7 +77,7 @@ async function ask(subnetFile: string): Promise<PeersReport> {
   const report = parseReply(text);
   if (report === "notReady") {
     throw new Error(
-      "flanneld is not ready on this node yet: see its log for what it waits for",
+      "flanneld is not ready on this node yet: see its log for the reason",
     );
   }
   return report;

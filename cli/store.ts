@@ -98,7 +98,7 @@ export class Store implements Disposable {
       success: [{ request_delete_range: { key: whole } }],
     });
     if (!answer.succeeded) {
-      throw new Error(`the lease ${key} has just been changed by another: it is left as it is`);
+      throw new Error(`another node has just changed the lease ${key}: it was left unchanged`);
     }
   }
 

@@ -39,7 +39,7 @@ Deno.test("invocation: what is wrong is named under code 4", () => {
     refused({ CNI_IFNAME: name }, /is not a device name/);
   }
   for (const id of ["a/b", "..", ".x", "a\n", "a\u0000b", "a b", "-x", "é"]) {
-    refused({ CNI_CONTAINERID: id }, /is not a letter or digit followed by such/);
+    refused({ CNI_CONTAINERID: id }, /is not a letter or digit followed by letters/);
   }
   refused(
     { CNI_CONTAINERID: "x".repeat(240) },

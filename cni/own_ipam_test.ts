@@ -49,7 +49,7 @@ Deno.test("own IPAM: one address a subnet, in host-local's files, given back by 
       () => ipam.check(owner("c"), { ips: [{ address: "10.1.2.3/24" }], routes: [], dns: {} }),
       /10\.1\.2\.3 is not reserved for c eth0/,
     );
-    assert.throws(() => ipam.add(owner("c")), /c eth0 has the address .* already/);
+    assert.throws(() => ipam.add(owner("c")), /c eth0 already has the address /);
   }));
 
 Deno.test("own IPAM: a full subnet says so and keeps nothing of the attempt", () =>
