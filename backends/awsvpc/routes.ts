@@ -179,7 +179,7 @@ export class VpcRoutes implements Outside {
   async #attempt(): Promise<number> {
     try {
       const isUnsure = await this.#check();
-      if (this.#logged !== "") log.info("The VPC's routes are as they should be again");
+      if (this.#logged !== "") log.info("Recovered: the VPC's routes are correct");
       this.#logged = "";
       this.#delay = undefined;
       this.#failures = 0;

@@ -70,7 +70,7 @@ Deno.test("with neither call allowed the error names both, and two calls an atte
     assert.deepEqual(more, []);
     assert.match(
       error,
-      /^E UnauthorizedOperation: .*; allow ec2:DescribeInstances in the IAM policy of this instance's role; ec2:DescribeNetworkInterfaces is enough, too; trying/,
+      /^E UnauthorizedOperation: .*; allow ec2:DescribeInstances in the IAM policy of this instance's role; ec2:DescribeNetworkInterfaces is also sufficient; retrying/,
     );
     forbidden[1][Symbol.dispose]();
     await world.clock.pass(2 * MINUTE);

@@ -58,7 +58,7 @@ Deno.test("what is broken and how to mend it, and then that all is well", async 
     new RegExp(`^fail  CreateRoute: ${refused}$`),
     /^ {6}fix: allow ec2:CreateRoute in the IAM policy of this instance's role$/,
     new RegExp(`^warn  ModifyNetworkInterfaceAttribute: ${refused}$`),
-    /^ {6}fix: allow ec2:ModifyNetworkInterfaceAttribute .*; ec2:ModifyInstanceAttribute is enough, too$/,
+    /^ {6}fix: allow ec2:ModifyNetworkInterfaceAttribute .*; ec2:ModifyInstanceAttribute is also sufficient$/,
     new RegExp(`^fail  source/dest check: on at ${eniId}`),
     new RegExp(`aws ec2 modify-network-interface-attribute .* ${eniId} --no-source-dest`),
     `pass  route table ${vpc.mainTableId}: leads no subnet here yet`,
@@ -225,7 +225,7 @@ Deno.test("what EC2 refuses is a line each: Describe calls, an explicit deny, th
     assertLines(
       neither,
       /^fail {2}DescribeInstances: UnauthorizedOperation/,
-      /^ {6}fix: allow ec2:DescribeInstances .*; ec2:DescribeNetworkInterfaces is enough, too$/,
+      /^ {6}fix: allow ec2:DescribeInstances .*; ec2:DescribeNetworkInterfaces is also sufficient$/,
       / 1 failed$/,
     );
     assert.equal(neither.code, 1);

@@ -16,7 +16,7 @@ const SHORT = 10_000;
 /** Milliseconds after its first route within which an agent looks at it again, 20 s at least. */
 const CONFIRMED = 90_000;
 
-const RECOVERED = /The VPC's routes are as they should be again/;
+const RECOVERED = /Recovered: the VPC's routes are correct/;
 
 /** A node with a role of its own. */
 class Subject {
