@@ -30,6 +30,7 @@ import { answerQuestions, listen } from "./health.ts";
 import { HostWarnings } from "./host_warnings.ts";
 import { changeOf, isSameInterface, routersOf } from "./interface.ts";
 import { INTERFACE_RETRY, InterfaceKeeper } from "./interface_keeper.ts";
+import { changesText } from "./kernel_log.ts";
 import { LeaseFile, leaseFileOf, stampOf } from "./lease_file.ts";
 import { acquireLock } from "./lock.ts";
 import { MemoryKeeper } from "./memory.ts";
@@ -51,6 +52,8 @@ const FILE_RETRY = 2_000;
 const LONGEST_PAUSE = 60_000;
 /** Milliseconds that the first check of the traffic rules may hold up READY. */
 const RULES_LIMIT = 5_000;
+/** Entries that a line about restored kernel state names. */
+const MOST_RESTORED = 3;
 
 /**
  * Runs the agent until SIGTERM or SIGINT.
@@ -62,7 +65,7 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   using station = takeLock(options);
   const stop = new AbortController();
   using _signals = onSignals((name) => {
-    log.info("Received {name}, stopping; what is in the kernel stays", { name });
+    log.info("Received {name}, stopping; forwarding state stays in place", { name });
     stop.abort();
   });
   using dataplane = DataPlane.open(options.libraryPath);
@@ -266,7 +269,7 @@ class Agent {
     const signal = AbortSignal.any([this.#signal, session.signal]);
     this.#endSession = (reason) => {
       if (session.signal.aborted) return;
-      log.warn("Setting up anew: {reason}", { reason });
+      log.warn("Restarting the session: {reason}", { reason });
       session.abort();
     };
     this.#status.leaseExpiration = lease.expiration ?? 0;
@@ -338,7 +341,7 @@ class Agent {
     const { devices } = this.#forwarding;
     if (devices.problem() === undefined) return;
     const which = devices.name === this.#options.bridge ? "bridge" : "backend's device";
-    log.warn("Not ready until the {which} works; retrying until it does", { which });
+    log.warn("Not ready until the {which} works; retrying", { which });
     await devices.working(signal);
     if (!signal.aborted) log.info("The {which} works now", { which });
   }
@@ -401,7 +404,8 @@ class Agent {
     try {
       await this.#writeSubnetFile(text);
     } catch (error) {
-      log.error("Cannot write the subnet file {subnetFile}: {error}; trying again until it works", {
+      this.#status.subnetFileProblem = `cannot write the subnet file ${subnetFile}: ${error}`;
+      log.error("Cannot write the subnet file {subnetFile}: {error}; retrying until it works", {
         subnetFile,
         error: String(error),
       });
@@ -425,6 +429,7 @@ class Agent {
     log.info("Wrote subnet file to {subnetFile}", { subnetFile });
     this.#leaseFile.keepSubnetFile(stampOf(subnetFile));
     this.#status.ready = true;
+    this.#status.subnetFileProblem = "";
   }
 
   /** Writes the subnet file once that works. @throws the signal's reason when it aborts */
@@ -468,14 +473,10 @@ class Agent {
       switch (event.type) {
         case "healed": {
           this.#forwarding.healed(event.report);
-          const { added, changed, removed } = event.report;
-          if (added + changed + removed === 0) break;
+          const restored = changesText(event.report, MOST_RESTORED);
+          if (restored === "") break;
           this.#status.heals++;
-          log.warn(
-            "Kernel state was changed by someone else and is put right: " +
-              "{added} added, {changed} changed, {removed} removed",
-            { added, changed, removed },
-          );
+          log.warn("Restored kernel state that another program changed: {restored}", { restored });
           break;
         }
         case "link":

@@ -41,8 +41,7 @@ export class ConfigWatch {
     if (raw !== this.#newest || line === this.#told) return;
     if (line === undefined) {
       log.info(
-        "The network config in the store is again the one that this agent runs with; no restart " +
-          "is needed",
+        "The network config in etcd again matches the one that this agent uses; no restart is needed",
       );
     } else {
       if (!this.#lines.take()) return;
@@ -53,17 +52,17 @@ export class ConfigWatch {
 
   async #lineAbout(raw: string | undefined): Promise<string | undefined> {
     if (raw === undefined) {
-      return "The network config was deleted from the store; this agent goes on with the one it has";
+      return "The network config was deleted from etcd; this agent keeps using the one it has";
     }
     try {
       const network = parseNetworkConfig(raw);
       if (meaningOf(network) === this.#running) return undefined;
       await this.#check(network);
-      return "The network config was changed in the store; restart flanneld to take it up";
+      return "The network config in etcd was changed; restart flanneld to apply it";
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
-      return "The network config in the store was changed to one that cannot be used: " +
-        `${error.message}; correct it before the next restart, this agent goes on with the one it has`;
+      return "The network config in etcd was changed to an invalid one: " +
+        `${error.message}; correct it before the next restart; this agent keeps using the one it has`;
     }
   }
 }

@@ -9,6 +9,8 @@ import type { EntryError } from "../dataplane/state.ts";
 /** See the module. */
 export class DeviceHealth {
   #fault: { device: string; reason: string; since: number } | undefined;
+  /** Devices that do not exist or are down, of which {@linkcode note} was given an error. */
+  #dead = new Set<string>();
   #recovered: PromiseWithResolvers<void> | undefined;
 
   /**
@@ -18,6 +20,10 @@ export class DeviceHealth {
    * @param devices names of the agent's own devices
    */
   note(errors: readonly EntryError[], devices: readonly string[]): void {
+    this.#dead = new Set(errors.flatMap((error) => {
+      const device = /^(?:link|tunnel) (\S+)/.exec(error.entry)?.[1];
+      return device !== undefined && devices.includes(device) ? [device] : [];
+    }));
     const fault = faultOf(errors, devices);
     if (fault === undefined) {
       this.#fault = undefined;
@@ -28,6 +34,12 @@ export class DeviceHealth {
     const { device, error } = fault;
     const reason = `${error.entry}: ${error.message}`;
     this.#fault = { device, reason, since: this.#fault?.since ?? performance.now() };
+  }
+
+  /** Whether an entry was refused only because its device, whose own error was noted, is at fault. */
+  isConsequence({ entry }: EntryError): boolean {
+    const device = /^(?!link |tunnel ).* dev (\S+)/.exec(entry)?.[1];
+    return device !== undefined && this.#dead.has(device);
   }
 
   /** The device that carries nothing; empty where it is none in particular, or all work. */

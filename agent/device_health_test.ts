@@ -49,3 +49,18 @@ Deno.test("who waits for the devices goes on when they work, or when told to sto
   stop.abort();
   await another;
 });
+
+Deno.test("entries on a device without its link or tunnel are consequences, others are not", () => {
+  const health = new DeviceHealth();
+  const [route] = refused("route 10.1.2.0/24 via 10.1.2.0 dev flannel.1 onlink");
+  const [other] = refused("route 10.1.2.0/24 via 192.0.2.2 dev eth0");
+  const [link] = refused("link flannel.1 type vxlan id 1 local 192.0.2.1 dev eth0 dstport 8472");
+  health.note([link, route, other], ["flannel.1"]);
+  assert.deepEqual([link, route, other].map((error) => health.isConsequence(error)), [
+    false,
+    true,
+    false,
+  ]);
+  health.note(refused("address 10.1.2.0/32 dev flannel.1"), ["flannel.1"]);
+  assert.equal(health.isConsequence(route), false, "the device itself exists");
+});

@@ -35,7 +35,7 @@ export class Faults implements Disposable {
     this.#status = status;
     const caught = (event: ErrorEvent | PromiseRejectionEvent, error: unknown) => {
       event.preventDefault();
-      this.note("an unknown part", error);
+      this.note("an unknown component", error);
       if (this.restart && this.#restarts.take()) this.restart("a part of the agent failed");
     };
     const options = { signal: this.#listening.signal };
@@ -53,7 +53,7 @@ export class Faults implements Disposable {
     const trace = traceOf(error);
     if (this.#logged.has(trace) || !this.#lines.take()) return;
     if (this.#logged.size < MOST_TRACES) this.#logged.add(trace);
-    log.error("Internal error in {part}, forwarding goes on; please report this: {trace}", {
+    log.error("Internal error in {part}; forwarding continues; please report this: {trace}", {
       part,
       trace,
     });

@@ -56,9 +56,10 @@ export class FormerFlannel {
     try {
       const routes = await this.#dataplane.adopt(iface, networks);
       if (routes.length === 0) return;
-      log.info("Took over {count} routes that flannel left behind: {routes}", {
-        count: routes.length,
-        routes: routes.slice(0, MOST_NAMES).join(", ") + (routes.length > MOST_NAMES ? ", …" : ""),
+      const names = routes.slice(0, MOST_NAMES).map((route) => route.replace(/ metric 0$/, ""));
+      log.info("Took over {count} that flannel left behind: {routes}", {
+        count: routes.length === 1 ? "1 route" : `${routes.length} routes`,
+        routes: names.join(", ") + (routes.length > MOST_NAMES ? ", …" : ""),
       });
     } catch (error) {
       log.warn("Cannot take over the routes that flannel left behind: {error}", {

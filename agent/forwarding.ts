@@ -81,9 +81,9 @@ export class Forwarding {
   /** For lines about refused entries, all of which the metrics count. */
   readonly #errorLines = new Budget(10_000, 1);
   readonly #reports = new Reports({
-    line: (key, reason) => log.warn("Ignoring the lease {key}: {reason}", { key, reason }),
+    line: (key, reason) => log.warn("Skipping peer {key}: {reason}", { key, reason }),
     leftOut: (count, key, reason) =>
-      log.warn("Ignoring {count} more leases, {key} at last: {reason}", { count, key, reason }),
+      log.warn("Skipped {count} more peers, most recently {key}: {reason}", { count, key, reason }),
   });
   #closed = false;
   #carried: Carried | undefined;
@@ -263,17 +263,25 @@ export class Forwarding {
     this.#skipped = now;
   }
 
-  /** Each refused entry is logged once, tried again while it stays, and logged when it is mended. */
+  /**
+   * Each refused entry is logged once, tried again while it stays, and logged when it is mended; those
+   * of a device that is itself at fault are not logged.
+   */
   #reportErrors(errors: EntryError[]): void {
-    const now = new Set(errors.map(({ entry, message }) => `${entry}: ${message}`));
+    this.devices.note(errors, devicesOf(this.#wish));
+    const lineOf = ({ entry, message }: EntryError) => `${entry}: ${message}`;
+    const now = new Set(
+      errors.filter((error) =>
+        !this.devices.isConsequence(error) || this.#refused.has(lineOf(error))
+      ).map(lineOf),
+    );
     for (const line of now.difference(this.#refused)) {
       if (this.#errorLines.take()) log.error("Cannot set {line}", { line });
     }
     for (const line of this.#refused.difference(now)) {
-      if (this.#errorLines.take()) log.info("No longer: {line}", { line });
+      if (this.#errorLines.take()) log.info("Recovered: {line}", { line });
     }
     this.#refused = now;
-    this.devices.note(errors, devicesOf(this.#wish));
     this.#status.failedEntries = errors.length;
     this.#status.backendErrors += errors.length;
     clearTimeout(this.#retry);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { configure, type LogRecord, reset } from "@logtape/logtape";
 import type { Backend } from "../backends/types.ts";
 import type {
   ApplyReport,
@@ -263,4 +264,46 @@ Deno.test("an attempt that makes and removes a device is not repeated for that",
   assert.match(forwarding.devices.problem() ?? "", /port is in use/);
   await forwarding.close();
   await Promise.all(events);
+});
+
+Deno.test("a device's error is logged, those of entries on it are not", async () => {
+  const lines: string[] = [];
+  await configure({
+    reset: true,
+    sinks: { list: ({ message }: LogRecord) => void lines.push(message.join("")) },
+    loggers: [
+      { category: "flanneld", lowestLevel: "info", sinks: ["list"] },
+      { category: ["logtape", "meta"], lowestLevel: "error", sinks: ["list"] },
+    ],
+  });
+  const link = { entry: "link t0 type vxlan", errno: 98, message: "the port is in use" };
+  const route = { entry: "route 10.1.2.0/24 dev t0", errno: 100, message: "Network is down" };
+  let errors = [link, route];
+  const forwarding = new Forwarding(
+    whole(() => Promise.resolve(report({ errors }))),
+    new Status(),
+  );
+  try {
+    const wanted = { ...wish("a"), backend: { ...BACKEND, devices: ["t0"] } };
+    await forwarding.want(wanted);
+    errors = [route];
+    await forwarding.want({ ...wanted });
+    // What was logged is not said to have recovered only because its device failed.
+    errors = [link, route];
+    await forwarding.want({ ...wanted });
+    errors = [];
+    await forwarding.want({ ...wanted });
+  } finally {
+    await forwarding.close();
+    await reset();
+  }
+  const [ofLink, ofRoute] = [link, route].map(({ entry, message }) => `${entry}: ${message}`);
+  assert.deepEqual(lines.filter((line) => /Cannot set|Recovered/.test(line)), [
+    `Cannot set ${ofLink}`,
+    `Cannot set ${ofRoute}`,
+    `Recovered: ${ofLink}`,
+    `Cannot set ${ofLink}`,
+    `Recovered: ${ofLink}`,
+    `Recovered: ${ofRoute}`,
+  ]);
 });

@@ -53,12 +53,12 @@ function listenFault(
   const what = `the health server cannot listen on ${where}`;
   switch (reason) {
     case "inUse":
-      return `${what}: TCP port ${port} is in use by another program; set another one by ` +
-        "--healthz-port, or 0 for none";
+      return `${what}: TCP port ${port} is in use by another program; set another one with ` +
+        "--healthz-port, or 0 to turn the health server off";
     case "notAvailable":
-      return `${what}: this host does not have the address ${ip}; set another one by --healthz-ip`;
+      return `${what}: this host does not have the address ${ip}; set another one with --healthz-ip`;
     case "denied":
-      return `${what}: permission denied; set a port above 1023 by --healthz-port`;
+      return `${what}: permission denied; set a port above 1023 with --healthz-port`;
     case "other":
       return `${what} (--healthz-ip, --healthz-port): ${message}`;
   }
@@ -86,7 +86,7 @@ export async function answerQuestions(
       station.answer(topic, status, "", true);
     } catch (error) {
       failed(error);
-      station.answer(topic, 500, "flanneld cannot answer this: see its log\n", true);
+      station.answer(topic, 500, "flanneld failed to answer: see its log\n", true);
     }
   }
 }

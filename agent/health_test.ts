@@ -14,6 +14,12 @@ Deno.test("readyz follows the state, healthz does not", async () => {
   const status = new Status();
   assert.equal((await ask("health", status)).status, 200);
   assert.equal((await ask("readiness", status)).status, 503);
+  status.subnetFileProblem = "cannot write the subnet file /x: it is full";
+  const unwritten = await ask("readiness", status);
+  assert.equal(
+    unwritten.text,
+    "flanneld is not ready yet: cannot write the subnet file /x: it is full\n",
+  );
   status.ready = true;
   assert.equal((await ask("readiness", status)).status, 200);
   status.trafficProblem = () => "a chain drops packets";

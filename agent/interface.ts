@@ -309,14 +309,14 @@ export function isSameInterface(one: PublicInterface, other: PublicInterface): b
 export function changeOf(before: PublicInterface, after: PublicInterface): string {
   const { name } = after;
   const address = (view: PublicInterface) => [view.ip, view.ipv6].filter(Boolean).join(" and ");
-  if (name !== before.name) return `the public interface is ${name} now, and was ${before.name}`;
+  if (name !== before.name) return `the public interface changed from ${before.name} to ${name}`;
   if (address(before) !== address(after)) {
-    return `the address of ${name} has changed from ${address(before)} to ${address(after)}`;
+    return `${name}'s address changed from ${address(before)} to ${address(after)}`;
   }
   if (before.mtu !== after.mtu) {
-    return `the MTU of ${name} has changed from ${before.mtu} to ${after.mtu}`;
+    return `${name}'s MTU changed from ${before.mtu} to ${after.mtu}`;
   }
-  return `the subnets on ${name} have changed`;
+  return `the subnets on ${name} changed`;
 }
 
 function essence({ addresses, ...rest }: PublicInterface): string {

@@ -176,11 +176,15 @@ export class InterfaceKeeper {
     const title = `interface ${name} (${[ip, ipv6].filter(Boolean).join(", ")})`;
     const choice = route ? undefined : this.#former(uplink, around);
     if (choice !== undefined) {
-      tell(`Staying with ${title}, this node's before the restart, which has no default route now`);
+      tell(`Keeping ${title} from before the restart, although it has no default route now`);
       return choice;
     }
     if (waited >= START_PATIENCE) return undefined;
-    tell(`Waiting up to ${START_PATIENCE / 1000} s for ${title}, this node's before the restart`);
+    tell(
+      `Waiting up to ${
+        START_PATIENCE / 1000
+      } s for ${title}, which this node used before the restart`,
+    );
     return "wait";
   }
 
@@ -229,7 +233,7 @@ export class InterfaceKeeper {
       return other.view;
     }
     if (choice === undefined) {
-      this.#warn(`${problem.reason}; waiting for it`);
+      this.#warn(`${problem.reason}; waiting for it to come back`);
       return undefined;
     }
     this.#take(choice);
@@ -263,7 +267,7 @@ export class InterfaceKeeper {
     }
     const lost = [ip, ipv6].find((each) => each !== null && !has(each));
     if (lost && interfaces.some(({ addresses }) => addresses.some((each) => each.ip === lost))) {
-      const reason = `its address ${lost} is on another interface now`;
+      const reason = `its address ${lost} moved to another interface`;
       return { choice, problem: { kind: "moved", reason } };
     }
     const leadsOn = routes.some((route) =>
@@ -349,7 +353,7 @@ function patience(kind: Kind): number {
 
 function routeWarning({ view: { name } }: Choice, other: Choice | undefined): string {
   return other === undefined
-    ? `no interface has a default route, ${name} had one; waiting for it`
+    ? `interface ${name} has lost its default route and no other interface has one; waiting for one`
     : `interface ${name} has lost its default route; switching to ${other.view.name} in ` +
       `${PATIENCE / 1000} s unless it comes back`;
 }

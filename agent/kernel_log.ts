@@ -11,17 +11,26 @@ const log = getLogger(["flanneld", "kernel"]);
 /** Logs what was changed; nothing where all was right. */
 export function logReconcile(report: ApplyReport): void {
   if (!log.isEnabledFor("debug")) return;
-  const { added, changed, removed, kept, tables, entries, micros } = report;
-  const total = added + changed + removed;
-  if (total === 0) return;
-  log.debug("Changed the kernel's state in {ms} ms: {tables}; {kept} kept: {entries}{more}", {
+  const { kept, tables, micros } = report;
+  const changes = changesText(report);
+  if (changes === "") return;
+  log.debug("Changed the kernel's state in {ms} ms: {tables}; {kept} kept: {changes}", {
     ms: (micros / 1000).toFixed(1),
     tables: Object.entries(tables).map(([table, counts]) => `${table}: ${textOf(counts)}`)
       .join("; "),
     kept,
-    entries: entries.join(", "),
-    more: entries.length < total ? `, and ${total - entries.length} more` : "",
+    changes,
   });
+}
+
+/** The first of the entries that were touched, and how many more there are; empty for none. */
+export function changesText(
+  { added, changed, removed, entries }: ApplyReport,
+  most = Infinity,
+): string {
+  const named = entries.slice(0, most);
+  const more = added + changed + removed - named.length;
+  return named.join(", ") + (more > 0 ? `, and ${more} more` : "");
 }
 
 function textOf(counts: TableCounts): string {

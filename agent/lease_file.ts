@@ -116,8 +116,8 @@ export class LeaseFile implements LeaseMemory {
       } catch (error) {
         if (!this.#hasFailed) {
           log.warn(
-            "Cannot write the lease file {path}: {error}; after a restart under another address " +
-              "this node will take another subnet",
+            "Cannot write the lease file {path}: {error}; if this node's address has changed by the " +
+              "next restart, the node will lease another subnet",
             { path: this.#path, error: String(error) },
           );
         }

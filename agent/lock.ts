@@ -35,7 +35,7 @@ export function acquireLock(libraryPath: string, subnetFile: string): Station {
     throw new Error(`cannot take this node's lock: ${error.message}`, { cause: error });
   }
   if (station.repaired) {
-    log.warn("Other users could write to {folder}: took that right from them", { folder: FOLDER });
+    log.warn("{folder} was writable by other users: removed that permission", { folder: FOLDER });
   }
   return station;
 }

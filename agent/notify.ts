@@ -18,7 +18,7 @@ export async function notify(station: Station, state: string): Promise<void> {
   try {
     await station.notify(target, state);
   } catch (error) {
-    log.warn("Could not tell {state} to NOTIFY_SOCKET {target}: {error}", {
+    log.warn("Cannot send {state} to NOTIFY_SOCKET {target}: {error}", {
       state,
       target,
       error: error instanceof Error ? error.message : String(error),

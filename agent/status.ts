@@ -12,6 +12,8 @@ export class Status {
   readonly started = Date.now();
   /** The subnet file is written and the first peers are programmed. */
   ready = false;
+  /** Why the subnet file could not be written; empty where it was not tried or was written. */
+  subnetFileProblem = "";
   /**
    * Read at each check: why the backend's own device carries nothing; undefined where it does, or
    * where that has lasted for less than `graceMs`.
@@ -22,7 +24,7 @@ export class Status {
   backend = "";
   /** Leases in the store that concern us: ours and the valid peers'. */
   leases = 0;
-  /** Peers that packets are carried to. */
+  /** Peers that this node forwards packets to. */
   peers = 0;
   /** Peers left out, for their backend type or broken data. */
   skippedPeers = 0;
@@ -53,7 +55,7 @@ const DEVICE_GRACE = 10_000;
 /** Why the node is not ready, for `/readyz` and the metric alike; undefined where it is. */
 export function notReadyReason(status: Status): string | undefined {
   if (status.ready) return status.deviceProblem(DEVICE_GRACE) ?? status.trafficProblem();
-  return status.deviceProblem(0) ?? "the subnet file is not written";
+  return status.deviceProblem(0) ?? (status.subnetFileProblem || "the subnet file is not written");
 }
 
 /** A metric of the text format, with all its samples. */
@@ -105,53 +107,60 @@ function agentFamilies(status: Status, version: string): Family[] {
       "1 while /readyz answers 200.",
       notReadyReason(status) === undefined ? 1 : 0,
     ),
-    gauge("flanneld_start_time_seconds", "When the agent started.", status.started / 1000),
-    gauge("flanneld_leases", "Valid leases in the store, ours included.", status.leases),
-    gauge("flanneld_peers", "Peers that packets are carried to.", status.peers),
+    gauge("flanneld_start_time_seconds", "Time at which the agent started.", status.started / 1000),
+    gauge("flanneld_leases", "Valid leases in etcd, including this node's own.", status.leases),
+    gauge("flanneld_peers", "Peers that this node forwards packets to.", status.peers),
     gauge(
       "flanneld_peers_skipped",
-      "Peers left out for their backend type or data.",
+      "Peers skipped because of their backend type or data.",
       status.skippedPeers,
     ),
     gauge(
       "flanneld_lease_expiration_time_seconds",
-      "When our lease ends.",
+      "Time at which this node's lease expires.",
       status.leaseExpiration / 1000,
     ),
     gauge(
       "flanneld_etcd_last_contact_time_seconds",
-      "When the store last answered.",
+      "Time of etcd's last answer.",
       status.lastContact() / 1000,
     ),
-    counter("flanneld_reconciles_total", "Reconciles of the kernel state.", status.reconciles),
-    counter("flanneld_reconcile_seconds_total", "Time spent in them.", status.reconcileSeconds),
+    counter("flanneld_reconciles_total", "Reconciliations of the kernel state.", status.reconciles),
+    counter(
+      "flanneld_reconcile_seconds_total",
+      "Time spent reconciling the kernel state.",
+      status.reconcileSeconds,
+    ),
     gauge(
       "flanneld_reconcile_last_seconds",
-      "Duration of the last one.",
+      "Duration of the last reconciliation.",
       status.lastReconcileSeconds,
     ),
     counter(
       "flanneld_heals_total",
-      "Times that someone else's change was put right.",
+      "Times that another program's change to the kernel state was undone.",
       status.heals,
     ),
     gauge(
       "flanneld_failed_entries",
-      "Entries that the kernel refused last time.",
+      "Entries that the kernel refused in the last reconciliation.",
       status.failedEntries,
     ),
-    counter("flanneld_backend_errors_total", "Refused entries.", [[backend, status.backendErrors]]),
+    counter("flanneld_backend_errors_total", "Entries that the kernel refused.", [[
+      backend,
+      status.backendErrors,
+    ]]),
     counter(
       "flanneld_traffic_errors_total",
-      "Failed runs of the traffic rules.",
+      "Failed updates of the traffic rules.",
       status.trafficErrors,
     ),
     counter(
       "flanneld_internal_errors_total",
-      "Faults of the program itself, after which a part of it began again.",
+      "Internal errors, after each of which a part of the agent was restarted.",
       status.internalErrors,
     ),
-    gauge("flanneld_info", "The version and backend that run.", [
+    gauge("flanneld_info", "Version and backend of the running agent.", [
       [`version="${version}",${backend}`, 1],
     ]),
   ];
@@ -183,12 +192,12 @@ function tunnelFamilies({ sent, received, drops, icmpSent, peers }: TunnelCounte
     ...direction("received", "received from peers", received, "received"),
     counter(
       "flanneld_tunnel_dropped_packets_total",
-      "Packets that went no further, by reason.",
+      "Packets dropped, by reason.",
       Object.entries(drops).map(([reason, count]) => [`reason="${reason}"`, count]),
     ),
     counter(
       "flanneld_tunnel_peer_dropped_packets_total",
-      "Packets that came from a peer and went no further.",
+      "Packets received from a peer and dropped, by the peer's address.",
       ofPeers(peers.dropped),
     ),
     counter("flanneld_tunnel_icmp_sent_total", "ICMP errors sent.", icmpSent),

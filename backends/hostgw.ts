@@ -70,7 +70,7 @@ function peerRoutes(
   routeTo: RouteTo,
 ): PeerRoutes {
   if (attrs.backendType !== "host-gw") {
-    const reason = `its backend is ${quote(attrs.backendType || "udp")}, ours is host-gw`;
+    const reason = `its backend is ${quote(attrs.backendType || "udp")}, this node's is host-gw`;
     return { carried: [], reason };
   }
   const carried: RouteState[] = [];

@@ -47,6 +47,6 @@ Deno.test("a peer off the link or of another type is left out", () => {
         "the route to 198.51.100.1 leads through the gateway 192.0.2.1: host-gw needs all nodes " +
         "on one L2 segment",
     },
-    { key: "10.1.2.0-24", reason: `its backend is "vxlan", ours is host-gw` },
+    { key: "10.1.2.0-24", reason: `its backend is "vxlan", this node's is host-gw` },
   ]);
 });

@@ -37,7 +37,7 @@ export async function set(
 ): Promise<number> {
   const text = (await given(argument ?? (file === undefined ? "-" : undefined), file)).trim();
   await check(text, (lines) => {
-    if (!force) throw unknownKeys(lines, "; --force stores it all the same");
+    if (!force) throw unknownKeys(lines, "; --force stores it anyway");
     for (const line of lines) console.error(`flanneld: warning: ${line}`);
   });
   using store = await openStore(storeOptions(settings));
@@ -113,7 +113,7 @@ async function check(text: string, unknown: (lines: string[]) => void): Promise<
 
 /** Nothing reads them, so that what they were to set is left to its default. */
 function unknownKeys(lines: string[], more = ""): ConfigError {
-  return new ConfigError(`the network config is refused: ${lines.join("; ")}${more}`);
+  return new ConfigError(`the network config is rejected: ${lines.join("; ")}${more}`);
 }
 
 async function stored(settings: Settings): Promise<string> {
@@ -121,7 +121,7 @@ async function stored(settings: Settings): Promise<string> {
   const text = await store.config();
   if (text === undefined) {
     throw new Error(
-      `there is no network config under ${store.configKey}: write one with 'flanneld config set'`,
+      `no network config in etcd under ${store.configKey}: write one with 'flanneld config set'`,
     );
   }
   return text;
@@ -133,12 +133,12 @@ const PATH = /^(?:(?:~|\.{1,2})?\/(?!\/)[^\s{}"]+|[^\s{}"]+\.json)$/;
 /** The config that the arguments name. */
 async function given(argument?: string, file?: string): Promise<string> {
   if (argument !== undefined && file !== undefined) {
-    throw new UsageError("a config as argument and --file exclude each other");
+    throw new UsageError("a config as argument and --file are mutually exclusive");
   }
   if (file !== undefined) return readTextFile(file);
   if (argument !== undefined && PATH.test(argument)) {
     throw new UsageError(
-      `${JSON.stringify(argument)} is a path: read a file by --file=${argument}`,
+      `${JSON.stringify(argument)} is a path: use --file=${argument}`,
     );
   }
   return argument === "-" ? await new Response(Deno.stdin.readable).text() : argument ?? "";

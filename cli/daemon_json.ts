@@ -47,7 +47,9 @@ function ipMasqMember(
 function parse(text: string): Record<string, unknown> {
   const fault = jsonFault(text);
   if (fault) {
-    const advice = fault.isComment ? "; Docker takes no comments in this file: remove it" : "";
+    const advice = fault.isComment
+      ? "; Docker does not accept comments in this file: remove it"
+      : "";
     throw new SyntaxError(`it is not JSON: ${faultText(fault)}${advice}`);
   }
   const value: unknown = JSON.parse(text);
@@ -62,10 +64,8 @@ function refuseContradictions(former: Record<string, unknown>, { bip }: DockerNe
   const bridge = former["bridge"] ?? "";
   if (bridge !== "") {
     throw new Error(
-      `its "bridge": ${
-        quote(bridge)
-      } and bip exclude each other, Docker does not start with both: ` +
-        "remove bridge",
+      `its "bridge": ${quote(bridge)} and bip are mutually exclusive, and Docker does not start ` +
+        "with both: remove bridge",
     );
   }
   const subnet = Cidr.parse(bip);

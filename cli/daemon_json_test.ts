@@ -17,8 +17,8 @@ Deno.test("ip-masq is false where the agent masquerades, else true unless that i
 
 Deno.test("what contradicts bip is refused by name, what does not stays", () => {
   const refused: [object, RegExp][] = [
-    [{ bridge: "br0" }, /"bridge": "br0" and bip exclude each other/],
-    [{ bridge: "none" }, /"bridge": "none" and bip exclude each other/],
+    [{ bridge: "br0" }, /"bridge": "br0" and bip are mutually exclusive/],
+    [{ bridge: "none" }, /"bridge": "none" and bip are mutually exclusive/],
     [
       { "fixed-cidr": "10.9.0.0/24" },
       /"fixed-cidr": "10\.9\.0\.0\/24" is not a part of .*10\.1\.40\.0\/24/,
@@ -33,7 +33,10 @@ Deno.test("what contradicts bip is refused by name, what does not stays", () => 
     assert.throws(() => mergeDaemonJson(JSON.stringify(former), NETWORK), message);
   }
   // Of a repeated key the last counts, to Docker, too.
-  assert.throws(() => mergeDaemonJson('{"bridge":"","bridge":"br0"}', NETWORK), /exclude/);
+  assert.throws(
+    () => mergeDaemonJson('{"bridge":"","bridge":"br0"}', NETWORK),
+    /mutually exclusive/,
+  );
   mergeDaemonJson('{"bridge":"br0","bridge":""}', NETWORK);
   const fine = {
     bridge: "",
@@ -53,9 +56,12 @@ Deno.test("what Docker cannot read is told with line and column, comments as suc
   const refused: [string, RegExp][] = [
     [
       '{\n  // the log\n  "log-driver": "local"\n}',
-      /line 2, column 3: a comment; Docker takes no comments/,
+      /line 2, column 3: a comment; Docker does not accept comments/,
     ],
-    ['{\n  "mtu": 1500 # small\n}', /line 2, column 15: a comment; Docker takes no comments/],
+    [
+      '{\n  "mtu": 1500 # small\n}',
+      /line 2, column 15: a comment; Docker does not accept comments/,
+    ],
     ["/* x */ {}", /line 1, column 1: a comment/],
     ['{\n  "mtu": 1500,\n}', /line 3, column 1: a comma before }$/],
     ["{broken", /line 1, column 2: broken where a key in double quotes/],

@@ -33,7 +33,7 @@ export async function dockerOpts(options: DockerOptsOptions): Promise<number> {
   const subnet = withFile("read", subnetFile, () => readSubnetFile(subnetFile));
   if (!subnet) {
     throw new Error(
-      `there is no subnet file ${subnetFile}: is flanneld running, and has it a lease?`,
+      `no subnet file ${subnetFile}: check that flanneld is running and has a lease`,
     );
   }
   const values = new Map([...subnet].map(([key, value]) => [key, unquote(value)]));
@@ -122,7 +122,7 @@ function setInDaemonJson(
   const mtu = Number(values.get("FLANNEL_MTU"));
   if (!bip || !Number.isInteger(mtu) || mtu <= 0) {
     throw new Error(
-      `the subnet file lacks FLANNEL_SUBNET or FLANNEL_MTU: ${path} is left as it is`,
+      `the subnet file has no FLANNEL_SUBNET or FLANNEL_MTU: ${path} was left unchanged`,
     );
   }
   const before = withFile("read", path, () => readExisting(path));
@@ -131,17 +131,17 @@ function setInDaemonJson(
     text = mergeDaemonJson(before?.text ?? "", { bip, mtu, ipMasq });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new Error(`${path} is left as it is: ${reason}`);
+    throw new Error(`${path} was left unchanged: ${reason}`);
   }
   const settings = ipMasq === false
     ? `bip ${bip}, mtu ${mtu} and ip-masq false`
     : `bip ${bip} and mtu ${mtu}`;
   if (text === before?.text) {
-    console.log(`${path} has ${settings} already`);
+    console.log(`${path} already has ${settings}`);
     return;
   }
   withFile("write", path, () => replaceFile(before?.path ?? path, text, before?.info));
-  console.log(`Set ${settings} in ${path}; restart Docker to take them up`);
+  console.log(`Set ${settings} in ${path}; restart Docker to apply them`);
 }
 
 interface ExistingFile {

@@ -61,7 +61,7 @@ async function* examineStore(
     found.leases = await store.leasesWithoutEnd((key, reason) => refused.push(`${key}: ${reason}`));
     if (config === undefined) {
       const fix = `flanneld config set '{"Network":"10.1.0.0/16","Backend":{"Type":"aws-vpc"}}'`;
-      yield fail("network config", `etcd has none at ${store.configKey}`, fix);
+      yield fail("network config", `not found in etcd at ${store.configKey}`, fix);
     } else {
       found.network = parseNetworkConfig(config);
       if (found.network.backend.type === "aws-vpc") {

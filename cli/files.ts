@@ -42,7 +42,7 @@ export function fileFault(error: unknown, access: Access = "read"): string {
   if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
   if (error instanceof Deno.errors.IsADirectory) return "a directory, not a file";
   if (error instanceof Deno.errors.NotADirectory) return "a part of the path is not a directory";
-  if (error instanceof Deno.errors.FilesystemLoop) return "its symbolic links lead in a circle";
+  if (error instanceof Deno.errors.FilesystemLoop) return "its symbolic links form a loop";
   const message = error instanceof Error ? error.message : String(error);
   // `File name too long (os error 36): open '/…'`
   const [, reason] = /^(.+) \(os error \d+\)/.exec(message) ?? [];

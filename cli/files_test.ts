@@ -17,7 +17,7 @@ Deno.test("an unreadable file: its path and why, in plain words", async () => {
       [`${folder}/absent/file`, "no such file"],
       [folder, "a directory, not a file"],
       [`${folder}/file/x`, "a part of the path is not a directory"],
-      [`${folder}/loop`, "its symbolic links lead in a circle"],
+      [`${folder}/loop`, "its symbolic links form a loop"],
       [`${folder}/${"x".repeat(300)}`, "file name too long"],
       ["", "no such file"],
     ];

@@ -98,7 +98,7 @@ export const FLAGS = {
   }),
   "etcd-cafile": file({
     group: "Store",
-    help: "Certificate authority that signed the servers' certificates, PEM.",
+    help: "Certificate authority that signed the etcd servers' certificates, PEM.",
     check: checkFile,
   }),
   "etcd-certfile": file({
@@ -121,52 +121,52 @@ export const FLAGS = {
   }),
   "etcd-password-file": file({
     group: "Store",
-    help: "File with the password for etcd, in place of --etcd-password.",
+    help: "File with the password for etcd, instead of --etcd-password.",
     check: checkFile,
   }),
   "subnet-file": file({
     default: "/run/flannel/subnet.env",
     group: "Lease",
-    help: "File that subnet, MTU and the like are written to, as environment variables.",
+    help: "File to write this node's subnet, MTU and other settings to, as environment variables.",
     check: checkNoDirectory,
   }),
   "subnet-lease-renew-margin": int({
     default: 60,
     group: "Lease",
     value: "MINUTES",
-    help: "Time before the end of the lease at which it is renewed, 1 to 1439 minutes.",
+    help: "How long before its expiry the lease is renewed, 1 to 1439 minutes.",
     check: checkRange(1, 1439),
   }),
   "subnet-lease-ttl": int({
     default: 86400,
     group: "Lease",
     value: "SECONDS",
-    help: "Time that a lease lasts in the store without renewal.",
+    help: "How long a lease lasts in etcd without renewal.",
     check: checkRange(1, 4_000_000_000),
   }),
   "iface": list({
     group: "Interface",
     value: "NAME|IP",
     interface: true,
-    help: "Interface for the traffic between hosts. May be repeated; the first match is taken.",
+    help: "Interface for the traffic between hosts. May be repeated; the first match wins.",
   }),
   "iface-regex": list({
     group: "Interface",
     value: "REGEX",
     help: "Regular expression over interface names and addresses, tried after --iface. May be " +
-      "repeated; the first match is taken.",
+      "repeated; the first match wins.",
     check: checkRegExp,
   }),
   "iface-can-reach": string({
     group: "Interface",
     value: "IP",
-    help: "Take the interface that the kernel routes this address by.",
+    help: "Use the interface through which the kernel routes to this address.",
     check: checkIP,
   }),
   "public-ip": string({
     group: "Interface",
     value: "IPV4",
-    help: "Address that peers reach this node at, where it is not the interface's own (NAT).",
+    help: "Address at which peers reach this node, if it is not the interface's own (NAT).",
     check: checkPublicIPv4,
   }),
   "public-ipv6": string({
@@ -179,8 +179,8 @@ export const FLAGS = {
     group: "Containers",
     value: "NAME",
     help:
-      "Make a bridge of this name with the lease's gateway address and MTU, for containers, and " +
-      "enable packet forwarding where it is off.",
+      "Create a bridge of this name for containers, with the lease's gateway address and MTU, and " +
+      "enable packet forwarding if it is off.",
     check: checkInterfaceName,
   }),
   "ip-blackhole-route": bool({
@@ -209,34 +209,35 @@ export const FLAGS = {
     value: "accept|keep",
     choices: ["accept", "keep"],
     help:
-      "What becomes of the policy of iptables' FORWARD chain: accept changes it to ACCEPT, as " +
+      "What to do with the policy of iptables' FORWARD chain: accept changes it to ACCEPT, as " +
       "flannel does, until cleanup restores it; keep leaves it alone, so that only traffic of the " +
-      "overlay network is let through.",
+      "overlay network is accepted.",
     check: checkForwardPolicy,
   }),
   "iptables-resync": int({
     default: 5,
     group: "Traffic rules",
     value: "SECONDS",
-    help: "Time between two checks that the traffic rules are still there.",
+    help: "Interval between checks that the traffic rules are still in place.",
     check: checkRange(1, 2_000_000),
   }),
   "healthz-ip": string({
     default: "0.0.0.0",
     group: "Health",
     value: "IP",
-    help: "Address that the health server listens at. Given, it opens /metrics to other hosts.",
+    help:
+      "Address for the health server to listen on. Setting this flag exposes /metrics to other hosts.",
     check: checkIP,
   }),
   "healthz-port": int({
     group: "Health",
     value: "PORT",
-    help: "Port of /healthz, /readyz and /metrics; 0 turns them off.",
+    help: "Port for /healthz, /readyz and /metrics; 0 turns them off.",
     check: checkRange(0, 65535),
   }),
   "kube-subnet-mgr": bool({
     group: "Kubernetes",
-    help: "Take the leases from the Kubernetes API in place of etcd.",
+    help: "Store leases through the Kubernetes API instead of etcd.",
     missing: KUBERNETES,
   }),
   "kube-api-url": string({

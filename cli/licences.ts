@@ -16,7 +16,7 @@ export async function licences(): Promise<number> {
     file = await Deno.open(licencesPath());
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new Error("this is not the built program, which holds the texts: see docs/licences.md");
+    throw new Error("only the built program contains the texts: see docs/licences.md");
   }
   await file.readable.pipeTo(Deno.stdout.writable);
   return 0;

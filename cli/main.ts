@@ -72,7 +72,7 @@ export function report(error: unknown, verbosity: number): number {
 /** The runtime's own words advise flags that are not this program's. */
 function notPermitted({ message }: Error): string {
   const what = message.replace(/^Requires /, "").replace(/, run again with.*/s, "");
-  return `the program is not permitted this here: ${what}; if it should be, see docs/security.md`;
+  return `permission denied by the program's own sandbox: ${what}; if it should be allowed, see docs/security.md`;
 }
 
 if (import.meta.main) {

@@ -20,7 +20,7 @@ export const CONFIG: Section = {
   title: "NETWORK CONFIG",
   text: "A JSON object in etcd under PREFIX/config, /coreos.com/network/config by default. " +
     "'flanneld config set' checks and writes it, 'flanneld config validate' prints it with its " +
-    "defaults. A change takes effect when an agent starts next.",
+    "defaults. A change takes effect at the next start of an agent.",
   entries: [
     ["Network", "IPv4 address space, such as 10.1.0.0/16. Required unless EnableIPv4 is false."],
     [
@@ -39,7 +39,7 @@ export const CONFIG: Section = {
       "The same for IPv6. Default of " +
       "IPv6SubnetLen: 64, or that of IPv6Network plus 2 where that is longer than 62.",
     ],
-    ["EnableNFTables", "Use nftables in place of iptables. Default: false."],
+    ["EnableNFTables", "Use nftables instead of iptables. Default: false."],
     [
       "Backend",
       "An object: Type is one of the backends below, and its options stand beside it. " +
@@ -66,7 +66,7 @@ export const BACKENDS: Section = {
       "A route in the VPC's route table. Options: RouteTableID (one, or an array; " +
       "default: the table of the node's VPC subnet) and MTU.",
     ],
-    ["alloc", "Leases subnets and carries no packets. No options."],
+    ["alloc", "Leases subnets but forwards no packets. No options."],
   ],
 };
 
@@ -76,9 +76,9 @@ export const SIGNALS: Section = {
   entries: [
     [
       "SIGTERM, SIGINT",
-      "The agent ends with status 0. The lease, the devices, routes and traffic " +
-      "rules stay, and packets go on; with udp, which carries them itself, they pause until the " +
-      "next start. 'flanneld cleanup' removes what stays.",
+      "The agent exits with status 0. The lease, the devices, routes and traffic " +
+      "rules stay in place, and forwarding continues; with udp, which forwards packets itself, it " +
+      "pauses until the next start. 'flanneld cleanup' removes them.",
     ],
   ],
 };
@@ -88,10 +88,10 @@ export const STATUS: Section = {
   title: "EXIT STATUS",
   entries: [
     ["0", "Success."],
-    ["1", "Failure at run time. 'flanneld doctor' also ends with it where something fails."],
+    ["1", "Failure at run time; for 'flanneld doctor', at least one failed check."],
     [
       "2",
-      "Nothing was done, since it cannot work as it was started: bad flags or arguments, " +
+      "Nothing was done because the program cannot run as started: bad flags or arguments, " +
       "missing capabilities (CAP_NET_ADMIN and CAP_NET_RAW), no interface to use, or another agent " +
       "that runs on this node (in this network namespace).",
     ],
@@ -109,7 +109,7 @@ export const FILES: Section = {
     ],
     [
       "/run/flannel/subnet.env.lease",
-      "Which lease in etcd this node has, to find it again after " +
+      "Which lease in etcd belongs to this node, so that it finds the lease after " +
       "a restart. 'flanneld cleanup --lease' removes both.",
     ],
     [

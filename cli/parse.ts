@@ -119,7 +119,7 @@ function parseValue(name: FlagName, raw: string[], origin: string): FlagTypes[ke
   const reason = value === "" ? undefined : flag.check?.(value);
   if (reason) throw badValue(raw.join(","), origin, reason);
   if (flag.missing && value !== flag.default) {
-    throw new UsageError(`${origin}: this version has no ${flag.missing}; leave it unset`);
+    throw new UsageError(`${origin}: this version has no ${flag.missing}; do not set it`);
   }
   return value;
 }

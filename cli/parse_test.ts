@@ -162,7 +162,7 @@ Deno.test("halves of a pair are refused", async () => {
 });
 
 Deno.test("flags of a feature that is not there are refused unless at their default", () => {
-  const why = "this version has no leases through the Kubernetes API; leave it unset";
+  const why = "this version has no leases through the Kubernetes API; do not set it";
   for (const arg of ["kube-subnet-mgr", "kube-api-url=x", "set-node-network-unavailable=false"]) {
     refused([`--${arg}`], `--${arg.split("=")[0]}: ${why}`);
   }

@@ -29,7 +29,7 @@ export function peersText({ peers, tunnel }: PeersReport): string {
     [
       "",
       peers.some((peer) => peer.skipped !== null),
-      (peer) => peer.skipped === null ? "" : `left out: ${peer.skipped}`,
+      (peer) => peer.skipped === null ? "" : `skipped: ${peer.skipped}`,
     ],
   ];
   const shown = columns.filter(([, isShown]) => isShown);
@@ -77,7 +77,7 @@ async function ask(subnetFile: string): Promise<PeersReport> {
   const report = parseReply(text);
   if (report === "notReady") {
     throw new Error(
-      "flanneld is not ready on this node yet: see its log for what it waits for",
+      "flanneld is not ready on this node yet: see its log for the reason",
     );
   }
   return report;

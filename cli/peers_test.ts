@@ -32,7 +32,7 @@ Deno.test("peers of a backend that counts nothing", () => {
     peersText(report),
     `SUBNET        PUBLIC IP
 10.1.3.0/24   192.0.2.2
-10.1.40.0/24  192.0.2.3  left out: its backend is udp`,
+10.1.40.0/24  192.0.2.3  skipped: its backend is udp`,
   );
   assert.equal(peersText({ ...report, peers: [] }), "SUBNET  PUBLIC IP");
 });
@@ -68,7 +68,7 @@ Deno.test("peers of udp have counters, and totals below", () => {
       "10.1.3.0/24  fd00:1::/64  192.0.2.2  2001:db8::2     1          84      1200  " +
       "       1766400        3",
       "10.1.4.0/24  -            192.0.2.3  -               -           -         -  " +
-      "             -        -  left out: its backend is vxlan",
+      "             -        -  skipped: its backend is vxlan",
       "",
       "sent      1 packets, 84 bytes",
       "received  1200 packets, 1766400 bytes",

@@ -40,7 +40,7 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
   const program = new Command("flanneld")
     .usage("[flags]\n       flanneld COMMAND [flags]")
     .description(
-      "Leases this node a subnet of the overlay network and carries packets to the others.",
+      "Leases a subnet of the overlay network for this node and forwards packets to the other nodes.",
     )
     .helpOption("-h, --help", "Print this help and exit.")
     .helpCommand(false)
@@ -67,9 +67,9 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
   ).action(run(async (command) => (await import("./config.ts")).get(settingsOf(command))));
   addFlags(
     config.command("set").description("Check a network config and write it to etcd.")
-      .argument("[json]", "the config; - or nothing reads standard input")
+      .argument("[json]", "the config; without it, or with -, it is read from standard input")
       .option("--file <file>", "Read the config from a file.")
-      .option("--force", "Store keys that flannel does not know, too."),
+      .option("--force", "Store the config even if it has keys that flannel does not know."),
     STORE_FLAGS,
   ).action(run(async (command) => {
     const { file, force } = command.opts();
@@ -78,9 +78,9 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
   }));
   addFlags(
     config.command("validate").description(
-      "Check a network config and print it with its defaults; the stored one where none is given.",
+      "Check a network config and print it with its defaults; without an argument, the stored one.",
     )
-      .argument("[json]", "the config; - reads standard input")
+      .argument("[json]", "the config; with -, it is read from standard input")
       .option("--file <file>", "Read the config from a file."),
     STORE_FLAGS,
   ).action(run(async (command) =>
@@ -103,8 +103,8 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
 
   addFlags(
     program.command("peers").description(
-      "List the other nodes as the agent that runs on this one sees them, with what the udp backend " +
-        "sent them, received and dropped. Only root and the agent's user may ask.",
+      "List the other nodes as the agent on this node sees them, with the packets that the udp " +
+        "backend sent, received and dropped. Only root and the agent's user may run this.",
     )
       .option("--json", "Print JSON."),
     ["subnet-file", "v"],
@@ -116,19 +116,19 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
 
   program.command("docker-opts")
     .description(
-      "Write this node's subnet and MTU as options for the Docker daemon, in a file of environment " +
-        "variables or in its daemon.json.",
+      "Write this node's subnet and MTU as options for the Docker daemon, to a file of environment " +
+        "variables or to its daemon.json.",
     )
     .option("-f <file>", "Subnet file to read.", flagOf("subnet-file").default as string)
     .option("-d <file>", "File to write (default: /run/docker_opts.env).")
-    .option("-i", "Write each option as a variable of its own: DOCKER_OPT_MTU.")
-    .option("-c", "Write all options in one variable; with neither -i nor -c both.")
-    .option("-m", "Leave out --ip-masq, and ip-masq in daemon.json as it is.")
+    .option("-i", "Write each option as its own variable, such as DOCKER_OPT_MTU.")
+    .option("-c", "Write all options as one variable; with neither -i nor -c, both.")
+    .option("-m", "Omit --ip-masq, and leave ip-masq in daemon.json as it is.")
     .option("-k <name>", "Name of the variable with all options.", "DOCKER_OPTS")
     .option(
       "--daemon-json <file>",
-      "Set bip and mtu in this daemon.json, ip-masq, too, where the agent masquerades, and keep the " +
-        "rest. The file of variables is then only written where -d names it.",
+      "Set bip and mtu in this daemon.json, and ip-masq if the agent masquerades, and keep the " +
+        "rest. The file of variables is then only written if -d names it.",
     )
     .action(run(async (command) => {
       const { f, d, i, c, m, k, daemonJson } = command.opts();
@@ -147,7 +147,7 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
   addFlags(
     program.command("cleanup")
       .description("Remove the agent's devices, routes and traffic rules from this node.")
-      .option("--lease", "Give this node's lease back, too, and remove the subnet file."),
+      .option("--lease", "Also release this node's lease and remove the subnet file."),
     [...STORE_FLAGS, ...NODE_FLAGS],
   ).action(run(async (command) => {
     const { cleanup } = await import("./cleanup.ts");
@@ -156,8 +156,8 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
 
   program.command("cni")
     .description(
-      "Be the CNI plugin, as under the name flannel: a container runtime calls it with CNI_COMMAND " +
-        "set and the network config on standard input.",
+      "Run as the CNI plugin (same as invoking the binary as flannel): a container runtime sets " +
+        "CNI_COMMAND and passes the network config on standard input.",
     )
     .action(run(async () => {
       const { runCni } = await import("../cni/main.ts");
@@ -166,8 +166,8 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
 
   const doctor = addFlags(
     program.command("doctor").description(
-      "Examine this node, etcd and the way to the other nodes for the configured backend; change " +
-        "nothing. Takes the agent's flags. Exits with status 1 where something fails.",
+      "Check this node, etcd and the path to the other nodes for the configured backend, without " +
+        "changing anything. Accepts the agent's flags. Exits with status 1 if a check fails.",
     )
       .option("--json", "Print JSON."),
     FLAG_NAMES.filter((name) => name !== "version"),
@@ -178,7 +178,7 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
   );
   addFlags(
     doctor.command("aws-vpc").description(
-      "Examine only what aws-vpc needs of AWS: permissions (by DryRun), source/dest check, route " +
+      "Check only what aws-vpc needs from AWS: permissions (by DryRun), source/dest check, route " +
         "tables, security groups and MTU.",
     )
       .option("--json", "Print JSON."),
@@ -190,10 +190,10 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
   );
 
   program.command("help").description("Print the help of a command.")
-    .argument("[command...]", "its words: config set")
+    .argument("[command...]", "the command, such as config set")
     .action(run((command) => Promise.resolve(printHelp(command.args))));
-  program.command("completions").description("Print completions for bash, zsh or fish.")
-    .addArgument(new Argument("<shell>", "Shell that reads them.").choices(SHELL_NAMES))
+  program.command("completions").description("Print shell completions for bash, zsh or fish.")
+    .addArgument(new Argument("<shell>", "Shell to print them for.").choices(SHELL_NAMES))
     .addHelpText(
       "after",
       "\nIn bash and zsh: source <(flanneld completions bash)\n" +
@@ -202,7 +202,7 @@ export function buildProgram(done: (status: number) => void = () => {}): Command
     .action(run((command) => Promise.resolve(completions(command.args[0], buildProgram()))));
   program.command("man").description("Print the manual page.")
     .action(run(async () => (await import("./man.ts")).man(buildProgram())));
-  program.command("licences").description("Print the licences of what this program is made of.")
+  program.command("licences").description("Print the licences of the components of this program.")
     .action(run(async () => (await import("./licences.ts")).licences()));
   program.command("version").description("Print the version, as --version does.")
     .action(run(() => {

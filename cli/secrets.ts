@@ -24,13 +24,13 @@ export function secretWarnings(
   );
   return [
     ...given.map((name) =>
-      `--${name} was an argument, which every user of this host may have read: use the variable ` +
+      `--${name} was passed as an argument, which every user of this host can read: use the variable ` +
       `${envName(name)} or --${name}-file`
     ),
     ...SECRET_FILES.flatMap((name) => {
       const path = values[name];
       return path && isReadableByAll(path)
-        ? [`${origin(name)}: every user of this host can read ${path}: chmod 600 it`]
+        ? [`${origin(name)}: every user of this host can read ${path}: run chmod 600 ${path}`]
         : [];
     }),
   ];

@@ -9,7 +9,7 @@ function settings(args: string[], env: Record<string, string> = {}): Settings {
 
 Deno.test("a password that was an argument is warned of, one from the environment is not", () => {
   const warned =
-    /^--etcd-password was an argument.*FLANNELD_ETCD_PASSWORD or --etcd-password-file$/;
+    /^--etcd-password was passed as an argument.*FLANNELD_ETCD_PASSWORD or --etcd-password-file$/;
   assert.match(secretWarnings(settings(["--etcd-password=x"]), []).join("\n"), warned);
   const moved = settings([], { FLANNELD_ETCD_PASSWORD: "x" });
   assert.deepEqual(secretWarnings(moved, []), []);
@@ -26,7 +26,7 @@ Deno.test("a file with a secret is for its owner, and gives the password", () =>
     assert.equal(storeOptions(given).password, "a b");
     Deno.chmodSync(path, 0o644);
     assert.deepEqual(secretWarnings(given, []), [
-      `--etcd-password-file: every user of this host can read ${path}: chmod 600 it`,
+      `--etcd-password-file: every user of this host can read ${path}: run chmod 600 ${path}`,
     ]);
     const both = settings([
       "--etcd-username=u",

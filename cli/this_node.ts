@@ -62,7 +62,7 @@ export function ownLeases(leases: readonly NodeLease[], node: ThisNode): Lease[]
   const flag = publicIP === null ? `--public-ipv6=${publicIPv6}` : `--public-ip=${publicIP}`;
   throw new Error(
     `the lease ${former.key} in the subnet file announces ${publicIP ?? publicIPv6}, which no ` +
-      `interface here has: add ${flag} if that is this node`,
+      `interface here has: add ${flag} if it belongs to this node`,
   );
 }
 

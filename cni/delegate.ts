@@ -69,7 +69,7 @@ export function makeDelegate(netconf: NetConf, env: SubnetEnv): DelegateConf {
 function makeIpam(base: JsonObject, { networks, subnets }: SubnetEnv): JsonObject {
   const routes = base.routes ?? [];
   if (!Array.isArray(routes)) {
-    throw invalid(`ipam.routes ${JSON.stringify(routes)} is no array of routes`);
+    throw invalid(`ipam.routes ${JSON.stringify(routes)} is not an array of routes`);
   }
   return {
     ...base,

@@ -98,11 +98,11 @@ Deno.test("delegate: what cannot be is refused by its key", () => {
   refused({ runtimeConfig: inner }, /^runtimeConfig\.plugins\.0\.ipam\.type/);
   refused({ ipam: { type: "flannel" } }, /^ipam\.type "flannel" would call this plugin/);
   refused({ delegate: { type: "flannel" } }, /^delegate\.type "flannel" would call this plugin/);
-  refused({ delegate: [] }, /^delegate \[\] is no JSON object$/);
-  refused({ ipam: { routes: 1 } }, /^ipam\.routes 1 is no array of routes$/);
-  refused({ name: "a/b" }, /^name "a\/b" is no network name/);
-  refused({ name: undefined }, /^name "" is no network name/);
-  refused({ "cni.dev/valid-attachments": [1] }, /^cni\.dev\/valid-attachments is no array of/);
+  refused({ delegate: [] }, /^delegate \[\] is not a JSON object$/);
+  refused({ ipam: { routes: 1 } }, /^ipam\.routes 1 is not an array of routes$/);
+  refused({ name: "a/b" }, /^name "a\/b" is not a network name/);
+  refused({ name: undefined }, /^name "" is not a network name/);
+  refused({ "cni.dev/valid-attachments": [1] }, /^cni\.dev\/valid-attachments is not an array of/);
 });
 
 Deno.test("subnet file: what is missing or wrong is named", () => {
@@ -112,6 +112,6 @@ Deno.test("subnet file: what is missing or wrong is named", () => {
     {},
     /^subnet\.env is missing FLANNEL_NETWORK or FLANNEL_IPV6_NETWORK, FLANNEL_SUBNET or FLANNEL_IPV6_SUBNET, FLANNEL_MTU, FLANNEL_IPMASQ$/,
   );
-  refused({ ...FILE, FLANNEL_MTU: "1x" }, /^subnet\.env: FLANNEL_MTU "1x" is no MTU$/);
+  refused({ ...FILE, FLANNEL_MTU: "1x" }, /^subnet\.env: FLANNEL_MTU "1x" is not an MTU$/);
   refused({ ...FILE, FLANNEL_SUBNET: "10.1" }, /^subnet\.env: FLANNEL_SUBNET: "10\.1" is not a/);
 });

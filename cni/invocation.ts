@@ -76,8 +76,10 @@ export function parseInvocation(
 function requireNames({ containerId, ifname }: Pick<Invocation, "containerId" | "ifname">): void {
   if (!IDENTIFIER.test(containerId)) {
     throw wrong(
-      `CNI_CONTAINERID ${JSON.stringify(containerId)} is not a letter or digit followed by such, ` +
-        "_, . or -",
+      `CNI_CONTAINERID ${
+        JSON.stringify(containerId)
+      } is not a letter or digit followed by letters, ` +
+        "digits, _, . or -",
     );
   }
   if (containerId.length > ID_LENGTH) {
@@ -85,7 +87,9 @@ function requireNames({ containerId, ifname }: Pick<Invocation, "containerId" | 
   }
   if (!isDeviceName(ifname)) {
     throw wrong(
-      `CNI_IFNAME ${JSON.stringify(ifname)} is no device name (1 to 15 bytes, no space, /, : or %)`,
+      `CNI_IFNAME ${
+        JSON.stringify(ifname)
+      } is not a device name (1 to 15 bytes, no space, /, : or %)`,
     );
   }
 }

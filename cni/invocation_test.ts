@@ -34,12 +34,12 @@ Deno.test("invocation: what is wrong is named under code 4", () => {
   refused({ CNI_COMMAND: "add" }, /^CNI_COMMAND "add" is not known$/);
   refused({ CNI_NETNS: "", CNI_IFNAME: undefined }, /^ADD needs CNI_NETNS, CNI_IFNAME$/);
   refused({ CNI_CONTAINERID: "../x" }, /^CNI_CONTAINERID "\.\.\/x" is not a letter/);
-  refused({ CNI_IFNAME: "a/b" }, /^CNI_IFNAME "a\/b" is no device name/);
+  refused({ CNI_IFNAME: "a/b" }, /^CNI_IFNAME "a\/b" is not a device name/);
   for (const name of ["sixteen-bytes-xx", "a:b", "a b", "a\nb", "a\x01", "eth%d", ".", ".."]) {
-    refused({ CNI_IFNAME: name }, /is no device name/);
+    refused({ CNI_IFNAME: name }, /is not a device name/);
   }
   for (const id of ["a/b", "..", ".x", "a\n", "a\u0000b", "a b", "-x", "é"]) {
-    refused({ CNI_CONTAINERID: id }, /is not a letter or digit followed by such/);
+    refused({ CNI_CONTAINERID: id }, /is not a letter or digit followed by letters/);
   }
   refused(
     { CNI_CONTAINERID: "x".repeat(240) },

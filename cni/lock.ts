@@ -60,7 +60,7 @@ export function lockFile(path: string, what: string, waitMs = WAIT): Lock {
     if (performance.now() > end) {
       throw new CniError(
         CODES.tryAgainLater,
-        `${what} has been under way for ${waitMs / 1000} s: ${path} is locked`,
+        `timeout after ${waitMs / 1000} s waiting for ${what} to finish: ${path} is locked`,
         `see which process has it open: fuser ${path}`,
       );
     }

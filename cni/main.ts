@@ -73,7 +73,7 @@ async function readInput(): Promise<string> {
   const text = new TextDecoder();
   const { promise: late, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(
-    () => reject(new Error(`standard input has not ended after ${INPUT_WAIT / 1000} s`)),
+    () => reject(new Error(`standard input did not end within ${INPUT_WAIT / 1000} s`)),
     INPUT_WAIT,
   );
   let input = "";

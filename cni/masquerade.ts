@@ -107,7 +107,7 @@ async function tool(commands: Commands, name: string): Promise<string> {
   if (path !== undefined) return path;
   throw new CniError(
     CODES.unsupportedField,
-    `delegate.ipMasq true needs ${name}, which is in none of ${commands.folders.join(", ")}`,
+    `delegate.ipMasq true needs ${name}, which is not installed in ${commands.folders.join(", ")}`,
     "install it, start flanneld with --ip-masq, or set delegate.ipMasq to false",
   );
 }

@@ -52,9 +52,9 @@ export function parseObject(text: string, what: string): JsonObject {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new CniError(CODES.decoding, `${what} is no JSON: ${(error as Error).message}`);
+    throw new CniError(CODES.decoding, `${what} is not JSON: ${(error as Error).message}`);
   }
-  if (!isObject(value)) throw new CniError(CODES.decoding, `${what} is no JSON object`);
+  if (!isObject(value)) throw new CniError(CODES.decoding, `${what} is not a JSON object`);
   return value;
 }
 
@@ -101,7 +101,9 @@ export function parseNetConf(config: JsonObject): NetConf {
   const name = textOf(config, "name", "");
   if (!IDENTIFIER.test(name)) {
     throw invalid(
-      `name ${JSON.stringify(name)} is no network name: a letter or digit, then such, _, . or -`,
+      `name ${
+        JSON.stringify(name)
+      } is not a network name: a letter or digit, then letters, digits, _, . or -`,
     );
   }
   return {
@@ -119,14 +121,14 @@ export function parseNetConf(config: JsonObject): NetConf {
 
 function textOf(config: JsonObject, key: string, otherwise: string): string {
   const value = config[key] ?? otherwise;
-  if (typeof value !== "string") throw invalid(`${key} ${JSON.stringify(value)} is no text`);
+  if (typeof value !== "string") throw invalid(`${key} ${JSON.stringify(value)} is not a string`);
   return value === "" ? otherwise : value;
 }
 
 function objectOf(config: JsonObject, key: string): JsonObject | undefined {
   const value = config[key] ?? undefined;
   if (value !== undefined && !isObject(value)) {
-    throw invalid(`${key} ${JSON.stringify(value)} is no JSON object`);
+    throw invalid(`${key} ${JSON.stringify(value)} is not a JSON object`);
   }
   return value;
 }
@@ -138,7 +140,7 @@ function attachmentsOf(config: JsonObject): ValidAttachment[] {
       isObject(item) && typeof item.containerID === "string" && typeof item.ifname === "string"
     );
   if (!fits) {
-    throw invalid(`${VALID_ATTACHMENTS} is no array of objects with containerID and ifname`);
+    throw invalid(`${VALID_ATTACHMENTS} is not an array of objects with containerID and ifname`);
   }
   return value as ValidAttachment[];
 }

@@ -59,9 +59,9 @@ Deno.test("own bridge: keys that only the plugin knows are refused by key and va
   );
   refused({ macspoofchk: true }, CODES.unsupportedField, /^delegate\.macspoofchk true is not/);
   refused({ hairpinMode: "yes" }, CODES.invalidConfig, /^delegate\.hairpinMode "yes" is neither/);
-  refused({ bridge: "a b" }, CODES.invalidConfig, /^delegate\.bridge "a b" is no device name$/);
-  refused({ mtu: -1 }, CODES.invalidConfig, /^delegate\.mtu -1 is no MTU$/);
-  refused({ runtimeConfig: { mac: "x" } }, CODES.invalidConfig, /^mac "x" is no MAC address$/);
+  refused({ bridge: "a b" }, CODES.invalidConfig, /^delegate\.bridge "a b" is not a device name$/);
+  refused({ mtu: -1 }, CODES.invalidConfig, /^delegate\.mtu -1 is not an MTU$/);
+  refused({ runtimeConfig: { mac: "x" } }, CODES.invalidConfig, /^mac "x" is not a MAC address$/);
   assert.equal(parseOwnOptions({ ...CONF, vlan: 0, vlanTrunk: [] }).bridge, "cni0");
 });
 
@@ -89,7 +89,7 @@ Deno.test("results: each route gets the gateway of its family", () => {
     { dst: "fd00::/8" },
   ]);
   assert.throws(() => parseIpamResult({ ips: [] }, "ipam"), { message: "ipam has no ips" });
-  assert.throws(() => parseIpamResult({ ips: [{ address: "x" }] }, "ipam"), /is no address/);
+  assert.throws(() => parseIpamResult({ ips: [{ address: "x" }] }, "ipam"), /is not an address/);
 });
 
 Deno.test("masquerade: the bridge plugin's chain, and its removal by the rules listed", async () => {

@@ -49,7 +49,7 @@ export class OwnIpam {
       if (!KEYS.includes(key) && !isRemoval) throw unsupported(`ipam.${key}`, value);
     }
     if (typeof dataDir !== "string" || !dataDir.startsWith("/")) {
-      throw invalid(`ipam.dataDir ${JSON.stringify(dataDir)} is no absolute path`);
+      throw invalid(`ipam.dataDir ${JSON.stringify(dataDir)} is not an absolute path`);
     }
     if (!isRemoval) refuseWishes(conf, args);
     this.#folder = `${dataDir}/${conf.name}`;
@@ -71,8 +71,8 @@ export class OwnIpam {
       if (before.length > 0) {
         throw new CniError(
           CODES.internal,
-          `${owner.containerId} ${owner.ifname} has the address ${before[0].ip} already`,
-          "the runtime has to call DEL before it calls ADD again",
+          `${owner.containerId} ${owner.ifname} already has the address ${before[0].ip}`,
+          "the runtime must call DEL before it calls ADD again",
         );
       }
       const given: ResultIp[] = [];
@@ -200,7 +200,7 @@ function refuseWishes({ runtimeConfig, args }: DelegateConf, cniArgs: string): v
 }
 
 function exhausted(subnet: Cidr): CniError {
-  return new CniError(CODES.notAvailable, `no free address is left in ${subnet}`);
+  return new CniError(CODES.notAvailable, `no free address left in ${subnet}`);
 }
 
 function ownerText({ containerId, ifname }: Owner): string {

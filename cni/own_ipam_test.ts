@@ -49,7 +49,7 @@ Deno.test("own IPAM: one address a subnet, in host-local's files, given back by 
       () => ipam.check(owner("c"), { ips: [{ address: "10.1.2.3/24" }], routes: [], dns: {} }),
       /10\.1\.2\.3 is not reserved for c eth0/,
     );
-    assert.throws(() => ipam.add(owner("c")), /c eth0 has the address .* already/);
+    assert.throws(() => ipam.add(owner("c")), /c eth0 already has the address /);
   }));
 
 Deno.test("own IPAM: a full subnet says so and keeps nothing of the attempt", () =>
@@ -57,7 +57,7 @@ Deno.test("own IPAM: a full subnet says so and keeps nothing of the attempt", ()
     for (const id of ["a", "b", "c", "d"]) ipam.add(owner(id));
     ipam.status();
     ipam.add(owner("e"));
-    const full = { code: CODES.notAvailable, message: "no free address is left in 10.1.2.0/29" };
+    const full = { code: CODES.notAvailable, message: "no free address left in 10.1.2.0/29" };
     assert.throws(() => ipam.add(owner("f")), full);
     assert.throws(() => ipam.status(), full);
     const names = [...Deno.readDirSync(folder)].map(({ name }) => name);

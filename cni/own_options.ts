@@ -56,10 +56,10 @@ const FLAGS = [
 export function parseOwnOptions(conf: DelegateConf): OwnOptions {
   const { bridge = DEFAULT_BRIDGE, mtu } = conf;
   if (typeof bridge !== "string" || !isDeviceName(bridge)) {
-    throw invalid(`delegate.bridge ${JSON.stringify(bridge)} is no device name`);
+    throw invalid(`delegate.bridge ${JSON.stringify(bridge)} is not a device name`);
   }
   if (!Number.isInteger(mtu) || Number(mtu) <= 0) {
-    throw invalid(`delegate.mtu ${JSON.stringify(mtu)} is no MTU`);
+    throw invalid(`delegate.mtu ${JSON.stringify(mtu)} is not an MTU`);
   }
   const flags = Object.fromEntries(FLAGS.map((key) => [key, flagOf(conf, key)]));
   const options = flags as Record<(typeof FLAGS)[number], boolean>;
@@ -90,7 +90,7 @@ function macOf({ runtimeConfig, args }: JsonObject): string | undefined {
   const mac = (isObject(runtimeConfig) ? runtimeConfig.mac : undefined) ?? cni.mac;
   if (mac === undefined || mac === "") return undefined;
   if (typeof mac !== "string" || !/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(mac)) {
-    throw invalid(`mac ${JSON.stringify(mac)} is no MAC address`);
+    throw invalid(`mac ${JSON.stringify(mac)} is not a MAC address`);
   }
   return mac.toLowerCase();
 }

@@ -168,7 +168,7 @@ export class Plugin {
   ): Promise<void> {
     const { file, reason, containerId } = broken;
     warn(
-      `the state file ${file} is broken: ${reason}; removing ${containerId} ${invocation.ifname} by ` +
+      `the state file ${file} is broken: ${reason}; removing ${containerId} ${invocation.ifname} with ` +
         "a config rebuilt from the network config",
     );
     const conf = rebuildDelegate(this.netconf, this.#subnetEnv());
@@ -203,7 +203,7 @@ export class Plugin {
     if (saved === undefined) {
       throw new CniError(
         CODES.unknownContainer,
-        `nothing is known in ${dataDir} of ${containerId} ${ifname}: it was not added, or deleted`,
+        `${dataDir} has no record of ${containerId} ${ifname}: it was never added, or has been deleted`,
       );
     }
     if (saved.own) return await (await this.#ownBridge(saved.conf)).check(prevResult);
@@ -312,7 +312,7 @@ async function unmasquerade({ name: network }: DelegateConf, { containerId }: In
 }
 
 function missing(type: string, { path }: Invocation): string {
-  return `there is no plugin ${JSON.stringify(type)} in ${path.join(", ") || "CNI_PATH"}`;
+  return `no plugin ${JSON.stringify(type)} in ${path.join(", ") || "CNI_PATH"}`;
 }
 
 /** The variables of a call for a container that this process was not called for. */

@@ -32,8 +32,8 @@ export function requirePlugin(type: string, path: readonly string[]): string {
   const places = path.length === 0 ? "CNI_PATH, which is empty" : path.join(", ");
   throw new CniError(
     CODES.invalidConfig,
-    `there is no plugin ${JSON.stringify(type)} in ${places}`,
-    "install it there, or name another one in delegate.type or ipam.type",
+    `no plugin ${JSON.stringify(type)} in ${places}`,
+    "install it there, or set another one in delegate.type or ipam.type",
   );
 }
 
@@ -89,7 +89,7 @@ function pluginError(type: string, command: string, output: string, ending: stri
     const details = typeof told.details === "string" ? told.details : "";
     return new CniError(told.code, `plugin ${type} failed (${command}): ${told.msg}`, details);
   }
-  const rest = output === "" ? "without an error of its own" : output.replaceAll(/\s+/g, " ");
+  const rest = output === "" ? "without an error message" : output.replaceAll(/\s+/g, " ");
   return new CniError(
     CODES.internal,
     `plugin ${type} failed (${command}): ended with ${ending}: ${rest}`,

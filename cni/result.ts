@@ -56,7 +56,7 @@ export function parseIpamResult(result: JsonObject | undefined, what: string): I
 
 function parseIp(ip: unknown, what: string): ResultIp {
   if (!isObject(ip) || !isCidr(ip.address) || !(ip.gateway === undefined || isIp(ip.gateway))) {
-    throw invalid(`${what}: ${JSON.stringify(ip)} is no address with its gateway`);
+    throw invalid(`${what}: ${JSON.stringify(ip)} is not an address with a gateway`);
   }
   return { address: ip.address, ...(ip.gateway === undefined ? {} : { gateway: ip.gateway }) };
 }
@@ -65,7 +65,7 @@ function parseRoute(route: unknown, what: string): ResultRoute {
   const { dst, gw, priority } = isObject(route) ? route : {};
   const fits = isCidr(dst) && (gw === undefined || isIp(gw)) &&
     (priority === undefined || Number.isInteger(priority));
-  if (!fits) throw invalid(`${what}: ${JSON.stringify(route)} is no route`);
+  if (!fits) throw invalid(`${what}: ${JSON.stringify(route)} is not a route`);
   const unknown = Object.keys(route as JsonObject).find((key) => !ROUTE_KEYS.includes(key));
   if (unknown !== undefined) {
     throw invalid(`${what}: a route's ${unknown} is not supported by flanneld's own bridge`);

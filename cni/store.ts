@@ -177,7 +177,7 @@ export class Store {
       text = readRegularFile(file, LARGEST);
       const value: unknown = JSON.parse(text);
       if (isConf(value)) return savedFrom(value, containerId, file);
-      return brokenFrom("it is not a delegate's config");
+      return brokenFrom("it is not a delegate config");
     } catch (error) {
       if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
         return undefined;

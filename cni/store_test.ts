@@ -90,7 +90,7 @@ Deno.test("store: broken files are told from missing ones, with what is left of 
     assert.equal(store.broken("empty", "eth0")?.reason, "it is empty");
     assert.match(store.broken("folder", "eth0")?.reason ?? "", /^it cannot be read: /);
     for (let index = 0; index < 7; index++) {
-      assert.match(store.broken(`bad${index}`, "eth0")?.reason ?? "", /not a delegate's config/);
+      assert.match(store.broken(`bad${index}`, "eth0")?.reason ?? "", /not a delegate config/);
     }
     assert.deepEqual(store.list("net").map(({ containerId }) => containerId), ["good"]);
     const names = (network: string) =>

@@ -36,7 +36,7 @@ export function loadSubnetEnv(path: string): SubnetEnv {
     throw new CniError(
       CODES.tryAgainLater,
       `open ${path}: no such file or directory: flanneld has no lease on this node yet`,
-      "see whether flanneld runs and what its log says",
+      "check that flanneld runs, and see its log",
     );
   }
   return parseSubnetEnv(values, path);
@@ -69,7 +69,7 @@ export function parseSubnetEnv(values: ReadonlyMap<string, string>, path: string
   if (!/^[1-9]\d{0,8}$/.test(mtu!)) {
     throw new CniError(
       CODES.invalidConfig,
-      `${path}: FLANNEL_MTU ${JSON.stringify(mtu)} is no MTU`,
+      `${path}: FLANNEL_MTU ${JSON.stringify(mtu)} is not an MTU`,
     );
   }
   return { networks, subnets, mtu: Number(mtu), ipMasq: ipMasq === "true" };

@@ -36,7 +36,7 @@ export function requireVersion(version: string, command: string): void {
     throw new CniError(
       CODES.incompatibleVersion,
       `cniVersion ${named} does not have ${command}`,
-      `it came with ${SINCE[command]}`,
+      `it was added in ${SINCE[command]}`,
     );
   }
 }

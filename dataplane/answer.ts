@@ -20,7 +20,7 @@ export function take<T>({ symbols }: BaseLibrary, answer: Deno.PointerValue): T 
 
 /** What was given; nothing is an error. */
 export function answered<T>(value: T | undefined): T {
-  if (value === undefined) throw new Error("the data plane gave no answer");
+  if (value === undefined) throw new Error("the data plane did not answer");
   return value;
 }
 

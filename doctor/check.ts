@@ -29,7 +29,7 @@ export async function run({ area, limitMs = LIMIT, run }: Check): Promise<Entry[
   try {
     const ended = await Promise.race([gather(area, run, found), late]);
     if (ended !== "late") return found;
-    const detail = `not known: the check has not ended within ${limitMs / 1000} s`;
+    const detail = `not known: the check timed out after ${limitMs / 1000} s`;
     // A copy: the check goes on by itself.
     return [...found, { ...fail(area, detail), area }];
   } catch (error) {

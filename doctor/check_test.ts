@@ -18,7 +18,7 @@ Deno.test("a check that hangs is a failure with what it found before", async () 
   await never;
   assert.deepEqual(found.map(({ verdict, detail }) => [verdict, detail]), [
     ["pass", "1 of 2 answer"],
-    ["fail", "not known: the check has not ended within 0.03 s"],
+    ["fail", "not known: the check timed out after 0.03 s"],
   ]);
 });
 

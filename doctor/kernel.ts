@@ -26,7 +26,7 @@ export async function* examineKernel(
   const differences = await dataplane.inspect(kernel);
   const isLost = isRunning || hasLease;
   const verdict = isLost ? fail : warn;
-  const fix = isRunning ? "see the log of flanneld for what is in the way" : "start flanneld";
+  const fix = isRunning ? "see the log of flanneld for the reason" : "start flanneld";
   const isOn = ({ entry }: EntryError, name: string) =>
     entry.startsWith(`link ${name} `) || entry.endsWith(` dev ${name}`);
   const links = kernel.tunnel ? [...kernel.links, { ...kernel.tunnel, kind: "tun" }] : kernel.links;

@@ -44,11 +44,11 @@ export async function* examineLease(patient: LeasePatient): AsyncGenerator<Findi
   const lease = stored?.lease;
   const address = iface.publicIP ?? iface.publicIPv6;
   if (stored === undefined || !lease) {
-    const detail = `etcd has none of this node (public address ${address})`;
-    if (isRunning) yield fail(check, detail, "see the log of flanneld for what it waits for");
+    const detail = `etcd has no lease for this node (public address ${address})`;
+    if (isRunning) yield fail(check, detail, "see the log of flanneld for the reason");
     else if (hasSubnetFile) {
       yield fail(check, `${detail}: other nodes may take its subnet`, "start flanneld");
-    } else yield warn(check, detail, "start flanneld, which takes one");
+    } else yield warn(check, detail, "start flanneld, which leases a subnet");
     return;
   }
   const { publicIP, publicIPv6 } = lease.attrs;
@@ -72,9 +72,9 @@ async function ending(
   { isRunning }: LeasePatient,
   store: StoreFacts,
 ): Promise<Finding> {
-  if (leaseId === "0") return pass("lease", `${what}, a reservation without an end`);
+  if (leaseId === "0") return pass("lease", `${what}, a reservation that never expires`);
   const seconds = await store.timeToLive(leaseId);
-  const detail = `${what}, ends in ${durationText(seconds)}`;
+  const detail = `${what}, expires in ${durationText(seconds)}`;
   if (seconds > FEW || isRunning) return pass("lease", detail);
   return warn("lease", detail, "start flanneld, which renews it");
 }
@@ -103,7 +103,7 @@ export async function* examineSubnetFile(
   if (values === undefined) {
     const detail = `${path} does not exist`;
     yield isRunning
-      ? fail(check, `${detail}: flanneld is not ready`, "see its log for what it waits for")
+      ? fail(check, `${detail}: flanneld is not ready`, "see its log for the reason")
       : warn(check, detail, "start flanneld, which writes it");
     return;
   }
@@ -117,7 +117,7 @@ export async function* examineSubnetFile(
   ].map(([key, value]) => [key!, value ?? undefined]);
   const wrong = expected.filter(([key, value]) => values.get(key) !== value);
   if (wrong.length === 0) {
-    yield pass(check, `${path} says the same as the lease`);
+    yield pass(check, `${path} matches the lease`);
     return;
   }
   const differences = wrong.map(([key, value]) =>

@@ -75,10 +75,10 @@ export async function* examinePeers(
 
 function* skippedFindings(skipped: readonly Skipped[]): Generator<Finding> {
   for (const { key, reason } of skipped.slice(0, MOST)) {
-    yield warn("peers", `no packets are carried to ${key}: ${reason}`);
+    yield warn("peers", `skipped ${key}: ${reason}`);
   }
   const more = skipped.length - MOST;
-  if (more > 0) yield warn("peers", `nor to ${more} more`, "flanneld peers");
+  if (more > 0) yield warn("peers", `skipped ${more} more`, "flanneld peers");
 }
 
 function waysTo(peer: Lease, patient: PeersPatient, dataplane: DataPlane): Way[] {
@@ -161,14 +161,14 @@ function silence(
       "peers",
       `${name} does not answer${error}`,
       "check that this node is up, that the path to it works and that no firewall drops ICMP echo; " +
-        "if it is gone for good, its lease ends within 24 h",
+        "if it is gone for good, its lease expires within 24 h",
     );
   }
   if (inside === undefined || !mustAnswer) return undefined;
   const what = port === undefined ? "the overlay's packets" : `UDP port ${port}`;
   return fail(
     "peers",
-    `${name} answers at its public address, and not through the overlay`,
+    `${name} answers at its public address but not through the overlay`,
     `check that flanneld runs there, and that no firewall drops ${what} in either direction`,
   );
 }

@@ -19,7 +19,7 @@ export async function* examineRules(
   const check = "traffic rules";
   const commands = new Commands({ limitMs: TOOL_LIMIT });
   const missing = await missingRules(kind, wanted, commands);
-  const fix = isRunning ? "see the log of flanneld; it puts them back" : "start flanneld";
+  const fix = isRunning ? "see the log of flanneld, which restores them" : "start flanneld";
   for (const line of missing) {
     yield isRunning || hasLease ? fail(check, line, fix) : warn(check, line, fix);
   }

@@ -126,7 +126,7 @@ export async function* examineConfig(
 ): AsyncGenerator<Finding, NetworkConfig | undefined> {
   const check = "network config";
   if (config === undefined) {
-    yield fail(check, `etcd has none at ${prefix}/config`, EXAMPLE);
+    yield fail(check, `not found in etcd at ${prefix}/config`, EXAMPLE);
     return undefined;
   }
   try {

@@ -53,7 +53,7 @@ function findingOf(overlap: Overlap): Finding {
   const route = `${cidr} ${where}`.trim();
   return warn(
     CHECK,
-    `${start} the route ${route}: packets to ${inside(overlap)} may leave by it`,
+    `${start} the route ${route}: packets to ${inside(overlap)} may take that route`,
     `set another Network in the network config, or remove the route (ip route del ${route})`,
   );
 }

@@ -45,8 +45,7 @@ export async function reversePathFindings(
       CHECK,
       `strict rp_filter on ${dev} drops packets from ${
         named([...peers])
-      }, which come in by ${dev} ` +
-        "while this host's route back leads elsewhere",
+      }: they arrive on ${dev}, but this host's route back leads elsewhere`,
       `run "sysctl -w ${setting}", or correct the route`,
     );
   });

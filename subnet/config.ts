@@ -161,7 +161,9 @@ export function parseNetworkConfig(text: string): NetworkConfig {
   const ipv4 = members.flag("EnableIPv4", true);
   const ipv6 = members.flag("EnableIPv6", false);
   if (!ipv4 && !ipv6) {
-    throw new ConfigError("EnableIPv4: false needs EnableIPv6: true, else no address is left");
+    throw new ConfigError(
+      "EnableIPv4: false needs EnableIPv6: true, or the network has no address family",
+    );
   }
   const { backend, unknown } = backendConfig(members.backend());
   return {
@@ -202,7 +204,7 @@ function warnings(members: Members, ipv4: boolean, ipv6: boolean): string[] {
   if (!ipv4 && members.has("Network")) found.push("Network has no effect with EnableIPv4: false");
   if (!members.has("Backend")) {
     found.push(
-      "Backend is not set, so flanneld uses vxlan (Go flannel would use udp): set it where both run",
+      "Backend is not set, so flanneld uses vxlan (Go flannel would use udp): set it if both run in this cluster",
     );
   }
   return found;
@@ -224,7 +226,7 @@ function backendConfig(
       type = value.toLowerCase();
     } else if (value !== null) {
       throw new ConfigError(
-        `Backend.Type: ${quote(value)} is not a backend's name like "vxlan"`,
+        `Backend.Type: ${quote(value)} is not a backend name like "vxlan"`,
       );
     }
   }
@@ -273,7 +275,9 @@ function networkOf(members: Members, { family, prefix, example }: FamilyRules): 
   }
   const base = { family, value: network.base };
   if (network.length === 0 || isMulticast(base) || isLoopback(base)) {
-    throw new ConfigError(`${key}: ${text} is not for hosts; use a network like "${example}"`);
+    throw new ConfigError(
+      `${key}: ${text} is not a range of host addresses; use a network like "${example}"`,
+    );
   }
   return network;
 }
@@ -327,7 +331,7 @@ function boundary(
   const subnet = Cidr.of(ip.family, ip.value, subnetLength);
   if (subnet.base !== ip.value) {
     throw new ConfigError(
-      `${key}: ${text} is not where a /${subnetLength} subnet begins; the nearest below is ` +
+      `${key}: ${text} is not the first address of a /${subnetLength} subnet; the nearest below is ` +
         subnet.address,
     );
   }

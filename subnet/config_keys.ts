@@ -58,14 +58,14 @@ export function unknownKey(key: string, inBackend: boolean): UnknownKey {
 function advice(key: string, inBackend: boolean): string {
   const name = key.toLowerCase();
   if (inBackend ? NETWORK.has(name) : BACKEND.has(name)) {
-    return `it belongs ${inBackend ? "outside of" : "in"} Backend`;
+    return `it belongs ${inBackend ? "outside" : "in"} Backend`;
   }
   const [here, elsewhere] = inBackend ? [BACKEND_KEYS, NETWORK_KEYS] : [NETWORK_KEYS, BACKEND_KEYS];
   const meant = nearest(key, here);
   if (meant !== undefined) return `did you mean ${meant}?`;
   const misplaced = nearest(key, elsewhere);
   if (misplaced === undefined) return "";
-  return `did you mean ${misplaced}, ${inBackend ? "outside of" : "in"} Backend?`;
+  return `did you mean ${misplaced}, ${inBackend ? "outside" : "in"} Backend?`;
 }
 
 /** An unknown key as a message names it, with the advice. */

@@ -84,7 +84,7 @@ Deno.test("what is wrong is told with the key, its value and what to do", () => 
   refused({ Network: "10.1.0.0" }, /^Network: "10\.1\.0\.0" is not a network/);
   refused({ Network: "fd00::/48" }, /^Network: "fd00::\/48" is not a network/);
   refused({ Network: 7 }, /^Network: 7 is not a string/);
-  refused({ Network: "224.0.0.0/8" }, /^Network: 224\.0\.0\.0\/8 is not for hosts/);
+  refused({ Network: "224.0.0.0/8" }, /^Network: 224\.0\.0\.0\/8 is not a range of host addresses/);
   refused({ Network: "0.0.0.0/0" }, /^Network/);
   refused({ ...net, SubnetLen: 31 }, /^SubnetLen: 31 is above 30/);
   refused({ ...net, SubnetLen: 17 }, /^SubnetLen: 17 leaves no room .* 18 or more/);
@@ -150,7 +150,7 @@ Deno.test("a misspelled key is named with what was meant, those of all of flanne
     [{ VNI: 7 }, '"VNI" is not a known key; it belongs in Backend'],
     [
       { Backend: { SubnetLen: 25 } },
-      '"SubnetLen" in Backend is not a known key; it belongs outside of Backend',
+      '"SubnetLen" in Backend is not a known key; it belongs outside Backend',
     ],
     [
       { DirectRoutng: true },

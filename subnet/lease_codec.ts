@@ -103,7 +103,7 @@ function subnetOf(text: string, ipv6: boolean): Cidr {
   const ip = tryParseIp(ipv6 ? address.replaceAll("-", ":") : address);
   const cidr = ip && Cidr.ofText(ip, text.slice(dash + 1));
   if (ip === undefined || cidr === undefined || (ip.family === 6) !== ipv6) {
-    throw new LeaseError(`its key is no subnet like ${ipv6 ? "fd00:1::-64" : "10.1.34.0-24"}`);
+    throw new LeaseError(`its key is not a subnet like ${ipv6 ? "fd00:1::-64" : "10.1.34.0-24"}`);
   }
   if (ip.value !== cidr.base) {
     throw new LeaseError(`its key has host bits, the subnet would be ${cidr}`);
@@ -155,7 +155,7 @@ export function parseAttrs(text: string): LeaseAttrs {
         break;
       case "backendtype":
         if (typeof value !== "string" || value.length > LONGEST_TYPE) {
-          throw new LeaseError(`its ${name} is no text of up to ${LONGEST_TYPE} characters`);
+          throw new LeaseError(`its ${name} is not a string of up to ${LONGEST_TYPE} characters`);
         }
         attrs.backendType = value;
         break;
@@ -190,7 +190,7 @@ function parseObject(text: string): object {
 function address(name: string, value: unknown, family: 4 | 6): string | null {
   const ip = typeof value === "string" ? tryParseIp(value) : undefined;
   if (ip === undefined || ip.family !== family) {
-    throw new LeaseError(`its ${name}, ${quote(value, 60)}, is no IPv${family} address`);
+    throw new LeaseError(`its ${name}, ${quote(value, 60)}, is not an IPv${family} address`);
   }
   if (ip.value === 0n) return null;
   // IPv4 that could be read has one form only.

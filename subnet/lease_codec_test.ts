@@ -96,11 +96,11 @@ Deno.test("wrong values are refused with the reason", () => {
     "{": /is not JSON/,
     "[]": /is not a JSON object/,
     "null": /is not a JSON object/,
-    '{"PublicIP":7}': /PublicIP, 7, is no IPv4 address/,
-    '{"PublicIP":"fd00::1"}': /no IPv4 address/,
-    '{"PublicIPv6":"192.0.2.1"}': /no IPv6 address/,
-    '{"PublicIP":"192.0.2.1; reboot"}': /no IPv4 address/,
-    '{"BackendType":{}}': /BackendType is no text/,
+    '{"PublicIP":7}': /PublicIP, 7, is not an IPv4 address/,
+    '{"PublicIP":"fd00::1"}': /not an IPv4 address/,
+    '{"PublicIPv6":"192.0.2.1"}': /not an IPv6 address/,
+    '{"PublicIP":"192.0.2.1; reboot"}': /not an IPv4 address/,
+    '{"BackendType":{}}': /BackendType is not a string/,
   };
   for (const [text, message] of Object.entries(reasons)) {
     assert.throws(() => parseAttrs(text), { name: "LeaseError", message }, text);
@@ -171,5 +171,5 @@ Deno.test("data of a backend that no backend has are refused by their size", () 
   assert.throws(refused({ BackendData: data(1_200) }), /its BackendData has 12\d\d characters/);
   assert.throws(refused({ backendv6data: data(9_000) }), /its backendv6data has 90\d\d char/);
   assert.throws(refused({ BackendData: Array(600).fill(1) }), /more than 1024/);
-  assert.throws(refused({ BackendType: "v".repeat(65) }), /is no text of up to 64 characters/);
+  assert.throws(refused({ BackendType: "v".repeat(65) }), /is not a string of up to 64 characters/);
 });

@@ -281,9 +281,9 @@ export class PeerTable {
     const { key, attrs: { publicIP, publicIPv6 } } = lease;
     const clash = this.#view.clash?.(lease);
     const what = collide(lease, this.#own)
-      ? "has a part of our subnet"
+      ? "overlaps this node's subnet"
       : this.#hasHosts && holdsAddress(this.#own, lease)
-      ? "has its public address in our subnet"
+      ? "has its public address in this node's subnet"
       : clash && `announces ${clash}`;
     return what ? { key, address: publicIP ?? publicIPv6 ?? "none", what } : undefined;
   }
@@ -357,16 +357,16 @@ export class PeerTable {
       ] as const
     ) {
       if (family === null || subnet === null || ip === null) continue;
-      if (ip === ours) return `its public address ${ip} is ours`;
+      if (ip === ours) return `its public address ${ip} is this node's`;
       const { underlay } = this.#view;
       const unusable = underlay?.unusable(ip);
       if (unusable) return `its public address ${ip} ${unusable}`;
       const taken = underlay?.taken(subnet);
-      if (taken) return `it holds ${taken}`;
+      if (taken) return `it contains ${taken}`;
     }
-    if (collide(lease, this.#own)) return `it overlaps ours, ${key}`;
-    if (holdsAddress(lease, this.#own)) return "it holds our public address";
-    return holdsAddress(this.#own, lease) ? "its public address lies in our subnet" : "";
+    if (collide(lease, this.#own)) return `it overlaps this node's, ${key}`;
+    if (holdsAddress(lease, this.#own)) return "it contains this node's public address";
+    return holdsAddress(this.#own, lease) ? "its public address lies in this node's subnet" : "";
   }
 
   /** The older lease that stands in an entry's way; empty where none does. */
@@ -375,7 +375,7 @@ export class PeerTable {
       const stretch = this.#bySlot.get(slot);
       if (stretch === undefined) continue;
       if (positionOf(stretch.leases, entry) >= CROWD) {
-        return `${CROWD} older leases crowd the same stretch of the network`;
+        return `${CROWD} older leases already share this part of the network`;
       }
       const other = older(stretch.leases.slice(0, CROWD), entry, (lease, it) => collide(lease, it));
       if (other) return `it overlaps ${other}, which is older`;
@@ -384,7 +384,9 @@ export class PeerTable {
         entry,
         (lease, it) => holdsAddress(it, lease),
       );
-      if (host && this.#hasHosts) return `it holds the public address of ${host}, which is older`;
+      if (host && this.#hasHosts) {
+        return `it contains the public address of ${host}, which is older`;
+      }
     }
     for (const slot of entry.addressSlots) {
       const { leases = [], addresses = [] } = this.#bySlot.get(slot) ?? {};

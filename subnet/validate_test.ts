@@ -44,9 +44,9 @@ Deno.test("good peers come through, each bad one is told by key and reason", () 
     ["10.2.1.0-24", {}, /not in the network 10\.1\.0\.0\/16/],
     ["0.0.0.0-0", {}, /not in the network/],
     ["10.1.32.0-20", {}, /larger than the network's subnets, which are \/24/],
-    ["10.1.10.128-25", {}, /overlaps ours/],
+    ["10.1.10.128-25", {}, /overlaps this node's/],
     ["10.1.41.0-24", { publicIP: null }, /no public address/],
-    ["10.1.42.0-24", { publicIP: "192.0.2.10" }, /192\.0\.2\.10 is ours/],
+    ["10.1.42.0-24", { publicIP: "192.0.2.10" }, /192\.0\.2\.10 is this node's/],
     ["10.1.43.0-24", { publicIP: "127.0.0.1" }, /loopback/],
     ["10.1.44.0-24", { publicIP: "224.0.0.9" }, /not unicast/],
     ["10.1.45.0-24", { publicIP: "255.255.255.255" }, /not unicast/],
@@ -181,10 +181,10 @@ Deno.test("public addresses and subnets are kept apart where hosts live in the n
   peers.set(peer("10.1.20.0-24", 1, { publicIP: "10.1.200.20" }));
   assert.deepEqual(keys(), ["10.1.20.0-24"]);
   const refused: [string, number, string, RegExp][] = [
-    ["10.1.200.0-24", 2, "192.0.2.1", /holds our public address/],
-    ["10.1.200.20-32", 3, "192.0.2.2", /holds the public address of 10\.1\.20\.0-24/],
+    ["10.1.200.0-24", 2, "192.0.2.1", /contains this node's public address/],
+    ["10.1.200.20-32", 3, "192.0.2.2", /contains the public address of 10\.1\.20\.0-24/],
     ["10.1.30.0-24", 4, "10.1.30.7", /lies in its own subnet/],
-    ["10.1.31.0-24", 5, "10.1.10.7", /lies in our subnet/],
+    ["10.1.31.0-24", 5, "10.1.10.7", /lies in this node's subnet/],
     ["10.1.32.0-24", 6, "10.1.20.7", /lies in 10\.1\.20\.0-24, which is older/],
   ];
   for (const [key, created, publicIP, reason] of refused) {
@@ -201,7 +201,7 @@ Deno.test("a flood in one stretch of the network costs it no more than its crowd
   const key = (at: number) => `0.0.0.0-0&fd00:1:0:14::${at.toString(16)}-128`;
   for (let at = 1; at <= count; at++) peers.set(peer(key(at), at));
   assert.equal(peers.peers().size, CROWD);
-  assert.match(told.at(-1)!, /64 older leases crowd the same stretch/);
+  assert.match(told.at(-1)!, /64 older leases already share this part/);
   for (let at = 1; at <= count; at++) peers.delete(key(at));
   assert.equal(peers.peers().size, 0);
 });
@@ -229,9 +229,9 @@ Deno.test("leases leave alone what is reached outside of the overlay", () => {
   }, ["10.1.201.7"]);
   const { peers, told } = table(IPV4, undefined, { created: () => 9, underlay });
   const refused: [string, string, RegExp][] = [
-    ["10.1.200.0-24", "192.0.2.1", /it holds an address of this node, 10\.1\.200\.10/],
-    ["10.1.200.1-32", "192.0.2.1", /it holds this node's router, 10\.1\.200\.1/],
-    ["10.1.201.0-29", "192.0.2.1", /it holds the address of etcd, 10\.1\.201\.7/],
+    ["10.1.200.0-24", "192.0.2.1", /it contains an address of this node, 10\.1\.200\.10/],
+    ["10.1.200.1-32", "192.0.2.1", /it contains this node's router, 10\.1\.200\.1/],
+    ["10.1.201.0-29", "192.0.2.1", /it contains the address of etcd, 10\.1\.201\.7/],
     ["10.1.20.0-24", "10.1.200.10", /its public address 10\.1\.200\.10 is an address of this node/],
     ["10.1.21.0-24", "192.0.2.255", /is the broadcast address of 192\.0\.2\.0\/24/],
     ["10.1.22.0-24", "192.0.2.0", /is the first address of 192\.0\.2\.0\/24/],

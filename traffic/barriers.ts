@@ -106,7 +106,7 @@ function words(
   const { table, name } = base;
   const by = culprit === undefined ? "its policy, drop" : `its rule ${culprit}`;
   return `the nftables chain ${name} of table ${base.family} ${table} drops forwarded packets of ` +
-    `${network} by ${by}, which no rule of flanneld's can prevent: ${
+    `${network} by ${by}, which flanneld's own rules cannot prevent: ${
       remedy(base, family, network)
     }`;
 }
@@ -118,5 +118,7 @@ function remedy({ family, table, name }: NftBaseChain, of: Family, network: stri
   }
   const rule = (field: string) =>
     `nft insert rule ${family} ${table} ${name} ${NFT_FAMILY[of]} ${field} ${network} accept`;
-  return `run ${rule("saddr")} && ${rule("daddr")}, and add the same to what sets up that table`;
+  return `run ${rule("saddr")} && ${
+    rule("daddr")
+  }, and add the same rules to whatever creates that table`;
 }

@@ -89,7 +89,7 @@ export class Commands {
     const talk = new Talk(child, input);
     const { promise: late, resolve: expire } = Promise.withResolvers<CommandResult>();
     const timer = setTimeout(() => {
-      expire({ code: -1, stdout: "", stderr: `no end after ${this.#limitMs} ms` });
+      expire({ code: -1, stdout: "", stderr: `timeout after ${this.#limitMs} ms` });
     }, this.#limitMs);
     try {
       return await Promise.race([talk.result(), late]);

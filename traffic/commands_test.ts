@@ -23,7 +23,7 @@ Deno.test("a command's result does not wait for what it left running", async () 
 Deno.test("a command that is too late is ended, whoever holds its output", async () => {
   for (const script of ["exec sleep 20", "sleep 20 & exec sleep 20"]) {
     const { code, stderr, ms } = await shell(script, "", 300);
-    assert.deepEqual([code, stderr], [-1, "no end after 300 ms"]);
+    assert.deepEqual([code, stderr], [-1, "timeout after 300 ms"]);
     assert.ok(ms < 4_000, `${ms}`);
   }
 });

@@ -56,7 +56,7 @@ function packetsOf(rules: FamilyRules | null, options: IptablesOptions) {
 /** Words about what drops packets, with the remedy. */
 function lostLine(tools: Tools, family: Family, rules: FamilyRules, culprit: string): string {
   return `${tools.name} drops forwarded packets of ${rules.subnets.network}: chain FORWARD of ` +
-    `table filter, ${culprit}: remove that, or accept them before by ` +
+    `table filter, ${culprit}: remove that, or accept them first with ` +
     `${NAMES[family]} -I FORWARD -s ${rules.subnets.network} -j ACCEPT and the same with -d`;
 }
 
@@ -165,7 +165,7 @@ export class Iptables implements PacketFilter {
       const plain = iptablesTables(rules, false);
       const done = await this.#settle(family, tools, rules, plain, narrow);
       this.#plain.add(family);
-      log.info("{name} does not know --random-fully, masquerading without it: {error}", {
+      log.info("{name} does not support --random-fully, masquerading without it: {error}", {
         name: tools.name,
         error: error.message,
       });
@@ -195,7 +195,7 @@ export class Iptables implements PacketFilter {
   #missing(name: string): string {
     const where = this.#commands.folders.join(":");
     return `${name}-save and ${name}-restore not found in ${where}: install iptables, or set ` +
-      `"EnableNFTables": true in the network config where nft is installed; traffic rules are not ` +
+      `"EnableNFTables": true in the network config if nft is installed; traffic rules are not ` +
       `in place until then`;
   }
 }

@@ -105,7 +105,7 @@ export class FamilyTables {
     const left = after.changes.flatMap(({ lines }) => lines);
     if (left.length > 0) {
       throw new ToolError(
-        `${tools.name}: rules were written but are not there after: ${left.join(", ")}`,
+        `${tools.name}: rules were written but are missing afterwards: ${left.join(", ")}`,
       );
     }
     const changed = changes.flatMap((change) => describe(tools.name, change));
@@ -179,7 +179,7 @@ export class FamilyTables {
       log.info(`${start}Changing default FORWARD chain policy to ACCEPT`);
     }
     if (changes.some(({ moved }) => moved)) {
-      log.info("Moving the jump to FLANNEL-FWD before a rule that drops its packets: {rule}", {
+      log.info("Moving the jump to FLANNEL-FWD ahead of a rule that drops its packets: {rule}", {
         rule: `-A FORWARD ${endRule}`,
       });
     }

@@ -271,7 +271,7 @@ class Keeper implements TrafficRules {
     if (state === this.#errors) return;
     this.#errors = state;
     for (const error of errors) {
-      log.error("Traffic rules, tried again at each resync: {error}", { error });
+      log.error("Cannot set the traffic rules, retrying at each resync: {error}", { error });
     }
     if (errors.length === 0) log.info("Traffic rules are in place again");
   }

@@ -138,8 +138,8 @@ export class Nftables implements PacketFilter {
     const nft = await this.#commands.find("nft");
     if (!nft) {
       throw new ToolError(
-        `nft not found in ${this.#commands.folders.join(":")}: install nftables, or take ` +
-          `"EnableNFTables" out of the network config; traffic rules are not in place until then`,
+        `nft not found in ${this.#commands.folders.join(":")}: install nftables, or remove ` +
+          `"EnableNFTables" from the network config; traffic rules are not in place until then`,
       );
     }
     const random = randomFully && !this.#plain;
@@ -169,7 +169,7 @@ export class Nftables implements PacketFilter {
     if (!random || plain === input) throw new ToolError(failure(first));
     check(await this.#commands.run(nft, ["-f", "-"], plain));
     this.#plain = true;
-    log.info("nft does not know fully-random, masquerading without it: {error}", {
+    log.info("nft does not support fully-random, masquerading without it: {error}", {
       error: failure(first),
     });
     return plain;

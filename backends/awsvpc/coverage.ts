@@ -278,7 +278,7 @@ function* strayProblem({ strays, vpcId }: Coverage): Generator<RoutingProblem> {
     subject: `the tables of RouteTableID, ${ids.join(", ")} among them`,
     detail: `RouteTableID names ${names(strays.map(strayText))}: this node, in ${vpcId}, ignores ` +
       (strays.length > 1 ? "them" : "it"),
-    fix: "remove what no node needs from RouteTableID in the network config",
+    fix: "remove tables that no node needs from RouteTableID in the network config",
   };
 }
 
@@ -297,7 +297,7 @@ function* overlapProblem(coverage: Coverage): Generator<RoutingProblem> {
     key: `overlap ${network} ${local}`,
     subject: `the network ${network} is outside of the VPC`,
     detail:
-      `The network ${network} overlaps ${local}, which is the VPC's own: EC2 takes no routes ` +
+      `The network ${network} overlaps ${local}, which is the VPC's own: EC2 accepts no routes ` +
       "there",
     fix: "choose a Network outside of the VPC",
   };

@@ -192,7 +192,7 @@ Deno.test("named tables of another VPC, or gone, are passed by name", () => {
   const one = table("rtb-1", "main", ["10.1.40.0/24", "eni-1"]);
   assert.deepEqual(lines(coverage([one], { named, strays, peers: [] })), [
     "RouteTableID names rtb-8 (in vpc-2) and rtb-9 (not in this account and region): this node, in " +
-    "vpc-1, ignores them; remove what no node needs from RouteTableID in the network config",
+    "vpc-1, ignores them; remove tables that no node needs from RouteTableID in the network config",
   ]);
 });
 

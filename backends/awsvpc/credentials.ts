@@ -90,7 +90,7 @@ export class Credentials {
     } catch (error) {
       if (!held || left(held) <= 0) throw error;
       if (!this.#warned) {
-        log.warn("AWS credentials end at {end} and are not renewed: {reason}", {
+        log.warn("AWS credentials expire at {end} and cannot be renewed: {reason}", {
           end: held.expiration?.toISOString(),
           reason: error instanceof Error ? error.message : String(error),
         });

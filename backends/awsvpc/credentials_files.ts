@@ -92,7 +92,7 @@ async function readText(path: string, setting?: string): Promise<string> {
   } catch (error) {
     if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
       if (!setting) return "";
-      throw refusal(`${named} is not there: create it, or unset ${setting}`);
+      throw refusal(`${named} does not exist: create it, or unset ${setting}`);
     }
     if (!(error instanceof Error) || error.name === "Ec2Fault") throw error;
     throw refusal(`${named} cannot be read: ${error.message.replace(/, run again with.*/s, "")}`);

@@ -20,9 +20,9 @@ const CREDENTIALS = [
 
 /** Why ways to get credentials are not supported, by the beginning of their settings' names. */
 const UNSUPPORTED: [prefix: string, why: string][] = [
-  ["credential_process", "flanneld runs no programs for credentials"],
-  ["sso_", "it needs somebody to log in again and again"],
-  ["login_session", "it needs somebody to log in again and again"],
+  ["credential_process", "flanneld does not run programs to get credentials"],
+  ["sso_", "it needs someone to log in repeatedly"],
+  ["login_session", "it needs someone to log in repeatedly"],
 ];
 
 const INSTEAD =
@@ -96,10 +96,12 @@ async function checkRole(
     throw refuse("has both source_profile and credential_source: remove one of them");
   }
   if (mfa_serial !== undefined) {
-    throw refuse(`has mfa_serial, which is not supported (nobody enters a code): ${INSTEAD}`);
+    throw refuse(
+      `has mfa_serial, which is not supported (no one is there to enter a code): ${INSTEAD}`,
+    );
   }
   if (duration_seconds !== undefined && !/^\d+$/.test(duration_seconds)) {
-    throw refuse(`has duration_seconds ${JSON.stringify(duration_seconds)}, which is no number`);
+    throw refuse(`has duration_seconds ${JSON.stringify(duration_seconds)}, which is not a number`);
   }
   if (source_profile !== undefined) {
     if (sources.includes(source_profile)) {
@@ -138,7 +140,7 @@ function missing(profile: string, env: Environment, sources: readonly string[]) 
   const by = sources.length > 0 ? "source_profile" : "AWS_PROFILE";
   const heading = profile === "default" ? profile : `profile ${profile}`;
   return refusal(
-    `${by} names profile "${profile}", which is not there: add it as [${profile}] to ` +
+    `${by} names profile "${profile}", which does not exist: add it as [${profile}] to ` +
       `${credentials} or as [${heading}] to ${config}, or correct ${by}`,
   );
 }

@@ -67,7 +67,7 @@ function stsFault({ source }: Way, error: unknown, text: string): Ec2Fault {
   const answer = `${code}: ${text.replace(/\.$/, "")}. status code: ${httpStatusCode}` +
     (requestId ? `, request id: ${requestId}` : "");
   if (kind === "throttled") {
-    return new Ec2Fault(kind, "credentials", code, `STS limits this account's calls (${code})`);
+    return new Ec2Fault(kind, "credentials", code, `STS throttles this account's calls (${code})`);
   }
   if (kind === "server") {
     return new Ec2Fault(kind, "credentials", code, `STS failed for ${source}: ${answer}`);

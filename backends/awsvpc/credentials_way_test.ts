@@ -121,7 +121,7 @@ Deno.test("an incomplete environment is refused, never passed over", async () =>
     [{ AWS_WEB_IDENTITY_TOKEN_FILE: "HOME/token" }, /_TOKEN_FILE is set without AWS_ROLE_ARN: /],
     [
       { AWS_WEB_IDENTITY_TOKEN_FILE: "HOME/none", AWS_ROLE_ARN: "arn" },
-      /^AWS_WEB_IDENTITY_TOKEN_FILE names HOME\/none, which is not there: create it, or unset AWS_/,
+      /^AWS_WEB_IDENTITY_TOKEN_FILE names HOME\/none, which does not exist: create it, or unset AWS_/,
     ],
     [
       { AWS_WEB_IDENTITY_TOKEN_FILE: "/dev/null", AWS_ROLE_ARN: "arn" },
@@ -138,7 +138,7 @@ Deno.test("an incomplete environment is refused, never passed over", async () =>
         AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: "/x",
         AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: "HOME/none",
       },
-      /^AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE names HOME\/none, which is not there: /,
+      /^AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE names HOME\/none, which does not exist: /,
     ],
   ];
   for (const [env, reason] of cases) {
@@ -236,7 +236,7 @@ Deno.test("a profile without what it needs, or with what is not supported, is re
     await way({ AWS_PROFILE: "p" }, {
       config: `[profile p]\n${role}web_identity_token_file = HOME/no\n`,
     }),
-    /: web_identity_token_file of profile "p" names HOME\/no, which is not there: create it, or unset/,
+    /: web_identity_token_file of profile "p" names HOME\/no, which does not exist: create it, or unset/,
   );
 });
 
@@ -244,13 +244,13 @@ Deno.test("a profile that is not there is refused", async () => {
   for (const name of ["p", "constructor", "__proto__"]) {
     assert.equal(
       await way({ AWS_PROFILE: name }, { config: `[${name}]\n${STATIC}`, credentials: "" }),
-      `AWS credentials: AWS_PROFILE names profile "${name}", which is not there: add it as ` +
+      `AWS credentials: AWS_PROFILE names profile "${name}", which does not exist: add it as ` +
         `[${name}] to HOME/credentials or as [profile ${name}] to HOME/config, or correct AWS_PROFILE`,
     );
   }
   assert.match(
     await way({ AWS_PROFILE: "p" }, { credentials: "[p]\nrole_arn = arn\nsource_profile = b\n" }),
-    /^AWS credentials: source_profile names profile "b", which is not there: add it as \[b\]/,
+    /^AWS credentials: source_profile names profile "b", which does not exist: add it as \[b\]/,
   );
 });
 
@@ -294,7 +294,7 @@ Deno.test("files that cannot be read as they are meant are refused", async () =>
   for (const variable of ["AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"]) {
     assert.equal(
       await way({ [variable]: "HOME/none" }),
-      `AWS credentials: ${variable} names HOME/none, which is not there: create it, or unset ${variable}`,
+      `AWS credentials: ${variable} names HOME/none, which does not exist: create it, or unset ${variable}`,
     );
     assert.match(
       await way({ [variable]: "HOME" }),

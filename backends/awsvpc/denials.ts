@@ -59,7 +59,7 @@ export function denialFix(action: string, message: string): string {
   }
   if (ENDPOINT.test(policy)) return `allow ${call} in the policy of the VPC endpoint for EC2`;
   if (policy === "permissions boundary") {
-    return `allow ${call} in the permissions boundary of ${whom}, too`;
+    return `also allow ${call} in the permissions boundary of ${whom}`;
   }
   if (policy === "session policy") {
     return `allow ${call} in the session policy with which ${whom} is assumed`;

@@ -157,7 +157,7 @@ async function* examineInstance(
   if (patient.addresses.length === 0) {
     yield fail(
       "network interface",
-      "this node has no address but those of loopback",
+      "this node has only loopback addresses",
       "bring up the interface that is in the VPC (ip link, DHCP)",
     );
   }

@@ -74,7 +74,7 @@ const EXPIRED_FIX = "renew the session token; credentials of a role are renewed 
 
 /** Codes that concern the caller, whatever the call; what to do about each. */
 const CREDENTIALS = new Map(Object.entries({
-  AuthFailure: `${KEY_FIX}; check this node's clock (timedatectl), too`,
+  AuthFailure: `${KEY_FIX}; also check this node's clock (timedatectl)`,
   InvalidClientTokenId: KEY_FIX,
   UnrecognizedClientException: KEY_FIX,
   ExpiredToken: EXPIRED_FIX,
@@ -155,17 +155,22 @@ export function faultOf(action: string, error: unknown): Ec2Fault {
   const request = $metadata?.requestId ? `, request id: ${$metadata.requestId}` : "";
   const answer = `${name}: ${withoutStop(text)}. status code: ${status}${request}`;
   if (status === 429 && !THROTTLED.has(name)) {
-    return new Ec2Fault("throttled", action, "429", "EC2 limits this account's calls (status 429)");
+    return new Ec2Fault(
+      "throttled",
+      action,
+      "429",
+      "EC2 throttles this account's calls (status 429)",
+    );
   }
   if (UNREADABLE.test(message) || NAMELESS.has(name)) {
     return strangeFault(action, UNREADABLE.test(message) ? text : "", status, request);
   }
   if (THROTTLED.has(name)) {
-    return new Ec2Fault("throttled", action, name, `EC2 limits this account's calls (${name})`);
+    return new Ec2Fault("throttled", action, name, `EC2 throttles this account's calls (${name})`);
   }
   const credentials = credentialsFix(action, name, text);
   if (credentials !== undefined) {
-    return new Ec2Fault("credentials", action, name, `EC2 takes no call from us: ${answer}`, {
+    return new Ec2Fault("credentials", action, name, `EC2 rejects this node's calls: ${answer}`, {
       answer,
       fix: credentials,
     });

@@ -40,7 +40,7 @@ const CASES: [because: string, fix: string][] = [
   ],
   [
     "because no permissions boundary allows the ec2:CreateRoute action",
-    "allow ec2:CreateRoute in the permissions boundary of the role Node, too",
+    "also allow ec2:CreateRoute in the permissions boundary of the role Node",
   ],
   [
     "because no session policy allows the ec2:CreateRoute action",
@@ -126,7 +126,7 @@ Deno.test("the encoded message is left out, wherever it is", () => {
   }
 });
 
-const NO_CALL = /^EC2 takes no call from us: /;
+const NO_CALL = /^EC2 rejects this node's calls: /;
 
 Deno.test("AuthFailure: bad credentials, or a resource of another account", () => {
   const bad = "AWS was not able to validate the provided access credentials";

@@ -145,8 +145,8 @@ export function refusal(
     `${status} ${reason}`.trim()
   })`;
   const fix = status === 407
-    ? "put a user and password that it takes into its URL, http://USER:PASSWORD@HOST:PORT"
-    : "allow the host there, or exclude it by NO_PROXY";
+    ? "put a user and password that it accepts into its URL, http://USER:PASSWORD@HOST:PORT"
+    : "allow the host there, or exclude it with NO_PROXY";
   return new TransportError(`Proxy.${status}`, what, fix);
 }
 

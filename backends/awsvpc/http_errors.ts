@@ -72,14 +72,17 @@ export function transportError(error: unknown, host: string, trust = ""): Transp
   }
   switch (code) {
     case "ERR_TLS_CERT_ALTNAME_INVALID":
-      return new TransportError(code, `the certificate of ${host} is for other names${because}`);
+      return new TransportError(
+        code,
+        `the certificate of ${host} does not cover that name${because}`,
+      );
     case "CERT_HAS_EXPIRED":
     case "CERT_NOT_YET_VALID": {
       const reason = `the certificate of ${host} is not valid now${because}`;
       return new TransportError(code, reason, "check this node's clock (timedatectl)");
     }
     case "ERR_SSL_WRONG_VERSION_NUMBER": {
-      const fix = "if it is an endpoint without TLS, let its URL begin with http://";
+      const fix = "if it is an endpoint without TLS, use http:// in its URL";
       return new TransportError(code, `${host} does not speak TLS`, fix);
     }
   }

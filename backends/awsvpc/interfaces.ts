@@ -143,7 +143,7 @@ function faultOfBoth(first: Ec2Fault, second: Ec2Fault): Ec2Fault {
   if (second.kind !== "unauthorized") return second;
   const [preferred, other] = first.action === PREFERRED ? [first, second] : [second, first];
   const { kind, action, code, message, details } = preferred;
-  const fix = `${details.fix}; ec2:${other.action} is enough, too`;
+  const fix = `${details.fix}; ec2:${other.action} is also sufficient`;
   return new Ec2Fault(kind, action, code, message, { ...details, fix });
 }
 
@@ -169,8 +169,7 @@ async function gather<Page>(
 }
 
 function endlessFault(action: string): Ec2Fault {
-  const message =
-    `EC2's answer to ${action} has no end: ${MOST_PAGES} pages were read, and there are more`;
+  const message = `EC2's answer to ${action} has more than ${MOST_PAGES} pages`;
   return new Ec2Fault("server", action, "Endless", message, {
     fix: "check AWS_ENDPOINT_URL_EC2",
   });

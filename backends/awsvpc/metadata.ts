@@ -30,7 +30,7 @@ export function refuseMetadataV1(): void {
 export async function whereWeAre(): Promise<Where> {
   const region = Deno.env.get("AWS_REGION") || Deno.env.get("AWS_DEFAULT_REGION");
   const disabled = Deno.env.get("AWS_EC2_METADATA_DISABLED")?.toLowerCase() === "true";
-  if (disabled && !region) throw fault("AWS_EC2_METADATA_DISABLED is true: set AWS_REGION, too");
+  if (disabled && !region) throw fault("AWS_EC2_METADATA_DISABLED is true: set AWS_REGION as well");
   if (disabled) return { region: region!, instanceId: undefined };
   const endpoint = await serviceEndpoint();
   const service = new MetadataService({ endpoint, httpOptions: { timeout: LIMIT }, retries: 1 });
@@ -70,7 +70,7 @@ async function serviceEndpoint(): Promise<string> {
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw fault(
-      `cannot tell where the instance metadata service is: ${reason}; correct ` +
+      `cannot determine where the instance metadata service is: ${reason}; correct ` +
         "AWS_EC2_METADATA_SERVICE_ENDPOINT or AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
     );
   }

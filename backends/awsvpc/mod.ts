@@ -109,7 +109,10 @@ function skippedOf(peers: Iterable<Lease>): Skipped[] {
   const skipped: Skipped[] = [];
   for (const { key, attrs: { backendType } } of peers) {
     if (backendType === TYPE || backendType === "") continue;
-    skipped.push({ key, reason: `its backend is ${JSON.stringify(backendType)}, ours is ${TYPE}` });
+    skipped.push({
+      key,
+      reason: `its backend is ${JSON.stringify(backendType)}, this node's is ${TYPE}`,
+    });
   }
   return skipped;
 }

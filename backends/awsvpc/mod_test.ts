@@ -42,7 +42,7 @@ Deno.test("the kernel needs nothing, the MTU is the interface's", () => {
   assert.deepEqual(kernel.routes, []);
   assert.deepEqual(skipped, [{
     key: "10.1.2.0-24",
-    reason: `its backend is "vxlan", ours is aws-vpc`,
+    reason: `its backend is "vxlan", this node's is aws-vpc`,
   }]);
   assert.equal(backend.mtu, 1500);
   assert.equal(

@@ -163,7 +163,7 @@ function* anyOf(results: readonly [Trial, Answer][]): Generator<Finding> {
   const [finding] = allOf([allowed ?? first]);
   // Another call mends a missing permission, nothing else.
   if (first[1].kind !== "refused") return yield finding;
-  const enough = others.map(([{ action }]) => `; ec2:${action} is enough, too`).join("");
+  const enough = others.map(([{ action }]) => `; ec2:${action} is also sufficient`).join("");
   yield finding.fix === undefined ? finding : { ...finding, fix: finding.fix + enough };
 }
 
@@ -190,7 +190,7 @@ function* allOf(results: readonly [Trial, Answer][]): Generator<Finding> {
     if (answer.kind === "refused") yield fail(action, detail, fault.details.fix);
     else {yield warn(
         action,
-        `EC2 does not tell whether it is allowed: ${detail}`,
+        `EC2 does not say whether it is allowed: ${detail}`,
         fault.details.fix,
       );}
   }

@@ -245,9 +245,9 @@ function fullFault({ id, routes }: RouteTable, subnet: string, { code }: Ec2Faul
       .length;
   const message =
     `route table ${id} is full: it has ${limit} routes for IPv${family} besides the ` +
-    `VPC's own, its limit (${code}), and takes none for ${subnet}; raise the quota "Routes per ` +
+    `VPC's own, its limit (${code}), so the route for ${subnet} cannot be added; raise the quota "Routes per ` +
     'route table" of Amazon VPC in Service Quotas, which counts each address family and may be ' +
-    "raised to 1,000, or remove routes that nobody needs";
+    "raised to 1,000, or remove routes that are not needed";
   return new Ec2Fault("refused", "CreateRoute", code, message);
 }
 
@@ -260,7 +260,7 @@ function conflictFault({ tableId, route: { destination, target }, kind }: Confli
   }
   const message =
     `route table ${tableId} leads ${destination}, this node's subnet, to ${target}, ` +
-    "which no node has: remove that route, or keep the subnet out of SubnetMin and SubnetMax";
+    "which does not belong to a node: remove that route, or keep the subnet out of SubnetMin and SubnetMax";
   return new Ec2Fault("refused", "ReplaceRoute", "Conflict", message);
 }
 

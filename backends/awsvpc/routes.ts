@@ -179,7 +179,7 @@ export class VpcRoutes implements Outside {
   async #attempt(): Promise<number> {
     try {
       const isUnsure = await this.#check();
-      if (this.#logged !== "") log.info("The VPC's routes are as they should be again");
+      if (this.#logged !== "") log.info("Recovered: the VPC's routes are correct");
       this.#logged = "";
       this.#delay = undefined;
       this.#failures = 0;
@@ -202,7 +202,7 @@ export class VpcRoutes implements Outside {
     const state = stateOf(fault);
     if (this.#isInGrace(fault) || state === this.#logged) return;
     this.#logged = state;
-    const line = "{reason}; trying again until it works";
+    const line = "{reason}; retrying until it works";
     if (kind === "throttled") log.warn(line, { reason: advice(fault) });
     else log.error(line, { reason: advice(fault) });
   }

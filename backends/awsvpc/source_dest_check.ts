@@ -50,7 +50,9 @@ export class SourceDestCheck {
   /** Makes one call if the check is on: for the interface and for the instance in turn. */
   async ensureOff({ eni, siblings }: AttachedEni): Promise<void> {
     if (!eni.sourceDestCheck) {
-      if (this.#refused === eni.id) log.info("SourceDestCheck is off on {id} now", { id: eni.id });
+      if (this.#refused === eni.id) {
+        log.info("Recovered: SourceDestCheck is off on {id}", { id: eni.id });
+      }
       this.#refused = "";
       return;
     }

@@ -117,7 +117,7 @@ export class NodeTables {
     }
     const [table] = found.ours;
     if (this.named.length === 0 && table.id !== last.ours[0].id) {
-      log.warn("{subnet} is routed by {table} now, no longer by {was}", {
+      log.warn("{subnet} is now routed by {table}, no longer by {was}", {
         subnet: eni.subnetId,
         table: table.id,
         was: last.ours[0].id,

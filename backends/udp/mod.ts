@@ -93,7 +93,7 @@ function state(
     if (attrs.backendType !== "" && attrs.backendType !== "udp") {
       skipped.push({
         key,
-        reason: `its backend is ${quote(attrs.backendType)}, ours is udp`,
+        reason: `its backend is ${quote(attrs.backendType)}, this node's is udp`,
       });
     } else if (endpoint === null) {
       skipped.push({ key, reason: `it has no public ${overIpv4 ? "IPv4" : "IPv6"} address` });

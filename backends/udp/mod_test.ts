@@ -26,7 +26,7 @@ Deno.test("the network is routed to the tunnel, and the tunnel knows the peers",
   });
   assert.deepEqual(skipped, [{
     key: "10.1.35.0-24",
-    reason: `its backend is "vxlan", ours is udp`,
+    reason: `its backend is "vxlan", this node's is udp`,
   }]);
   assert.equal(backend.attrs.backendType, "", "as flannel writes it");
 });

@@ -33,7 +33,7 @@ async function portFinding(
     const { name: holder, id } = process;
     return fail(
       check,
-      `in use by ${holder} (process ${id}), so that ${name} cannot be brought up`,
+      `in use by ${holder} (process ${id}): ${name} cannot be brought up`,
       `stop ${holder} or set Backend.Port`,
     );
   }
@@ -41,14 +41,17 @@ async function portFinding(
   if (rival !== undefined && (rival.vxlan?.vni === vni || rival.vxlan?.vni === 0)) {
     return fail(
       check,
-      `in use by ${rival.name} (VXLAN), so that ${name} cannot be brought up`,
+      `in use by ${rival.name} (VXLAN): ${name} cannot be brought up`,
       "remove that device, or set Backend.Port or Backend.VNI",
     );
   }
   if (rival !== undefined) {
-    return warn(check, `also used by ${rival.name} (VXLAN), which works if both are set up alike`);
+    return warn(
+      check,
+      `also used by ${rival.name} (VXLAN), which works if both have the same settings`,
+    );
   }
-  return bound ? warn(check, "in use by a tunnel of the kernel") : pass(check, "free");
+  return bound ? warn(check, "in use by a kernel tunnel") : pass(check, "free");
 }
 
 function* macFindings({ name }: VxlanLink, own: Interface, { attrs }: Lease): Generator<Finding> {

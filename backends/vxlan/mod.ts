@@ -211,7 +211,7 @@ function clash(halves: Half[], peer: Lease): string | undefined {
   for (const { device: { vni, mac }, ...half } of halves) {
     const data = half.subnet(peer) ? parseData(half.data(peer)) : "none";
     if (typeof data === "object" && data.mac === mac && (data.vni ?? vni) === vni) {
-      return `our VTEP MAC ${mac}`;
+      return `this node's VTEP MAC ${mac}`;
     }
   }
   return undefined;
@@ -237,7 +237,9 @@ function state(
   for (const peer of peers) {
     const refusal: Refusal | undefined = peer.attrs.backendType === "vxlan"
       ? addPeer(halves, owners, peer, kernel, directTo)
-      : { reason: `its backend is ${quote(peer.attrs.backendType || "udp")}, ours is vxlan` };
+      : {
+        reason: `its backend is ${quote(peer.attrs.backendType || "udp")}, this node's is vxlan`,
+      };
     if (refusal !== undefined) skipped.push({ key: peer.key, ...refusal });
   }
   return { kernel, skipped };
@@ -270,7 +272,7 @@ function addPeer(
     const data = parseData(half.data(peer));
     if (typeof data === "string") return { reason: data };
     if (data.vni !== undefined && data.vni !== half.device.vni) {
-      return { reason: `its VNI is ${data.vni}, ours is ${half.device.vni}` };
+      return { reason: `its VNI is ${data.vni}, this node's is ${half.device.vni}` };
     }
     const owner = owners[index].get(data.mac);
     if (owner !== undefined && owner !== peer.key) {
@@ -300,9 +302,9 @@ function parseData(data: unknown): VtepData | string {
   if (typeof data !== "object" || data === null) return "it has no vxlan data";
   const { VNI: vni, VtepMAC: text } = data as { VNI?: unknown; VtepMAC?: unknown };
   const mac = typeof text === "string" ? text.toLowerCase() : "";
-  if (!isUnicastMac(mac)) return `its VtepMAC ${quote(text)} is no unicast MAC address`;
+  if (!isUnicastMac(mac)) return `its VtepMAC ${quote(text)} is not a unicast MAC address`;
   if (vni !== undefined && vni !== null && typeof vni !== "number") {
-    return `its VNI ${quote(vni)} is no number`;
+    return `its VNI ${quote(vni)} is not a number`;
   }
   return { vni: vni ?? undefined, mac };
 }

@@ -116,17 +116,17 @@ Deno.test("a peer that cannot be reached is left out, the others are not", () =>
   assert.deepEqual(kernel.routes.map((route) => route.dst), ["10.1.9.0/24"]);
   assert.equal(kernel.fdb.length, 1);
   assert.deepEqual(skipped, [
-    { key: "10.1.1.0-24", reason: `its backend is "udp", ours is vxlan` },
+    { key: "10.1.1.0-24", reason: `its backend is "udp", this node's is vxlan` },
     { key: "10.1.2.0-24", reason: "it has no vxlan data" },
-    { key: "10.1.3.0-24", reason: `its VtepMAC "01:00:00:00:00:00" is no unicast MAC address` },
-    { key: "10.1.4.0-24", reason: "its VNI is 2, ours is 1" },
-    { key: "10.1.5.0-24", reason: `its VNI "x" is no number` },
+    { key: "10.1.3.0-24", reason: `its VtepMAC "01:00:00:00:00:00" is not a unicast MAC address` },
+    { key: "10.1.4.0-24", reason: "its VNI is 2, this node's is 1" },
+    { key: "10.1.5.0-24", reason: `its VNI "x" is not a number` },
     {
       key: "10.1.6.0-24",
       reason: "its VTEP MAC 02:00:00:00:00:09 is already that of 10.1.9.0-24",
       conflict: true,
     },
-    { key: "10.1.7.0-24", reason: "its VtepMAC undefined is no unicast MAC address" },
+    { key: "10.1.7.0-24", reason: "its VtepMAC undefined is not a unicast MAC address" },
   ]);
 });
 

@@ -12,6 +12,8 @@ import { LeaseStore, type StoredLease } from "./store.ts";
 
 /** Calls for the remaining time of leases that are under way at once. */
 const PARALLEL = 32;
+/** Milliseconds within which an endpoint must answer a read of a single key: someone is waiting. */
+const KEY_LIMIT = 5_000;
 
 /** Network config and leases in etcd. */
 export class EtcdStoreAccess implements StoreAccess {
@@ -30,7 +32,7 @@ export class EtcdStoreAccess implements StoreAccess {
   }
 
   async config(): Promise<string | undefined> {
-    const { ranges } = await this.#client.read([{ key: this.#store.configKey }]);
+    const { ranges } = await this.#client.read([{ key: this.#store.configKey }], KEY_LIMIT);
     return ranges[0][0]?.value.toString();
   }
 
@@ -74,7 +76,7 @@ export class EtcdStoreAccess implements StoreAccess {
       success: [{ request_delete_range: { key: whole } }],
     });
     if (!answer.succeeded) {
-      throw new Error(`the lease ${key} has just been changed by another: it is left as it is`);
+      throw new Error(`another node has just changed the lease ${key}: it was left unchanged`);
     }
   }
 

@@ -68,10 +68,10 @@ function readCertificate(key: "cafile" | "certfile", path: string): Buffer {
 function insteadOfCertificate(key: FileKey, content: Buffer): string {
   if (PRIVATE_KEY.test(content.toString("latin1"))) {
     return key === "certfile"
-      ? " but a key: are --etcd-certfile and --etcd-keyfile interchanged?"
+      ? " but a key: are --etcd-certfile and --etcd-keyfile swapped?"
       : " but a key";
   }
-  return isDer(content) ? ": convert it by 'openssl x509 -inform der'" : "";
+  return isDer(content) ? ": convert it with 'openssl x509 -inform der'" : "";
 }
 
 /** Whether a file is one SEQUENCE of DER, as keys and certificates are: its length says so. */
@@ -91,15 +91,15 @@ function readKey(path: string): Buffer {
     throw unusable(
       "keyfile",
       path,
-      "is encrypted, and no passphrase can be given: decrypt it by " +
+      "is encrypted, which flanneld does not support: decrypt it with " +
         `'openssl pkey -in ${path} -out NEW_FILE'`,
     );
   }
   if (!PRIVATE_KEY.test(text)) {
     const instead = CERTIFICATE.test(text)
-      ? " but a certificate: are --etcd-certfile and --etcd-keyfile interchanged?"
+      ? " but a certificate: are --etcd-certfile and --etcd-keyfile swapped?"
       : isDer(pem)
-      ? `: convert it by 'openssl pkey -inform der -in ${path} -out NEW_FILE'`
+      ? `: convert it with 'openssl pkey -inform der -in ${path} -out NEW_FILE'`
       : "";
     throw unusable("keyfile", path, `holds no private key in PEM format${instead}`);
   }

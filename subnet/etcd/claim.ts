@@ -252,7 +252,7 @@ export class Claims {
     });
     if (own === undefined) return undefined;
     for (const { key: former } of unfit) {
-      log.info("Replaced our lease {former} by {key}: the network config has changed", {
+      log.info("Replaced this node's lease {former} with {key}: the network config has changed", {
         former,
         key,
       });

@@ -120,15 +120,17 @@ export class EtcdClient {
   /**
    * Reads ranges in one transaction, so that they are of one revision.
    *
+   * @param limitMs milliseconds within which an endpoint must have answered
    * @throws {EtcdFault | AnswerTooLargeError}
    */
   async read(
     ranges: IRangeRequest[],
+    limitMs = READ_LIMIT,
   ): Promise<{ cluster: string; revision: string; ranges: IKeyValue[][] }> {
     const success = ranges.map((request_range) => ({ request_range }));
     const read: Call<ITxnResponse> = {
       what: "Read",
-      make: (etcd) => etcd.kv.txn({ success }, { deadline: Date.now() + READ_LIMIT }),
+      make: (etcd) => etcd.kv.txn({ success }, { deadline: Date.now() + limitMs }),
       result: ({ header, responses }) => `${keysIn(responses)} keys, revision ${header.revision}`,
     };
     const response = this.#connection

@@ -86,7 +86,7 @@ async function causeOf(
   hasAnswered: boolean,
 ): Promise<Cause> {
   if (error instanceof CertificateFileError) {
-    return { kind: "certificate", clause: `cannot be asked: ${text}` };
+    return { kind: "certificate", clause: `cannot be contacted: ${text}` };
   }
   const cause = causeByText(text, endpoint, access);
   const isTls = endpoint.startsWith("https:");
@@ -113,12 +113,13 @@ function causeByText(text: string, endpoint: string, access: EtcdAccess): Cause 
   }
   if (/altname|not valid for name/i.test(text)) {
     const { hostname } = new URL(endpoint);
-    const clause = `has a certificate for other names than ${hostname}: ${text}; name the ` +
-      "endpoint as the certificate does";
+    const clause =
+      `has a certificate that does not cover ${hostname}: ${text}; use a name from the ` +
+      "certificate in --etcd-endpoints";
     return { kind: "certificate", clause };
   }
   if (/has expired|CERT_HAS_EXPIRED|: Expired|CertExpired|not yet valid/i.test(text)) {
-    const clause = `has a certificate that is not valid now: ${text}; renew it, or set this ` +
+    const clause = `has a certificate that is not valid now: ${text}; renew it, or correct this ` +
       "host's clock";
     return { kind: "certificate", clause };
   }
@@ -128,10 +129,15 @@ function causeByText(text: string, endpoint: string, access: EtcdAccess): Cause 
     const clause = `has a certificate that is not signed by ${trusted}: ${text}; ${advice}`;
     return { kind: "certificate", clause };
   }
+  if (/authentication is not enabled/i.test(text)) {
+    const clause = `rejects the login as ${quote(username ?? "")}: ${text}; remove ` +
+      "--etcd-username, or enable authentication in etcd";
+    return { kind: "login", clause };
+  }
   if (/authentication failed|invalid auth token|user name is empty/i.test(text)) {
     const clause = username
-      ? `refuses the user ${quote(username)}: ${text}; check --etcd-username and --etcd-password`
-      : `wants a user: ${text}; set --etcd-username and --etcd-password`;
+      ? `rejects the user ${quote(username)}: ${text}; check --etcd-username and --etcd-password`
+      : `requires a login: ${text}; set --etcd-username and --etcd-password`;
     return { kind: "login", clause };
   }
   if (/permission denied/i.test(text)) {
@@ -178,10 +184,13 @@ function messageOf(error: unknown): string {
     .split("\n")[0]
     .replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)\.?$/, "")
     .replace(/^\[?Error \[(\w+)\]: /, "")
-    .replace(/^Name resolution failed for target dns:(.*?)(?::\d+)?$/, "the name $1 has no address")
+    .replace(
+      /^Name resolution failed for target dns:(.*?)(?::\d+)?$/,
+      "the name $1 does not resolve",
+    )
     .replace(
       /^Deadline exceeded after ([\d.]+)s.*/,
-      (_, seconds) => `no answer within ${Math.round(Number(seconds))} s`,
+      (_, seconds) => `timeout after ${Math.round(Number(seconds))} s`,
     )
     .replace(/\.$/, "");
 }

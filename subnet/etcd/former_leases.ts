@@ -207,6 +207,9 @@ export class FormerLeases {
     const [ip, had] = [publicAddress(addresses), publicAddress(attrs)];
     const values = { subnets: describe(subnets), ip, had };
     if (ip === had) log.info("Found lease ({subnets}) for current IP ({ip}), reusing", values);
-    else log.info("Found our lease ({subnets}) for former IP ({had}), moving it to {ip}", values);
+    else {log.info(
+        "Found this node's lease ({subnets}) for former IP ({had}), moving it to {ip}",
+        values,
+      );}
   }
 }

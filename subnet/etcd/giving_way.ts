@@ -69,8 +69,8 @@ export class GivingWay {
       if (pause > 0) {
         if (!this.#logged) {
           log.warn(
-            "Peers ignore what this node announces: {reason}, and keeps doing so; changing ours at " +
-              "growing intervals from now on",
+            "Peers ignore what this node announces: {reason}, again and again; from now on, this node " +
+              "changes its own at growing intervals",
             { reason: superiorText(found) },
           );
         }
@@ -80,7 +80,7 @@ export class GivingWay {
       const still = superior();
       if (still === undefined) return;
       this.given();
-      lost(`${superiorText(still)}, and peers follow the older one; changing ours`);
+      lost(`${superiorText(still)}, and peers follow the older lease; changing this node's`);
     } finally {
       this.#isChecking = false;
     }
@@ -89,5 +89,5 @@ export class GivingWay {
 
 /** What to say of an older lease that is in our way. */
 export function superiorText({ key, address, what }: Contender): string {
-  return `the lease ${key} of ${address}, which is older than ours, ${what}`;
+  return `the lease ${key} of ${address}, which is older than this node's, ${what}`;
 }

@@ -33,7 +33,10 @@ Deno.test("no way is given to a lease that is gone when it is time, nor twice to
   assert.deepEqual(lost, []);
   await Promise.all([1, 2].map(() => way.check(() => CONTENDER, take, signal)));
   assert.equal(lost.length, 1);
-  assert.match(lost[0], /^the lease 10\.1\.2\.0-24 of 192\.0\.2\.2, which is older than ours, ann/);
+  assert.match(
+    lost[0],
+    /^the lease 10\.1\.2\.0-24 of 192\.0\.2\.2, which is older than this node's, ann/,
+  );
   for (let more = 0; more < 2; more++) way.given();
   now += 4_999;
   let looks = 0;

@@ -67,9 +67,9 @@ export class EtcdSubnetManager implements SubnetManager {
   /** Keys that were passed over until lately. */
   #mended = new Set<string>();
   readonly #reports = new Reports({
-    line: (key, reason) => log.warn("Lease {key} is passed over: {reason}", { key, reason }),
+    line: (key, reason) => log.warn("Skipping lease {key}: {reason}", { key, reason }),
     leftOut: (count, key, reason) =>
-      log.warn("{count} more leases are passed over, {key} at last: {reason}", {
+      log.warn("Skipped {count} more leases, most recently {key}: {reason}", {
         count,
         key,
         reason,
@@ -122,7 +122,7 @@ export class EtcdSubnetManager implements SubnetManager {
         return config;
       }
       if (config !== told) {
-        log.warn("{reason}; waiting for one that can be used", { reason: config });
+        log.warn("{reason}; waiting for a valid one", { reason: config });
         // An operator who tries is answered at once, a flood every few seconds.
         if (++bad > 3) await sleep(backoff(bad), signal);
       }
@@ -136,7 +136,7 @@ export class EtcdSubnetManager implements SubnetManager {
     const key = this.#store.configKey;
     if (stored === undefined) {
       return `There is no network config in etcd under ${key}: ` +
-        "write one with 'flanneld config set' or etcdctl's API 3";
+        "write one with 'flanneld config set' or etcdctl (API v3)";
     }
     try {
       const parsed = parseNetworkConfig(stored.text);
@@ -145,7 +145,7 @@ export class EtcdSubnetManager implements SubnetManager {
       return parsed;
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
-      return `The network config in etcd under ${key} is wrong: ${error.message}`;
+      return `The network config in etcd under ${key} is invalid: ${error.message}`;
     }
   }
 

@@ -117,7 +117,7 @@ export class Ownership {
       this.#lost(text);
       return;
     }
-    if (this.#lines.take()) log.error("{text}; we keep it", { text });
+    if (this.#lines.take()) log.error("{text}; keeping it", { text });
     // Someone who keeps on writing it gets an answer every few seconds.
     const { count } = this.#rivals;
     if (count > MOST_AT_ONCE) await sleep(backoff(count - MOST_AT_ONCE), signal);
@@ -131,8 +131,8 @@ export class Ownership {
     const theirs = stored.lease && publicAddress(stored.lease.attrs);
     return theirs === null || theirs === address
       ? rivalText(lease.key, address)
-      : `Another agent, at ${theirs}, takes our lease ${lease.key} for its own: ` +
-        "its machine seems to be a copy of this one";
+      : `Another agent, at ${theirs}, uses this node's lease ${lease.key} as its own: ` +
+        "its machine seems to be a clone of this one";
   }
 
   /** Claims our lease again; all who find it gone wait for the same claim. @returns whether it is ours */
@@ -151,7 +151,7 @@ export class Ownership {
     const { count, last } = this.#recoveries;
     this.#recoveries = { count: Date.now() - last < 60_000 ? count + 1 : 0, last: Date.now() };
     if (this.#recoveries.count > 2) await sleep(backoff(this.#recoveries.count), signal);
-    log.warn("Our lease {key} is gone from etcd: {why}; claiming it again", {
+    log.warn("This node's lease {key} is missing from etcd: {why}; reclaiming it", {
       key: lease.key,
       why,
     });
@@ -205,9 +205,9 @@ export class Ownership {
     if (there && this.#adopt(own, there)) return "ours";
     if (there && this.#problemOf(there) === "") return takenBy(there);
     const inTheWay = this.#inTheWay(lease, there, snapshot);
-    if (inTheWay) return `our subnet is part of ${inTheWay.key} now`;
+    if (inTheWay) return `this node's subnet is now part of ${inTheWay.key}`;
     const clash = there === undefined && this.#clashIn(snapshot);
-    if (clash) return `${superiorText(clash)}; claiming our subnet again with another one`;
+    if (clash) return `${superiorText(clash)}; reclaiming this node's subnet with another one`;
     const claimed =
       await (there
         ? this.#claims.restore(lease, own.leaseId === "0", there)
@@ -219,7 +219,7 @@ export class Ownership {
     own.created = claimed.created;
     own.cluster = claimed.cluster;
     this.#moved(own);
-    log.info("Our lease {key} is claimed again", { key: lease.key });
+    log.info("Reclaimed this node's lease {key}", { key: lease.key });
     return "ours";
   }
 
@@ -241,6 +241,6 @@ export class Ownership {
 
 function takenBy({ key, lease, problem }: StoredLease): string {
   return lease
-    ? `our lease ${key} was overwritten by ${publicAddress(lease.attrs)}`
-    : `our lease ${key} was overwritten: ${problem}`;
+    ? `this node's lease ${key} was overwritten by ${publicAddress(lease.attrs)}`
+    : `this node's lease ${key} was overwritten: ${problem}`;
 }

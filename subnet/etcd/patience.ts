@@ -80,8 +80,8 @@ export class Patience {
     if (this.#state === kind || (this.#state !== "well" && kind === "unreachable")) return;
     this.#state = kind;
     const meanwhile = this.hasPeers
-      ? "forwarding goes on with the last known peers"
-      : "trying again until it answers";
+      ? "forwarding continues with the last known peers"
+      : "retrying until it answers";
     log.warn("{message}; {meanwhile}", { message, meanwhile });
   }
 

@@ -98,12 +98,12 @@ export class Rivals {
 
 /** What to say of another agent with our address. */
 export function rivalText(key: string, address: string): string {
-  return `Another agent has our public address ${address}, and the lease ${key} by it: ` +
-    "give each node an address or a --public-ip of its own";
+  return `Another agent uses this node's public address ${address} and with it the lease ${key}: ` +
+    "give each node its own address or --public-ip";
 }
 
 /** What to say of an agent that has the lease which this node remembers, under another address. */
 export function cloneText(key: string, address: string): string {
   return `The lease ${key}, which this node had before, is in use by a running agent at ` +
-    `${address}: this machine seems to be a copy of that one; taking a subnet of its own`;
+    `${address}: this machine seems to be a clone of that one; leasing another subnet`;
 }

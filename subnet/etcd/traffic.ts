@@ -24,7 +24,7 @@ export function logTraffic(line: () => string): void {
     leftOut++;
     return;
   }
-  const before = leftOut > 0 ? ` (${leftOut} lines like this were left out before it)` : "";
+  const before = leftOut > 0 ? ` (${leftOut} similar lines were dropped before it)` : "";
   leftOut = 0;
   log.debug("{line}{before}", { line: line(), before });
 }

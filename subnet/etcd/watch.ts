@@ -84,8 +84,10 @@ export async function follow(
         },
       }, signal);
       if (end === "aborted") break;
-      log.info("etcd {what}; reading all leases anew", {
-        what: end === "compacted" ? "compacted changes away" : "is in another or an earlier state",
+      log.info("etcd {what}; re-reading all leases", {
+        what: end === "compacted"
+          ? "has compacted changes that this agent missed"
+          : "was replaced or set back to an earlier state",
       });
       if (end === "set back") following.setBack();
       place = undefined;
@@ -96,7 +98,11 @@ export async function follow(
       failures = Date.now() - began > STEADY ? 0 : failures + 1;
       // Once is a restarting etcd or an expired token; the next attempt tells if there is more to it.
       if (failures > 0 && !open) patience.away(error);
-      else if (failures === 2) log.warn("Watching etcd fails: {error}", { error: error.message });
+      else if (failures === 2) {
+        log.warn("The watch on etcd keeps failing: {error}; retrying until it works", {
+          error: error.message,
+        });
+      }
       const wait = failures === 0 ? patience.turn(signal) : patience.pause(failures, signal);
       await wait.catch(() => {});
     }
@@ -162,10 +168,13 @@ class Follower {
     const { held } = table;
     if (held.length === 0) return;
     const time = HOLD + this.#patience.spread;
-    log.info("Leases are gone: {keys}; their nodes have {seconds} s to claim them again", {
-      keys: held.length > 3 ? `${held.slice(0, 3).join(", ")} and ${held.length - 3} more` : held,
-      seconds: Math.round(time / 1000),
-    });
+    log.info(
+      "Leases have expired or been deleted: {keys}; their nodes have {seconds} s to reclaim them",
+      {
+        keys: held.length > 3 ? `${held.slice(0, 3).join(", ")} and ${held.length - 3} more` : held,
+        seconds: Math.round(time / 1000),
+      },
+    );
     this.#holding = setTimeout(() => table.release() && this.#deliver(), time);
   }
 

@@ -49,7 +49,7 @@ Deno.test("faults that nobody catches are logged once, and packets cross all the
   await eventually(() => ping(a.ns, b.ipv4!));
   const { ifindex } = await link(node.ns, "flannel0");
   await using probe = new Probe(a.ns, b.ipv4!);
-  await agent.waitForLine(/Setting up anew: a part of the agent failed/, 20_000);
+  await agent.waitForLine(/Restarting the session: a part of the agent failed/, 20_000);
   await eventually(async () => {
     const { body } = await node.health("/metrics");
     const [, count] = /^flanneld_internal_errors_total (\d+)$/m.exec(body) ?? [];
@@ -63,7 +63,7 @@ Deno.test("faults that nobody catches are logged once, and packets cross all the
     assert.equal(lines.length, 1, lines.join("\n"));
   }
   assert.equal(matching(agent, /^E.*Internal error/).length, 4, agent.lines.join("\n"));
-  assert.equal(matching(agent, /Setting up anew/).length, 1);
+  assert.equal(matching(agent, /Restarting the session/).length, 1);
   agent.kill("SIGTERM");
   assert.equal((await agent.status).code, 0);
 });

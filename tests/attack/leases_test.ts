@@ -70,11 +70,11 @@ for (const type of ["vxlan", "host-gw", "udp"]) {
     for (const { subnet } of own) assert.notEqual(subnet, "192.168.77.0/24", "the hosts' own");
     const [one] = cluster.nodes;
     const bad: [key: string, ip: string, reason: RegExp][] = [
-      ["192.168.77.2-32", "192.168.77.61", /it holds the address of etcd, 192\.168\.77\.2$/],
-      ["192.168.77.0-30", "192.168.77.62", /it holds (this node's router|the address of etcd)/],
-      ["192.168.77.1-32", "192.168.77.63", /it holds this node's router, 192\.168\.77\.1$/],
-      ["192.168.77.100-32", "192.168.77.64", /it holds an address of this node/],
-      ["192.168.77.0-24", "192.0.2.65", /it holds (our public|an) address/],
+      ["192.168.77.2-32", "192.168.77.61", /it contains the address of etcd, 192\.168\.77\.2$/],
+      ["192.168.77.0-30", "192.168.77.62", /it contains (this node's router|the address of etcd)/],
+      ["192.168.77.1-32", "192.168.77.63", /it contains this node's router, 192\.168\.77\.1$/],
+      ["192.168.77.100-32", "192.168.77.64", /it contains an address of this node/],
+      ["192.168.77.0-24", "192.0.2.65", /it contains (this node's public|an) address/],
       ["192.168.201.0-24", "192.168.77.100", /192\.168\.77\.100 is an address of this node$/],
       ["192.168.202.0-24", "192.168.77.255", /is the broadcast address of 192\.168\.77\.0\/24$/],
       ["192.168.203.0-24", "192.168.77.0", /is the first address of 192\.168\.77\.0\/24$/],
@@ -95,7 +95,7 @@ for (const type of ["vxlan", "host-gw", "udp"]) {
     });
     for (const [key, , reason] of bad) {
       await eventually(() => {
-        const [line] = matching(one.agent!, new RegExp(`Lease ${key} is passed over: `));
+        const [line] = matching(one.agent!, new RegExp(`Skipping lease ${key}: `));
         assert.match(line, reason);
       });
     }
@@ -150,10 +150,10 @@ Deno.test("an older lease that is given an address in a node's subnet does not b
     assert(subnets.includes(now.subnet!), subnets.join());
     assert.equal((await victim.env()).FLANNEL_SUBNET, now.subnet!.replace("0/", "1/"));
   });
-  const [line, ...more] = matching(victim.agent!, /Setting up anew/);
+  const [line, ...more] = matching(victim.agent!, /Restarting the session/);
   assert.match(
     line,
-    /the lease 192\.168\.250\.0-24 of .*, which is older than ours, has its public/,
+    /the lease 192\.168\.250\.0-24 of .*, which is older than this node's, has its public/,
   );
   assert.deepEqual(more, []);
   const [a, b] = await cluster.attachAll("c1");
@@ -181,5 +181,5 @@ Deno.test("a lease that flips hundreds of times gets a few lines, and holds noth
   });
   const lines = matching(node.agent!, /10\.1\.250\.0-24/);
   assert(lines.length > 0 && lines.length <= 24, `${lines.length} lines`);
-  assert.equal(matching(node.agent!, /Setting up anew/).length, 0);
+  assert.equal(matching(node.agent!, /Restarting the session/).length, 0);
 });

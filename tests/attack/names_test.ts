@@ -125,7 +125,7 @@ binaryTest(
     assert.equal(refused.code, 1);
     assert.match(
       refused.stderr,
-      /^flanneld: cannot ask flanneld for its peers: only root and the user that flanneld runs as may ask it [^\n]*\n$/,
+      /^flanneld: cannot ask flanneld for its peers: only root and the user that flanneld runs as may query it [^\n]*\n$/,
     );
     first.kill("SIGKILL");
     await first.status;
@@ -155,10 +155,10 @@ binaryTest("whoever answers in the agent's place is not believed", async (binary
       /the answer is longer than \d+ bytes$/,
       `while (true) await write("x".repeat(1 << 20))`,
     ],
-    ["nothing", /no answer within 5 s$/, `await new Promise(() => {})`],
+    ["nothing", /timeout after 5 s$/, `await new Promise(() => {})`],
     [
       "a byte a second",
-      /no answer within 5 s$/,
+      /timeout after 5 s$/,
       `while (true) {
       await write(" "); await new Promise((done) => setTimeout(done, 1000)); }`,
     ],

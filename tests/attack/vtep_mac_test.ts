@@ -113,19 +113,19 @@ for (
     assert.equal(lines.length, 2, lines.join("\n"));
     assert.equal(
       lines[0],
-      `Ignoring the lease ${trap.key}: its VTEP MAC ${mac} is this node's own`,
+      `Skipping peer ${trap.key}: its VTEP MAC ${mac} is this node's own`,
     );
     assert(
       lines[1].startsWith(
-        `Setting up anew: the lease ${trap.key} of 192.168.77.250, which is older than ours, ` +
-          `announces our VTEP MAC ${mac}`,
+        `Restarting the session: the lease ${trap.key} of 192.168.77.250, which is older than this node's, ` +
+          `announces this node's VTEP MAC ${mac}`,
       ),
       lines[1],
     );
     for (const node of [one, three]) {
       const told = matching(node.agent!, /^W.*VTEP MAC/);
       assert(
-        told.every((line) => line.includes(`Ignoring the lease ${trap.key}: `)),
+        told.every((line) => line.includes(`Skipping peer ${trap.key}: `)),
         told.join("\n"),
       );
     }
@@ -136,7 +136,7 @@ for (
     await eventually(isCarried);
     assert.deepEqual(await devices(victim, names), are);
     for (const node of [one, three]) {
-      assert.deepEqual(matching(node.agent!, /Setting up anew/), []);
+      assert.deepEqual(matching(node.agent!, /Restarting the session/), []);
     }
   });
 }

@@ -73,7 +73,7 @@ Deno.test("a VPC subnet that is given another table: all its nodes' routes move 
   // A node leaves the old table when no peer may follow it any more.
   await world.clock.pass(TABLE_NOTICED);
   assert.deepEqual(await world.routes(one), []);
-  assert.equal(world.log.matching(/^W .* is routed by .* now, no longer by/).length, 3);
+  assert.equal(world.log.matching(/^W .* is now routed by .*, no longer by/).length, 3);
   assert.equal(world.log.matching(/Route removed .* \(left for another table\)/).length, 3);
   assert.deepEqual(world.log.matching(/^E/), []);
 });
@@ -98,7 +98,7 @@ Deno.test("a table that may not be written any more is left, with one warning", 
   await world.clock.pass(HOUR);
   assert.deepEqual(await world.routes(), [`10.1.40.0/24 ${eniId} active`]);
   const [moved, ...warnings] = world.log.matching(/^[EW]/);
-  assert.match(moved, /is routed by/);
+  assert.match(moved, /is now routed by/);
   assert.equal(warnings.length, 1, warnings.join("\n"));
   assert.match(
     warnings[0],
@@ -144,7 +144,7 @@ Deno.test("an address that no interface has for hours is one error, and the tabl
   assert.deepEqual(await world.routes(), [`10.1.40.0/24 ${first.eniId} active`]);
   await assign(first, ip);
   await world.clock.pass(2 * MINUTE);
-  assert.deepEqual(complaints().slice(1), ["I The VPC's routes are as they should be again"]);
+  assert.deepEqual(complaints().slice(1), ["I Recovered: the VPC's routes are correct"]);
 });
 
 Deno.test("many nodes that add their routes at once, into one table", async () => {
@@ -175,7 +175,7 @@ Deno.test("a node whose lease is over leaves its subnet's route to the next node
   assert.deepEqual(world.log.matching(/^[EW]/), [
     `E route table ${world.table} leads 10.1.40.0/24 to ${owner.eniId}, and this node's lease of it ` +
     "has ended without being renewed: another node may have the subnet by now, so the route is left " +
-    "alone until etcd answers; trying again until it works",
+    "alone until etcd answers; retrying until it works",
   ]);
   // The lease was its own all the time.
   node.lease.expiration = Date.now() + HOUR;

@@ -93,7 +93,10 @@ Deno.test("a route that was hidden and leads to what no node has is left alone, 
   }
   await world.clock.pass(MINUTE);
   assert.deepEqual(await world.routes(), [`10.1.40.0/24 ${GatewayId} active`]);
-  assert.match(world.log.matching(/^E/)[0], new RegExp(`to ${GatewayId}, which no node has`));
+  assert.match(
+    world.log.matching(/^E/)[0],
+    new RegExp(`to ${GatewayId}, which does not belong to a node`),
+  );
 });
 
 Deno.test("a route that is not shown for minutes is one error, with what to look at", async () => {
@@ -106,13 +109,13 @@ Deno.test("a route that is not shown for minutes is one error, with what to look
     await world.clock.pass(10 * MINUTE);
     assert.deepEqual(world.log.matching(/^[EW]/), [
       `E EC2 reports that route table ${world.table} already has a route for 10.1.40.0/24 but does ` +
-      `not show it: check with aws ec2 describe-route-tables --route-table-ids ${world.table}; trying again ` +
+      `not show it: check with aws ec2 describe-route-tables --route-table-ids ${world.table}; retrying ` +
       "until it works",
     ]);
   }
   await world.clock.pass(2 * MINUTE);
   await world.nodes[0].routes.ready;
-  assert.equal(world.log.matching(/^I The VPC's routes are as they should be again/).length, 1);
+  assert.equal(world.log.matching(/^I Recovered: the VPC's routes are correct/).length, 1);
 });
 
 Deno.test("a route just created and not shown yet is not created again by each look", async () => {

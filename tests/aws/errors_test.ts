@@ -63,8 +63,8 @@ Deno.test("throttled: backed off with jitter, told once, and again when it is ov
   await world.clock.pass(2 * MINUTE);
   await node.routes.ready;
   assert.deepEqual(world.log.matching(/^[EW]|again$/), [
-    "W EC2 limits this account's calls (RequestLimitExceeded); trying again until it works",
-    "I The VPC's routes are as they should be again",
+    "W EC2 throttles this account's calls (RequestLimitExceeded); retrying until it works",
+    "I Recovered: the VPC's routes are correct",
   ]);
 });
 
@@ -88,9 +88,9 @@ Deno.test("a full table is one error with its name, its limit and what to do", a
     await world.clock.pass(10 * MINUTE);
     assert.deepEqual(world.log.matching(/^[EW]/), [
       `E route table ${world.table} is full: it has 2 routes for IPv4 besides the VPC's own, its ` +
-      "limit (RouteLimitExceeded), and takes none for 10.1.3.0/24; raise the quota " +
+      "limit (RouteLimitExceeded), so the route for 10.1.3.0/24 cannot be added; raise the quota " +
       '"Routes per route table" of Amazon VPC in Service Quotas, which counts each address family ' +
-      "and may be raised to 1,000, or remove routes that nobody needs; trying again until it works",
+      "and may be raised to 1,000, or remove routes that are not needed; retrying until it works",
     ]);
     aws.proxy.routesPerTable = 3;
     await world.clock.pass(2 * MINUTE);
@@ -114,7 +114,7 @@ for (const action of ["DescribeRouteTables", "CreateRoute"]) {
     assert.match(
       error,
       new RegExp(
-        `^E UnauthorizedOperation: .*; allow ec2:${action} in the IAM policy of this instance's role; trying`,
+        `^E UnauthorizedOperation: .*; allow ec2:${action} in the IAM policy of this instance's role; retrying`,
       ),
     );
   });
@@ -146,7 +146,7 @@ Deno.test("an address that no interface of the instance has", async () => {
   await world.clock.pass(MINUTE);
   assert.deepEqual(world.log.matching(/^E/), [
     `E no network interface of ${instance.instanceId} has the address 10.0.0.1: name the ` +
-    "interface that has one of the VPC's addresses with --iface; trying again until it works",
+    "interface that has one of the VPC's addresses with --iface; retrying until it works",
   ]);
 });
 
@@ -158,7 +158,7 @@ Deno.test("bad credentials and a failing EC2 are told once, and left behind", as
         code: "AuthFailure",
         message: "AWS was not able to validate the provided access credentials",
       },
-      /^E EC2 takes no call from us: AuthFailure: AWS was not able to validate .* status code: 401/,
+      /^E EC2 rejects this node's calls: AuthFailure: AWS was not able to validate .* status code: 401/,
     ],
     [
       { status: 500, code: "InternalError", message: "An internal error has occurred" },

@@ -152,7 +152,7 @@ Deno.test("a certificate of an authority that is not trusted", async () => {
 Deno.test("a certificate for another name, and one whose time is over", async () => {
   const [name, forOthers] = await failure(url("localhost"));
   assert.equal(name, "ERR_TLS_CERT_ALTNAME_INVALID");
-  assert.match(forOthers, /^the certificate of localhost:\d+ is for other names \(/);
+  assert.match(forOthers, /^the certificate of localhost:\d+ does not cover that name \(/);
 
   const old = await certificate(folder, "old", authority, ["127.0.0.1"], { days: -1 });
   await using late = serve(old);
@@ -293,7 +293,7 @@ Deno.test("through a proxy by CONNECT, unless NO_PROXY has the host", async () =
   const env = variables({ HTTPS_PROXY: `http://127.0.0.1:${proxy.port}` });
   const [code, message] = await failure("https://sts.test/", env);
   assert.equal(code, "ERR_TLS_CERT_ALTNAME_INVALID");
-  assert.match(message, /^the certificate of sts\.test is for other names \(/);
+  assert.match(message, /^the certificate of sts\.test does not cover that name \(/);
   assert.match((await failure(target, { ...env, AWS_CA_BUNDLE: "" }))[1], /^no authority in \/etc/);
 });
 
@@ -309,7 +309,7 @@ Deno.test("a proxy with a password, and one that refuses: the line names it, not
     assert.deepEqual(await failure(target, at(userinfo)), [
       "Proxy.407",
       `${name} refuses a connection to ec2.test (407 No)`,
-      "put a user and password that it takes into its URL, http://USER:PASSWORD@HOST:PORT",
+      "put a user and password that it accepts into its URL, http://USER:PASSWORD@HOST:PORT",
     ]);
   }
   for (const status of [403, 502]) {
@@ -317,7 +317,7 @@ Deno.test("a proxy with a password, and one that refuses: the line names it, not
     assert.deepEqual(await failure(target, at("us%40er:secret@")), [
       `Proxy.${status}`,
       `${name} refuses a connection to ec2.test (${status} No)`,
-      "allow the host there, or exclude it by NO_PROXY",
+      "allow the host there, or exclude it with NO_PROXY",
     ]);
   }
   proxy.refusal = 0;

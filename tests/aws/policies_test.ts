@@ -70,7 +70,7 @@ Deno.test("with neither call allowed the error names both, and two calls an atte
     assert.deepEqual(more, []);
     assert.match(
       error,
-      /^E UnauthorizedOperation: .*; allow ec2:DescribeInstances in the IAM policy of this instance's role; ec2:DescribeNetworkInterfaces is enough, too; trying/,
+      /^E UnauthorizedOperation: .*; allow ec2:DescribeInstances in the IAM policy of this instance's role; ec2:DescribeNetworkInterfaces is also sufficient; retrying/,
     );
     forbidden[1][Symbol.dispose]();
     await world.clock.pass(2 * MINUTE);
@@ -228,7 +228,7 @@ Deno.test("an instance that EC2 does not know yet is waited for", async () => {
   await world.clock.pass(2 * MINUTE);
   assert.deepEqual(world.log.matching(/^[EW]/), [
     `E EC2 has no instance ${instance.instanceId} in this region and account: check AWS_REGION and ` +
-    "which account the credentials belong to; trying again until it works",
+    "which account the credentials belong to; retrying until it works",
   ]);
   unknown[Symbol.dispose]();
   await world.clock.pass(2 * MINUTE);

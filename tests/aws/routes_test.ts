@@ -53,7 +53,7 @@ Deno.test("a table that is gone is missed at the next look, and the subnet's oth
   await aws.client.send(new DeleteRouteTableCommand({ RouteTableId }));
   await world.clock.pass(6 * MINUTE);
   assert.deepEqual(world.log.matching(/^[EW]/), [
-    `W ${world.subnet.subnetId} is routed by ${world.table} now, no longer by ${RouteTableId}`,
+    `W ${world.subnet.subnetId} is now routed by ${world.table}, no longer by ${RouteTableId}`,
   ]);
   assert.deepEqual(await world.routes(), [`10.1.40.0/24 ${node.instance.eniId} active`]);
 });

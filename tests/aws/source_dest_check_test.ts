@@ -166,7 +166,7 @@ Deno.test("switched off by hand after the warning: that is reported, and no call
   await switchByHand(instance, false);
   await world.clock.pass(HOUR);
   const made = attempts(world);
-  assert.ok(world.log.lines.includes(`I SourceDestCheck is off on ${instance.eniId} now`));
+  assert.ok(world.log.lines.includes(`I Recovered: SourceDestCheck is off on ${instance.eniId}`));
   await world.clock.pass(2 * HOUR);
   assert.deepEqual(attempts(world), made);
   // A second time it is worth a warning again.

@@ -145,7 +145,7 @@ Deno.test("a VPC subnet that is given another table: the nodes follow, and nothi
     new AssociateRouteTableCommand({ RouteTableId: table, SubnetId: world.subnet.subnetId }),
   );
   await world.clock.pass(HOUR);
-  const moved = `W ${world.subnet.subnetId} is routed by ${table} now, no longer by ${world.table}`;
+  const moved = `W ${world.subnet.subnetId} is now routed by ${table}, no longer by ${world.table}`;
   assert.deepEqual(warnings(world), [moved, moved]);
   assert.deepEqual(await world.routes(table), [
     `10.1.40.0/24 ${one.instance.eniId} active`,
@@ -178,7 +178,7 @@ Deno.test("one of the named tables is of another VPC, another is gone: passed by
   assert.deepEqual(await world.routes(other.mainTableId), []);
   assert.deepEqual(warnings(world), [
     `W RouteTableID names ${other.mainTableId} (in ${other.vpcId}) and ${gone} (not in this ` +
-    `account and region): this node, in ${world.vpc.vpcId}, ignores them; remove what no node ` +
+    `account and region): this node, in ${world.vpc.vpcId}, ignores them; remove tables that no node ` +
     "needs from RouteTableID in the network config",
   ]);
   // The strays cost one call, once.

@@ -188,7 +188,7 @@ Deno.test("config set, get and validate against etcd", async () => {
     1,
     /^flanneld: cannot read \/nonexistent: no such file$/m,
   );
-  await fail(["config", "set", store, "{}", "--file", "/x"], 2, /exclude each other/);
+  await fail(["config", "set", store, "{}", "--file", "/x"], 2, /mutually exclusive/);
   assert.equal(revision(await etcd.ctl("get", KEY, "-w", "json")), revision(before));
 
   // Keys that nothing reads are mistakes, mostly; Go flannel passes over them.
@@ -233,7 +233,7 @@ Deno.test("a config in a file: what is wrong with it is told, and how to name it
     await Deno.writeTextFile(file, `\ufeff${CONFIG}`);
     await fail(["config", "validate", `--file=${file}`], 1, /line 1, column 1: a byte order mark/);
     for (const path of [file, "./net.json", "net.json", "~/net", "/etc/net.conf"]) {
-      await fail(["config", "validate", path], 2, /is a path: read a file by --file=/);
+      await fail(["config", "validate", path], 2, /is a path: use --file=/);
     }
     await fail(["config", "validate", "//comment"], 1, /line 1, column 1: a comment/);
   } finally {
@@ -341,7 +341,7 @@ Deno.test("docker-opts writes variables, and merges into daemon.json whole or no
   const folder = await Deno.makeTempDir();
   try {
     const subnet = `${folder}/subnet.env`;
-    await fail(["docker-opts", "-f", subnet, "-d", `${folder}/x`], 1, /there is no subnet file/);
+    await fail(["docker-opts", "-f", subnet, "-d", `${folder}/x`], 1, /no subnet file/);
     await Deno.writeTextFile(
       subnet,
       "FLANNEL_NETWORK=10.1.0.0/16\nFLANNEL_SUBNET=10.1.40.1/24\nFLANNEL_MTU=9001\n" +
@@ -365,7 +365,7 @@ Deno.test("docker-opts writes variables, and merges into daemon.json whole or no
     assert.ok((await Deno.lstat(`${folder}/link.json`)).isSymlink);
 
     await Deno.writeTextFile(daemon, "{broken");
-    await fail(["docker-opts", "-f", subnet, "--daemon-json", daemon], 1, /left as it is/);
+    await fail(["docker-opts", "-f", subnet, "--daemon-json", daemon], 1, /left unchanged/);
     assert.equal(await Deno.readTextFile(daemon), "{broken");
 
     // Where the agent masquerades, Docker must not.
@@ -376,7 +376,7 @@ Deno.test("docker-opts writes variables, and merges into daemon.json whole or no
     const told = await succeed(["docker-opts", "-f", masquerading, "--daemon-json", daemon]);
     assert.equal(
       told,
-      `Set bip 10.1.40.1/24, mtu 9001 and ip-masq false in ${daemon}; restart Docker to take them up\n`,
+      `Set bip 10.1.40.1/24, mtu 9001 and ip-masq false in ${daemon}; restart Docker to apply them\n`,
     );
     assert.equal(JSON.parse(await Deno.readTextFile(daemon))["ip-masq"], false);
     await succeed(["docker-opts", "-f", subnet, "-m", "--daemon-json", daemon]);
@@ -386,11 +386,11 @@ Deno.test("docker-opts writes variables, and merges into daemon.json whole or no
     await Deno.remove(masquerading);
     // Docker would not start, or not use the subnet.
     const refused: [string, RegExp][] = [
-      ['{"bridge": "br0"}', /left as it is: its "bridge": "br0" and bip exclude each other/],
-      ['{"fixed-cidr": "10.9.0.0/24"}', /left as it is: its "fixed-cidr": "10\.9\.0\.0\/24"/],
+      ['{"bridge": "br0"}', /left unchanged: its "bridge": "br0" and bip are mutually exclusive/],
+      ['{"fixed-cidr": "10.9.0.0/24"}', /left unchanged: its "fixed-cidr": "10\.9\.0\.0\/24"/],
       [
         "{\n  // why\n}",
-        /left as it is: it is not JSON: line 2, column 3: a comment; Docker takes no/,
+        /left unchanged: it is not JSON: line 2, column 3: a comment; Docker does not accept/,
       ],
     ];
     for (const [text, line] of refused) {

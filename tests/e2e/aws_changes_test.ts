@@ -147,7 +147,7 @@ Deno.test("a VPC subnet that is given another route table: the route moves there
     assert.deepEqual(await routesOf(world), []);
   }, { limitMs: 2 * CONFIRMED, what: "the route to move" });
   await node.agent!.waitForLine(
-    new RegExp(`${subnetId} is routed by ${RouteTableId} now, no longer by ${vpc.mainTableId}`),
+    new RegExp(`${subnetId} is now routed by ${RouteTableId}, no longer by ${vpc.mainTableId}`),
   );
 });
 

@@ -305,7 +305,7 @@ Deno.test("an agent refuses once, and goes on when the profile is there", async 
   const env = { HOME: world.home("later"), AWS_PROFILE: "later", ...world.variables() };
   const agent = node.startAgent({ env });
   const refusal =
-    /AWS credentials: AWS_PROFILE names profile "later", which is not there: add it as/;
+    /AWS credentials: AWS_PROFILE names profile "later", which does not exist: add it as/;
   await agent.waitForLine(refusal, 60_000);
   assert.equal((await node.health("/readyz")).status, 503);
   assert.deepEqual(aws.proxy.calls.slice(from), []);
@@ -391,11 +391,11 @@ Deno.test("what is not supported or incomplete is refused, though the instance h
     [{ AWS_ROLE_ARN: ROLE }, "AWS_ROLE_ARN is set without AWS_WEB_IDENTITY_TOKEN_FILE"],
     [
       { AWS_SHARED_CREDENTIALS_FILE: "/none" },
-      "AWS_SHARED_CREDENTIALS_FILE names /none, which is not there",
+      "AWS_SHARED_CREDENTIALS_FILE names /none, which does not exist",
     ],
     [
       { AWS_WEB_IDENTITY_TOKEN_FILE: "/none", AWS_ROLE_ARN: ROLE },
-      "AWS_WEB_IDENTITY_TOKEN_FILE names /none, which is not there",
+      "AWS_WEB_IDENTITY_TOKEN_FILE names /none, which does not exist",
     ],
     [
       { AWS_CONTAINER_CREDENTIALS_FULL_URI: "https://192.0.2.1/" },
@@ -406,7 +406,7 @@ Deno.test("what is not supported or incomplete is refused, though the instance h
         AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: "/x",
         AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: "/none",
       },
-      "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE names /none, which is not there",
+      "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE names /none, which does not exist",
     ],
     [
       await homeWith("malformed", { credentials: `[default\n${keys("x")}` }),

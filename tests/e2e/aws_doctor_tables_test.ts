@@ -89,7 +89,7 @@ Deno.test("permissions are looked at on each table", async () => {
     `pass  ReplaceRoute: allowed on ${main}, ${second}, ${third}`,
     `pass  DeleteRoute: allowed on ${main}, ${second}`,
     new RegExp(
-      `^warn  DeleteRoute: EC2 does not tell whether it is allowed: .*No idea.* \\(on ${third}\\)$`,
+      `^warn  DeleteRoute: EC2 does not say whether it is allowed: .*No idea.* \\(on ${third}\\)$`,
     ),
   );
 });

@@ -58,7 +58,7 @@ Deno.test("what is broken and how to mend it, and then that all is well", async 
     new RegExp(`^fail  CreateRoute: ${refused}$`),
     /^ {6}fix: allow ec2:CreateRoute in the IAM policy of this instance's role$/,
     new RegExp(`^warn  ModifyNetworkInterfaceAttribute: ${refused}$`),
-    /^ {6}fix: allow ec2:ModifyNetworkInterfaceAttribute .*; ec2:ModifyInstanceAttribute is enough, too$/,
+    /^ {6}fix: allow ec2:ModifyNetworkInterfaceAttribute .*; ec2:ModifyInstanceAttribute is also sufficient$/,
     new RegExp(`^fail  source/dest check: on at ${eniId}`),
     new RegExp(`aws ec2 modify-network-interface-attribute .* ${eniId} --no-source-dest`),
     `pass  route table ${vpc.mainTableId}: leads no subnet here yet`,
@@ -109,7 +109,7 @@ Deno.test("without etcd, a config, or a good one, the rest is examined all the s
   const none = await doctor(world);
   assertLines(
     none,
-    `fail  network config: etcd has none at ${PREFIX}/config`,
+    `fail  network config: not found in etcd at ${PREFIX}/config`,
     `      fix: flanneld config set '{"Network":"10.1.0.0/16","Backend":{"Type":"aws-vpc"}}'`,
     ...rest,
     / 1 failed$/,
@@ -182,7 +182,7 @@ Deno.test("addresses: none but loopback's, of another interface, and no metadata
   const lone = await doctor(world, { more: { ...metadataOff, ...keys } });
   assertLines(
     lone,
-    "fail  network interface: this node has no address but those of loopback",
+    "fail  network interface: this node has only loopback addresses",
     "      fix: bring up the interface that is in the VPC (ip link, DHCP)",
   );
   assert.equal(lone.code, 1);
@@ -225,7 +225,7 @@ Deno.test("what EC2 refuses is a line each: Describe calls, an explicit deny, th
     assertLines(
       neither,
       /^fail {2}DescribeInstances: UnauthorizedOperation/,
-      /^ {6}fix: allow ec2:DescribeInstances .*; ec2:DescribeNetworkInterfaces is enough, too$/,
+      /^ {6}fix: allow ec2:DescribeInstances .*; ec2:DescribeNetworkInterfaces is also sufficient$/,
       / 1 failed$/,
     );
     assert.equal(neither.code, 1);

@@ -16,7 +16,7 @@ const SHORT = 10_000;
 /** Milliseconds after its first route within which an agent looks at it again, 20 s at least. */
 const CONFIRMED = 90_000;
 
-const RECOVERED = /The VPC's routes are as they should be again/;
+const RECOVERED = /Recovered: the VPC's routes are correct/;
 
 /** A node with a role of its own. */
 class Subject {
@@ -100,7 +100,7 @@ const CASES: Record<string, (subject: Subject) => Promise<void>> = {
     await subject.agent.waitForLine(RECOVERED, CONFIRMED);
     assert.match(
       subject.complaints.join("\n"),
-      /^E.*RequestExpired: Request has .*trying again.*$/,
+      /^E.*RequestExpired: Request has .*retrying.*$/,
     );
     assert.equal(subject.calls.filter(({ status }) => status !== 200).length, 1);
     await subject.assertRouted();
@@ -128,7 +128,7 @@ const CASES: Record<string, (subject: Subject) => Promise<void>> = {
     await subject.start();
     subject.role.credentials = undefined;
     subject.expire("OLD");
-    await subject.agent.waitForLine(/^E.*no AWS credentials .* trying again/, CONFIRMED);
+    await subject.agent.waitForLine(/^E.*no AWS credentials .* retrying/, CONFIRMED);
     await subject.assertRouted();
     subject.give("NEW", HOUR);
     await subject.agent.waitForLine(RECOVERED, CONFIRMED);
@@ -146,7 +146,7 @@ async function awayFor(subject: Subject, way: "hang" | "switchOff"): Promise<voi
   subject.give("NEW", HOUR);
   const away = subject.role[way]();
   subject.expire("OLD");
-  await subject.agent.waitForLine(/^E.*trying again/, CONFIRMED);
+  await subject.agent.waitForLine(/^E.*retrying/, CONFIRMED);
   away[Symbol.dispose]();
   await subject.agent.waitForLine(RECOVERED, CONFIRMED);
   assert.equal(subject.calls.at(-1)!.accessKey, subject.key("NEW"));
@@ -185,6 +185,6 @@ Deno.test("a clock that is wrong: EC2 tells the time, after one error", async ()
   node.startAgent({ env: { ...env, ...wrongClock("+20m") } });
   await node.waitReady(60_000);
   const complaints = node.agent!.lines.filter((line) => !line.startsWith("I"));
-  assert.match(complaints.join("\n"), /^E.*RequestExpired.*trying again until it works$/);
+  assert.match(complaints.join("\n"), /^E.*RequestExpired.*retrying until it works$/);
   await node.agent!.waitForLine(RECOVERED);
 });

@@ -16,7 +16,9 @@ Deno.test("IPv6 alone: the metadata service, EC2 and the route table by IPv6", a
   // Without the setting it is asked over IPv4, as by all of AWS's SDKs.
   const [node] = cluster.nodes;
   const unset = node.startAgent({ env });
-  await unset.waitForLine(/ENETUNREACH .* set AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE=IPv6; trying/);
+  await unset.waitForLine(
+    /ENETUNREACH .* set AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE=IPv6; retrying/,
+  );
   unset.kill("SIGTERM");
   await unset.status;
 

@@ -59,7 +59,7 @@ Deno.test("a named table of another VPC is passed by name, and the others are fi
   await node.waitReady(60_000);
   assert.deepEqual((await aws.routes(vpc.mainTableId)).map(({ target }) => target), [eniId]);
   const warning = `RouteTableID names ${other.mainTableId} (in ${other.vpcId}): this node, in ` +
-    `${vpc.vpcId}, ignores it; remove what no node needs from RouteTableID in the network config`;
+    `${vpc.vpcId}, ignores it; remove tables that no node needs from RouteTableID in the network config`;
   assert.ok(told(node).includes(warning), agent.lines.join("\n"));
   agent.kill("SIGTERM");
   assert.equal((await agent.status).code, 0);

@@ -174,7 +174,7 @@ Deno.test("an authority that is not trusted is one line until its bundle is ther
   const line = await unreached(env, /no authority in AWS_CA_BUNDLE \(.*bundle\.pem\) has signed/);
   assert.match(
     line,
-    /certificate of 192\.168\.77\.1:5000 \(.*\); .* AWS_CA_BUNDLE; trying again/,
+    /certificate of 192\.168\.77\.1:5000 \(.*\); .* AWS_CA_BUNDLE; retrying/,
   );
   await bundle("bundle.pem", other.cert, aws.proxy.tls.ca);
   await node.waitReady(LIMIT);

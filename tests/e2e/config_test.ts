@@ -28,8 +28,8 @@ Deno.test("a config that is set back to the running one withdraws the call for a
   const agent = node.startAgent();
   await node.waitReady();
   const running = networkConfig();
-  const changed = /was changed in the store; restart flanneld to take it up$/;
-  const back = /is again the one that this agent runs with; no restart is needed$/;
+  const changed = /in etcd was changed; restart flanneld to apply it$/;
+  const back = /in etcd again matches the one that this agent uses; no restart is needed$/;
   // The same in other words is no change.
   const { Network, Backend } = running as { Network: string; Backend: Record<string, unknown> };
   await cluster.writeConfig({ backend: { TYPE: "VXLAN" }, NETWORK: Network, SubnetLen: 24 });
@@ -39,13 +39,13 @@ Deno.test("a config that is set back to the running one withdraws the call for a
   await agent.waitForLine(back, 10_000);
   await cluster.writeConfig({ ...running, SubnetLen: 99 });
   await agent.waitForLine(
-    /changed to one that cannot be used: SubnetLen: 99 .*goes on with/,
+    /changed to an invalid one: SubnetLen: 99 .*keeps using/,
     10_000,
   );
   await cluster.writeConfig({ ...running, Backend: { Type: "vxlaaan" } });
-  await agent.waitForLine(/changed to one that cannot be used: Backend\.Type: "vxlaaan"/, 10_000);
+  await agent.waitForLine(/changed to an invalid one: Backend\.Type: "vxlaaan"/, 10_000);
   await cluster.etcd.ctl("del", `${PREFIX}/config`);
-  await agent.waitForLine(/was deleted from the store/, 10_000);
+  await agent.waitForLine(/was deleted from etcd/, 10_000);
   await cluster.writeConfig(running);
   await eventually(() => assert.equal(matching(agent, back).length, 2));
   assert.equal(matching(agent, changed).length, 1, agent.lines.join("\n"));

@@ -72,8 +72,8 @@ Deno.test("doctor on a vxlan node of both families: healthy, and then not", asyn
         /etcd http:\S+: answers in [\d.]+ ms/,
         /network config: 10\.1\.0\.0\/16 and fd00:1::\/48, backend vxlan/,
         /interface: eth0 with 192\.168\.77\.11 and fd77::11, MTU 1500: .*default route \(metric 0\)/,
-        /lease: 10\.1\.\d+\.0\/24 and fd00:1:\S+\/64, announced as 192\.168\.77\.11, ends in 23 h/,
-        /subnet file: .* says the same as the lease/,
+        /lease: 10\.1\.\d+\.0\/24 and fd00:1:\S+\/64, announced as 192\.168\.77\.11, expires in 23 h/,
+        /subnet file: .* matches the lease/,
         /device flannel\.1: vxlan, VNI 1, port 8472, MTU 1450, up/,
         /device flannel-v6\.1: vxlan, VNI 1, port 8472, MTU 1430, up/,
         /routes: 2 routes, 2 neighbours, 2 forwarding entries in place/,
@@ -119,7 +119,10 @@ Deno.test("doctor on a vxlan node of both families: healthy, and then not", asyn
       const [config, line] of [
         ["no JSON", /^fail \[config\] network config: .*JSON.*\| flanneld config set/],
         [{ ...good, Backend: { Type: "vxlam" } }, /^fail \[config\].*vxlam.*did you mean vxlan/],
-        [undefined, /^fail \[config\] network config: etcd has none at .*\| flanneld config set/],
+        [
+          undefined,
+          /^fail \[config\] network config: not found in etcd at .*\| flanneld config set/,
+        ],
       ] as const
     ) {
       if (config) await cluster.writeConfig(config);
@@ -240,8 +243,8 @@ Deno.test("doctor on a vxlan node of both families: healthy, and then not", asyn
     await peer.ns.run("ip", "link", "del", "flannel-v6.1");
     assertComplaints(
       await doctor(node),
-      /^fail \[peers\].*\(192\.168\.77\.12\) answers at its public address, and not through the overlay.*UDP port 8472/,
-      /^fail \[peers\].*\(fd77::12\) answers at its public address, and not through/,
+      /^fail \[peers\].*\(192\.168\.77\.12\) answers at its public address but not through the overlay.*UDP port 8472/,
+      /^fail \[peers\].*\(fd77::12\) answers at its public address but not through/,
     );
     peer.startAgent();
     await peer.waitReady();
@@ -315,7 +318,7 @@ Deno.test("doctor on a udp node: its port, its TUN device and the peers", async 
   await terminate(peer.agent!);
   assertComplaints(
     await doctor(node),
-    /^fail \[peers\].*answers at its public address, and not through the overlay.*UDP port 8285/,
+    /^fail \[peers\].*answers at its public address but not through the overlay.*UDP port 8285/,
   );
   await terminate(node.agent!);
   const failed = of(await doctor(node), "fail").join("\n");
@@ -331,7 +334,7 @@ Deno.test("doctor on a host-gw node that never ran, and then on one that does", 
   assertComplaints(
     before,
     /^warn \[agent\]/,
-    /^warn \[lease\] lease: etcd has none of this node .*\| start flanneld/,
+    /^warn \[lease\] lease: etcd has no lease for this node .*\| start flanneld/,
     /^warn \[subnet file\]/,
   );
   await cluster.startAgents();

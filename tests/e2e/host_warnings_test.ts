@@ -37,7 +37,7 @@ Deno.test("overlaps, a strict rp_filter and an address on lo are warned of once,
   // The containers' bridge has an address of the overlay, and a restart makes no second warning.
   await odd.attach("c1");
   await ip("link", "delete", "flannel.1");
-  await agent.waitForLine(/put right/);
+  await agent.waitForLine(/Restored kernel state/);
   assert.equal(matching(agent, WARNINGS).length, expected.length, agent.lines.join("\n"));
 
   await ordinary.attach("c1");

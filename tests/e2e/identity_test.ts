@@ -88,7 +88,10 @@ Deno.test("vxlan: --public-ip of another address is the same node", async () => 
     moved.value.BackendData?.VtepMAC,
     byAddress(before, one.ipv4!).value.BackendData?.VtepMAC,
   );
-  assert.equal(matching(agent, /Found our lease .* for former IP \(192\.168\.77\.11\)/).length, 1);
+  assert.equal(
+    matching(agent, /Found this node's lease .* for former IP \(192\.168\.77\.11\)/).length,
+    1,
+  );
 });
 
 for (const device of ["stays", "is gone"]) {
@@ -138,7 +141,7 @@ Deno.test("clones of a running machine get subnets of their own, and it loses no
     );
   }
   const agents = clones.map((clone) => clone.startAgent());
-  await Promise.all(agents.map((agent) => agent.waitForLine(/seems to be a copy of that one/)));
+  await Promise.all(agents.map((agent) => agent.waitForLine(/seems to be a clone of that one/)));
   await Promise.all(clones.map((clone) => clone.waitReady()));
   await probe.answers(20);
   assert.deepEqual(await probe.end(), []);
@@ -153,7 +156,7 @@ Deno.test("clones of a running machine get subnets of their own, and it loses no
   });
   assert.match(
     one.agent!.lines.join("\n"),
-    /takes? our lease|Another agent has our public address/,
+    /uses this node's (?:lease|public address)/,
   );
 });
 
@@ -169,7 +172,7 @@ Deno.test("a clone with the same public address waits, and the first keeps its l
   await probe.answers(10);
   await Deno.copyFile(leaseFile(one), leaseFile(clone));
   const agent = clone.startAgent({ args: [`--public-ip=${one.ipv4}`] });
-  await agent.waitForLine(/Another agent has our public address .*; waiting$/);
+  await agent.waitForLine(/Another agent uses this node's public address .*; waiting$/);
   await probe.answers(50);
   assert.deepEqual(await probe.end(), []);
   assert.deepEqual(
@@ -177,8 +180,8 @@ Deno.test("a clone with the same public address waits, and the first keeps its l
     before.map(({ key, raw }) => [key, raw]),
   );
   await assert.rejects(Deno.stat(clone.subnetFile), Deno.errors.NotFound);
-  assert.equal(matching(one.agent!, /; we keep it$/).length, 1);
-  assert.equal(matching(agent, /Another agent has/).length, 1);
+  assert.equal(matching(one.agent!, /; keeping it$/).length, 1);
+  assert.equal(matching(agent, /Another agent uses/).length, 1);
 });
 
 Deno.test("a lease file that is garbage is ignored with one warning", async () => {

@@ -51,7 +51,7 @@ Deno.test("one flap of the uplink does not move a dual-homed node", async () => 
   await node.agent!.waitForLine(/Recovered: interface eth0 is usable again$/);
   await reach(a, b);
   assert.deepEqual(await nodeLease(cluster, node), before);
-  assert.deepEqual(matching(node.agent!, /Replacing interface|Setting up anew/), []);
+  assert.deepEqual(matching(node.agent!, /Replacing interface|Restarting the session/), []);
 });
 
 Deno.test("a restart during a flap of the uplink does not move a dual-homed node", async () => {
@@ -65,7 +65,7 @@ Deno.test("a restart during a flap of the uplink does not move a dual-homed node
   const began = performance.now();
   const agent = node.startAgent();
   await agent.waitForLine(
-    /Staying with interface eth0 \(192\.168\.77\.11\), .* no default route now$/,
+    /Keeping interface eth0 \(192\.168\.77\.11\) .* no default route now$/,
   );
   await agent.waitForLine(/interface eth0 has lost its default route; switching to eth9 in 30 s/);
   await node.waitReady();
@@ -127,13 +127,13 @@ Deno.test("virtual addresses, VPNs and better routes change nothing", async () =
   for (const vip of ["192.168.77.100/32", "203.0.113.9/32"]) {
     await ns.run("ip", "address", "del", vip, "dev", "eth0");
   }
-  assert.deepEqual(matching(node.agent!, /Setting up anew/), []);
+  assert.deepEqual(matching(node.agent!, /Restarting the session/), []);
   // What the agent does after it has seen all of that.
   await ns.run("ip", "link", "set", "eth0", "mtu", "1400");
   await eventually(async () => assert.equal((await node.env()).FLANNEL_MTU, "1350"));
   assert.deepEqual(await nodeLease(cluster, node), before);
   assert.deepEqual(matching(node.agent!, /Replacing|has lost/), []);
-  assert.equal(matching(node.agent!, /Setting up anew/).length, 1, "for the MTU alone");
+  assert.equal(matching(node.agent!, /Restarting the session/).length, 1, "for the MTU alone");
   await reach(a, b);
 });
 
@@ -144,7 +144,7 @@ Deno.test("an interface that is deleted and made again is the same", async () =>
   await reach(a, b);
   const before = await nodeLease(cluster, node);
   await node.ns.run("ip", "link", "del", "eth0");
-  await node.agent!.waitForLine(/interface eth0 was deleted; waiting for it$/);
+  await node.agent!.waitForLine(/interface eth0 was deleted; waiting for it to come back$/);
   const port = { ns: node.ns, dev: "eth0", addresses: [`${OWN}/24`] };
   await plug(cluster.switch, "p9", port);
   await defaultRoute(node, "192.168.77.1", "eth0", 100);

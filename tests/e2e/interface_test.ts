@@ -42,7 +42,9 @@ Deno.test("another address of the interface is announced, the subnet stays", asy
   await one.ns.run("ip", "address", "del", "192.168.77.11/24", "dev", "eth0");
   await one.ns.run("ip", "address", "add", "192.168.77.50/24", "dev", "eth0");
   // The default route went with the old address; the agent stays with its interface, and says so.
-  await one.agent!.waitForLine(/no interface has a default route.*; waiting for it$/);
+  await one.agent!.waitForLine(
+    /eth0 has lost its default route and no other interface has one; waiting for one$/,
+  );
   await eventually(async () => {
     const leases = await storedLeases(cluster);
     const moved = leases.find(({ value }) => value.PublicIP === "192.168.77.50");

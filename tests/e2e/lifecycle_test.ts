@@ -178,7 +178,7 @@ Deno.test("a subnet file that cannot be written is written once it can", async (
   await Deno.writeTextFile(`${folder}/other`, "");
   const agent = node.startAgent({ args: [`--subnet-file=${folder}/subnet.env`] });
   await agent.waitForLine(
-    /^E.*Cannot write the subnet file .*No space left.*; trying again until it works$/,
+    /^E.*Cannot write the subnet file .*No space left.*; retrying until it works$/,
     20_000,
   );
   await agent.waitForLine(/Running backend/);

@@ -43,7 +43,7 @@ Deno.test("without --bridge the agent says that forwarding is off, once, with th
   const agent = node.startAgent({ args: ["--bridge="] });
   await node.waitReady();
   await node.ns.run("ip", "link", "delete", "flannel.1");
-  await agent.waitForLine(/put right/);
+  await agent.waitForLine(/Restored kernel state/);
   const lines = matching(agent, /Packet forwarding is off/);
   assert.equal(lines.length, 1, agent.lines.join("\n"));
   assert.match(lines[0], /^W.*net\.ipv4\.conf\.flannel\/1\.forwarding/);

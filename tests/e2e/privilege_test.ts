@@ -183,7 +183,7 @@ binaryTest("what is not permitted is one line", async (binary) => {
   }).output();
   assert.equal(result.code, 1);
   const text = new TextDecoder().decode(result.stderr);
-  assert.match(text, /^flanneld: the program is not permitted this here: [^\n]*\n$/);
+  assert.match(text, /^flanneld: permission denied by the program's own sandbox: [^\n]*\n$/);
 });
 
 Deno.test("the unit's exposure, as systemd scores it, is 3.0 or lower", async () => {

@@ -81,7 +81,7 @@ Deno.test("a password from a file, and what is warned of files that all can read
     env: { PATH: `${folder}:${Deno.env.get("PATH")}` },
   });
   await node.waitReady(60_000);
-  assert.deepEqual(matching(agent, /^W.*was an argument/).length, 1);
+  assert.deepEqual(matching(agent, /^W.*was passed as an argument/).length, 1);
   assert.match(matching(agent, /^W.*--etcd-keyfile: every user/)[0], /chmod 600/);
   assert.deepEqual(matching(agent, /password-file: every user/), []);
   await eventually(async () => assert.match(await Deno.readTextFile(record), /iptables-save/));

@@ -123,7 +123,10 @@ for (
     await a.ns.run("ip", "route", "add", "10.1.250.0/24", "via", "192.168.77.99", "dev", "eth0");
     const agent = a.startAgent();
     await a.waitReady();
-    assert.equal(matching(agent, /Took over 1 routes.*10\.1\.250\.0\/24/).length, taken ? 1 : 0);
+    assert.equal(
+      matching(agent, /Took over 1 route that .*10\.1\.250\.0\/24/).length,
+      taken ? 1 : 0,
+    );
     // Taken over, it goes, as it is of no peer.
     await eventually(async () => {
       assert.deepEqual(

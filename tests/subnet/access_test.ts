@@ -20,7 +20,7 @@ Deno.test("a store of values larger than one answer may be is read all the same"
   await bench.putLease("10.1.5.0-24", value(5));
   const followed = bench.run(await bench.node(1));
   await followed.until("10.1.5.0-24");
-  assert.equal(bench.count(/is passed over: its value has 1400000 bytes/), 30);
+  assert.equal(bench.count(/Skipping lease .*: its value has 1400000 bytes/), 30);
   await bench.etcd.put(`${PREFIX}/subnets/10.1.99.0-24`, file);
   await bench.putLease("10.1.6.0-24", value(6));
   await followed.until("10.1.5.0-24", "10.1.6.0-24");
@@ -116,13 +116,13 @@ Deno.test("certificates: ours work; what is wrong with others is told once, with
       /garbage \(--etcd-keyfile\) holds no private key/,
     ],
     ["key: a folder", { keyfile: folder }, /cannot read the client key .*--etcd-keyfile/],
-    ["interchanged", { certfile: key, keyfile: cert }, /--etcd-keyfile interchanged\?/],
+    ["swapped", { certfile: key, keyfile: cert }, /--etcd-keyfile swapped\?/],
     ["certificate: DER", { certfile: file("der") }, /der \(--etcd-certfile\) .* -inform der/],
     ["certificate: torn", { certfile: file("torn") }, /torn \(--etcd-certfile\) holds a damaged/],
     [
       "another name",
       { endpoints: [endpoint.replace("127.0.0.1", "localhost")] },
-      /other names than localhost/,
+      /a certificate that does not cover localhost/,
     ],
     [
       "http",
@@ -204,7 +204,7 @@ Deno.test("of several endpoints the errors of each are shown, in their order", a
     line,
     new RegExp(
       `etcd at ${dead} is unreachable: .*ECONNREFUSED.*; ` +
-        "etcd at http://no-such-host.invalid:2379 is unreachable: .*has no address; " +
+        "etcd at http://no-such-host.invalid:2379 is unreachable: .*does not resolve; " +
         `etcd at ${bench.etcd.endpoint} requires a client certificate`,
     ),
   );
@@ -219,7 +219,7 @@ Deno.test("a first start that loses etcd does not speak of peers, which it has n
   const limit = AbortSignal.timeout(2_000);
   // The snapshot that came with the config is not enough for a claim.
   await assert.rejects(manager.acquire(network, attrs, limit), { name: "TimeoutError" });
-  assert.equal(bench.count(/unreachable.*; trying again until it answers/), 1);
+  assert.equal(bench.count(/unreachable.*; retrying until it answers/), 1);
   assert.equal(bench.count(/last known peers/), 0);
 });
 
@@ -239,7 +239,7 @@ Deno.test("user and password: ours work, also after a restart; wrong ones get on
     await assert.rejects(bench.manager(options).networkConfig(limit), { name: "TimeoutError" });
     assert.equal(bench.logged.length, 1, `${name}: ${bench.logged.join("\n")}`);
     assert.match(bench.logged[0], /--etcd-username and --etcd-password/, name);
-    if (name === "wrong password") assert.match(bench.logged[0], /refuses the user "flannel":/);
+    if (name === "wrong password") assert.match(bench.logged[0], /rejects the user "flannel":/);
     assert(!/s3cret|wr0ng/.test(bench.logged[0]));
   }
   // A restart forgets all tokens.
@@ -247,6 +247,12 @@ Deno.test("user and password: ours work, also after a restart; wrong ones get on
   await bench.etcd.restart();
   await bench.putLease("10.1.5.0-24", value(5));
   await followed.until("10.1.5.0-24");
+});
+
+Deno.test("a user for an etcd without authentication is told to be removed", async () => {
+  await using bench = await Bench.start(NETWORK);
+  const line = await complaint(bench, { username: "flannel", password: "s3cret-pass" });
+  assert.match(line, /rejects the login as "flannel": .*; remove --etcd-username/);
 });
 
 Deno.test("a user without a role is quoted in the line about it", async () => {
@@ -265,7 +271,7 @@ Deno.test("no config, then a wrong one, then a good one: each is told once", asy
     bench.count(/There is no network config in etcd under \/coreos\.com\/network\/config/) > 0
   );
   await bench.putConfig({ ...NETWORK, SubnetLen: 99 });
-  await waitFor(() => bench.count(/is wrong: SubnetLen: 99/) > 0);
+  await waitFor(() => bench.count(/is invalid: SubnetLen: 99/) > 0);
   await bench.putConfig(NETWORK);
   assert.equal(`${(await config).ipv4?.network}`, "10.1.0.0/16");
   assert.equal(bench.logged.length, 2, bench.logged.join("\n"));

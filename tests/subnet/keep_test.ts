@@ -109,9 +109,9 @@ Deno.test("of two nodes with one public address the first keeps its lease, the s
   const network = await second.networkConfig(bench.signal);
   let got: Lease | undefined;
   const waiting = second.acquire(network, attrs(1), bench.signal).then((lease) => got = lease);
-  const line = /^error Another agent has our public address 192\.0\.2\.1, .*--public-ip/;
+  const line = /^error Another agent uses this node's public address 192\.0\.2\.1 .*--public-ip/;
   await waitFor(() => bench.count(line) === 2, { limitMs: 10_000 });
-  await waitFor(() => bench.count(/; we keep it$/) === 1);
+  await waitFor(() => bench.count(/; keeping it$/) === 1);
   assert.equal(got, undefined);
   assert.deepEqual(followed.lost, []);
   assert.deepEqual([...(await bench.leases()).keys()], [first.lease.key]);
@@ -140,7 +140,7 @@ for (const [what, content] of [["a larger lease", value(9)], ["no lease", "[]"]]
     await bench.putLease("10.1.40.0-24", content);
     proxy.mend();
     await waitFor(() => followed.lost.length > 0, { limitMs: 15_000 });
-    assert.equal(followed.lost[0], "our subnet is part of 10.1.40.0-24 now");
+    assert.equal(followed.lost[0], "this node's subnet is now part of 10.1.40.0-24");
     assert.deepEqual([...(await bench.leases()).keys()], ["10.1.40.0-24"]);
   });
 }

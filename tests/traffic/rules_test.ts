@@ -283,14 +283,14 @@ Deno.test("an iptables that hangs or fails is an error, and is tried again", asy
   const wanted = trafficRules({ ...INPUT, ipv6: null, randomFully: false });
   await replace(path, ["sleep 5"]);
   assert.deepEqual((await rules.ensure(wanted)).errors, [
-    "iptables-restore: status -1: no end after 500 ms",
+    "iptables-restore: status -1: timeout after 500 ms",
   ]);
   await replace(path, ["echo one >&2", "echo two >&2", "exit 4"]);
   assert.deepEqual((await rules.ensure(wanted)).errors, [
     "iptables-restore: status 4: one; two",
   ]);
   await replace(path, ["exit 0"]);
-  assert.match((await rules.ensure(wanted)).errors[0], /were written but are not there after/);
+  assert.match((await rules.ensure(wanted)).errors[0], /were written but are missing afterwards/);
   await replace(path, ['exec iptables-nft-restore "$@"']);
   assert.deepEqual((await rules.ensure(wanted)).errors, []);
   assert.match(await h.save(), /FLANNEL-FWD/);

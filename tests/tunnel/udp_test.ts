@@ -225,7 +225,7 @@ Deno.test("a port that another has is told, and taken when it is free", async ()
   await eventually(async () => assert.equal((await peersOf(node)).tunnel, null));
   await other[Symbol.asyncDispose]();
   await waitReach(b.ns, a.ipv4!, 20_000);
-  await agent.waitForLine(/No longer: tunnel flannel0/);
+  await agent.waitForLine(/Recovered: tunnel flannel0/);
 });
 
 Deno.test("TCP is exact over a path that loses and reorders", async () => {

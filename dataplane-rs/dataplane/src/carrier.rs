@@ -198,13 +198,12 @@ impl Watcher {
                 Some(TunnelEvent::DeviceGone) => ("its device was deleted".to_string(), true),
                 Some(TunnelEvent::Failed(reason)) => (reason, true),
                 Some(TunnelEvent::NoIcmp(reason)) => (
-                    format!("sends no ICMP errors, CAP_NET_RAW is missing: {reason}"),
+                    format!("cannot send ICMP errors without CAP_NET_RAW: {reason}"),
                     false,
                 ),
-                Some(TunnelEvent::OffloadOff { offload, reason }) => (
-                    format!("works without {}: {reason}", offload.label()),
-                    false,
-                ),
+                Some(TunnelEvent::OffloadOff { offload, reason }) => {
+                    (format!("runs without {}: {reason}", offload.label()), false)
+                }
             };
             if failed {
                 self.failed.store(true, Ordering::Release);

@@ -60,7 +60,7 @@ fn ask_in(folder: &Path) -> Result<Option<String>, Error> {
         Err(error) if is_absent(&error) => return Ok(None),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             return Err(Error::Untrusted(format!(
-                "only root and the user that flanneld runs as may ask it ({shown})"
+                "only root and the user that flanneld runs as may query it ({shown})"
             )));
         }
         Err(error) => return Err(Error::io(shown)(error)),
@@ -69,7 +69,7 @@ fn ask_in(folder: &Path) -> Result<Option<String>, Error> {
     let user = peer.uid.as_raw();
     if user != ROOT && user != place.owner {
         return Err(Error::Untrusted(format!(
-            "user {user} listens on {shown}, who is not the folder's owner"
+            "user {user}, who does not own the folder, listens on {shown}"
         )));
     }
     read(&mut socket).map(Some).map_err(Error::io(shown))
@@ -87,7 +87,7 @@ fn read(socket: &mut UnixStream) -> io::Result<String> {
     let late = || {
         io::Error::new(
             ErrorKind::TimedOut,
-            format!("no answer within {} s", LIMIT.as_secs()),
+            format!("timeout after {} s", LIMIT.as_secs()),
         )
     };
     let end = Instant::now() + LIMIT;

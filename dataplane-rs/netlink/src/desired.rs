@@ -73,7 +73,7 @@ impl Desired {
             self.conflicts.push(EntryError {
                 entry: entry.to_string(),
                 errno: libc::EEXIST,
-                message: format!("left out: another entry wants the same: {first}"),
+                message: format!("skipped: it conflicts with {first}"),
             });
         }
     }

@@ -31,7 +31,7 @@ impl Events {
         let mut queue = self.lock();
         if queue.events.len() >= CAPACITY {
             queue.events.clear();
-            let message = format!("{CAPACITY} events were dropped, as none was fetched");
+            let message = format!("{CAPACITY} events were dropped because none were read");
             queue.events.push_back(Event::Error { message });
         }
         queue.events.push_back(event);

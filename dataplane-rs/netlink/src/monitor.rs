@@ -209,7 +209,7 @@ impl Monitor {
     }
 
     fn reopen(&mut self, error: &io::Error) {
-        let message = format!("the netlink monitor failed and starts anew: {error}");
+        let message = format!("the netlink monitor failed and is restarted: {error}");
         self.shared.events.push(Event::Error { message });
         std::thread::sleep(LONGEST);
         if let Ok(socket) = subscribe(self.own_port) {
@@ -255,7 +255,7 @@ impl Monitor {
                 }
             }
             Err(error) => {
-                let message = format!("healing failed and is tried again: {error}");
+                let message = format!("restoring kernel state failed and is retried: {error}");
                 self.shared.events.push(Event::Error { message });
                 self.schedule(LONGEST);
             }

@@ -268,7 +268,7 @@ fn foreign_route(route: &ActualRoute, devices: &Devices) -> String {
         })
         .collect();
     format!(
-        "a route of another program is in its place ({}{}, protocol {}): remove that one",
+        "another program's route is in its place ({}{}, protocol {}): remove that route",
         route.key.dst,
         hops.join(","),
         route.protocol

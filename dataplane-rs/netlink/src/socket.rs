@@ -211,7 +211,7 @@ impl RtSocket {
         self.answer(|message| message.parse())?.ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidData,
-                "an answer that is not understood",
+                "an answer that cannot be decoded",
             )
         })
     }

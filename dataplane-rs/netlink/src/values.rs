@@ -28,7 +28,7 @@ impl FromStr for DevName {
         let bad = |c: char| c == '/' || c == ':' || c.is_ascii_whitespace() || c == '\0';
         if text.is_empty() || text.len() > 15 || text == "." || text == ".." || text.contains(bad) {
             return Err(format!(
-                "{text:?} is no device name (1 to 15 bytes, no space, / or :)"
+                "{text:?} is not a device name (1 to 15 bytes, no space, / or :)"
             ));
         }
         let mut bytes = [0; 15];
@@ -72,7 +72,7 @@ impl FromStr for Mac {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no MAC address (six hex pairs with colons)");
+        let wrong = || format!("{text:?} is not a MAC address (six hex pairs with colons)");
         let mut bytes = [0; 6];
         let mut pairs = text.split(':');
         for byte in &mut bytes {
@@ -137,7 +137,7 @@ impl FromStr for Cidr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no ADDRESS/LENGTH");
+        let wrong = || format!("{text:?} is not an ADDRESS/LENGTH");
         let (ip, len) = text.split_once('/').ok_or_else(wrong)?;
         let ip: IpAddr = ip.parse().map_err(|_| wrong())?;
         let len: u8 = len.parse().map_err(|_| wrong())?;

@@ -240,11 +240,11 @@ fn device_error(name: &str, source: io::Error) -> Error {
     let hint = match source.raw_os_error() {
         // Where it is missing it cannot be made either: the errno would mislead.
         _ if !std::path::Path::new("/dev/net/tun").exists() => {
-            "/dev/net/tun is missing: load the module (modprobe tun), in a container pass the device \
+            "/dev/net/tun is missing: load the module (modprobe tun), or in a container pass the device \
              (--device=/dev/net/tun)"
         }
         Some(libc::EPERM | libc::EACCES) => "run with CAP_NET_ADMIN",
-        Some(libc::EBUSY | libc::EEXIST) => "another process holds a device of this name",
+        Some(libc::EBUSY | libc::EEXIST) => "another process holds a device with this name",
         Some(libc::ENOENT | libc::ENODEV) => "load the tun module (modprobe tun)",
         _ => "see the kernel log",
     };

@@ -324,13 +324,13 @@ const fn refusal(status: u16) -> &'static str {
     match status {
         400 => "The request is not valid HTTP/1.1\n",
         403 => {
-            "flanneld answers /metrics to its own host; --healthz-ip, given, opens them to others\n"
+            "flanneld serves /metrics only to its own host; set --healthz-ip to open it to others\n"
         }
         404 => "flanneld serves /healthz, /readyz and /metrics\n",
         405 => "flanneld answers GET and HEAD\n",
         408 => "The request took too long\n",
         431 => "The request is too long\n",
         505 => "flanneld speaks HTTP/1.1\n",
-        _ => "flanneld does not answer in time\n",
+        _ => "flanneld did not answer in time\n",
     }
 }

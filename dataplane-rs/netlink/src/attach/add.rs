@@ -23,7 +23,7 @@ pub fn add(wanted: &Attachment) -> Result<Attached, String> {
     let mut pod = namespace.socket()?;
     if find(&mut pod, wanted.ifname)?.is_some() {
         return Err(format!(
-            "the container has an interface {} already",
+            "the container already has an interface {}",
             wanted.ifname
         ));
     }

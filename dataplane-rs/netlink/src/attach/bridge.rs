@@ -16,7 +16,7 @@ pub fn ensure(socket: &mut RtSocket, wanted: &Bridge) -> Result<ActualLink, Stri
         None => create(socket, wanted)?,
     };
     if link.kind != "bridge" {
-        return Err(format!("{} is there and is no bridge", wanted.name));
+        return Err(format!("{} exists and is not a bridge", wanted.name));
     }
     let mut flags = LinkFlags::Up;
     flags.set(LinkFlags::Promisc, wanted.promiscuous);

@@ -43,7 +43,7 @@ fn check_host(
     if found(host, wanted.host, "", problems)?.is_some()
         && master_of(host, wanted)? != Some(bridge.index)
     {
-        problems.push(format!("{} is no port of {name}", wanted.host));
+        problems.push(format!("{} is not a port of {name}", wanted.host));
     }
     Ok(())
 }

@@ -164,7 +164,7 @@ fn occupied(wanted: &Link, kind: &str) -> String {
     let flag = wanted.name_flag();
     let other = flag.map_or(String::new(), |flag| format!(", or name another by {flag}"));
     format!(
-        "a device {name} of kind {kind} is there, which is not the agent's: remove it (ip link \
+        "a device {name} of kind {kind} exists that is not the agent's: remove it (ip link \
          delete {name}) or rename it{other}"
     )
 }
@@ -239,7 +239,7 @@ fn meet(
             Ok(false)
         }
         Need::NoTunnel => {
-            let message = "the device is gone, its tunnel starts anew".to_string();
+            let message = "its device is gone; restarting the tunnel".to_string();
             report.refuse(wanted, libc::ENODEV, message);
             Ok(false)
         }
