@@ -90,7 +90,9 @@ const LARGEST = 64 << 10;
  */
 export function readRegularFile(path: string, largest: number): string {
   const { isFile, isDirectory } = Deno.statSync(path);
-  if (isDirectory) throw new Deno.errors.IsADirectory(`${path} is a directory`);
+  if (isDirectory) {
+    throw new Deno.errors.IsADirectory(`${path} is not a regular file but a directory`);
+  }
   if (!isFile) throw new TypeError(`${path} is not a regular file`);
   const file = Deno.openSync(path);
   try {

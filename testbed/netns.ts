@@ -59,7 +59,9 @@ export async function waitFor<T>(
       last = error;
     }
     if (performance.now() - start > limitMs) {
-      throw new Error(`waited ${limitMs} ms in vain for ${what}${last ? `: ${last}` : ""}`);
+      throw new Error(
+        `timed out after ${limitMs} ms waiting for ${what}${last ? `: ${last}` : ""}`,
+      );
     }
     await new Promise((done) => setTimeout(done, intervalMs));
   }

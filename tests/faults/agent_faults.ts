@@ -13,7 +13,8 @@ const JUMP = 7200;
 
 const killed: Fault = {
   name: "agent kill -9",
-  expectation: "its node forwards on without it (udp: pauses); the next start finds its subnet",
+  expectation:
+    "its node keeps forwarding without it (udp: pauses); the next start keeps the subnet",
   nodes: 1,
   make: (lab, [node]) => ({
     touches: carriedBy(lab.backend, node),
@@ -29,7 +30,7 @@ const killed: Fault = {
 
 const allRestarted: Fault = {
   name: "all agents restarted at once",
-  expectation: "all nodes forward on (udp: pause) and keep their subnets",
+  expectation: "all nodes keep forwarding (udp: pause) and keep their subnets",
   alone: true,
   nodes: 0,
   make: (lab) => ({
@@ -40,7 +41,7 @@ const allRestarted: Fault = {
 
 const stopped: Fault = {
   name: "SIGSTOP for longer than the lease",
-  expectation: "peers drop its routes when its lease ends; it claims the same subnet again",
+  expectation: "peers drop its routes when its lease expires; it reclaims the same subnet",
   nodes: 1,
   make(lab, [node]) {
     const before = lab.leaseKey(node);
@@ -123,7 +124,7 @@ function hasHour(lines: string[], time: number): boolean {
 
 const diskFull: Fault = {
   name: "disk full for the subnet file",
-  expectation: "the old file stays whole and forwarding works; it is written once there is room",
+  expectation: "the old file stays intact and forwarding works; it is written once there is room",
   nodes: 1,
   make(lab, [node]) {
     const { subnetFile, folder } = lab.nodes[node];

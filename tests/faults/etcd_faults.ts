@@ -12,7 +12,7 @@ const MEANWHILE = 60_000;
 
 const leaderKilled: Fault = {
   name: "etcd leader killed",
-  expectation: "a change of the leases arrives while the member is still away",
+  expectation: "a changed lease arrives while the member is still down",
   etcd: true,
   nodes: 0,
   make(lab) {
@@ -31,7 +31,7 @@ const leaderKilled: Fault = {
 
 const memberCutOff: Fault = {
   name: "etcd member cut off",
-  expectation: "agents on a member without its cluster go to another one",
+  expectation: "agents on a member without its cluster switch to another one",
   etcd: true,
   nodes: 0,
   make(lab) {
@@ -58,7 +58,7 @@ const memberCutOff: Fault = {
 
 const down: Fault = {
   name: "all etcd down",
-  expectation: "forwarding goes on with the last known peers; each node keeps its subnet",
+  expectation: "forwarding continues with the last known peers; each node keeps its subnet",
   etcd: true,
   nodes: 0,
   make: (lab) => ({
@@ -74,7 +74,7 @@ const down: Fault = {
 
 const downExpired: Fault = {
   name: "all etcd down, leases expired",
-  expectation: "each node claims its lease again under the same subnet; forwarding goes on",
+  expectation: "each node reclaims its lease under the same subnet; forwarding continues",
   etcd: true,
   alone: true,
   nodes: 0,
@@ -107,7 +107,7 @@ const downExpired: Fault = {
 
 const compaction: Fault = {
   name: "compaction and defragmentation",
-  expectation: "a node that missed what was compacted away reads all leases anew",
+  expectation: "a node that missed compacted changes reads all leases again",
   etcd: true,
   nodes: 1,
   make: (lab, [node]) => ({

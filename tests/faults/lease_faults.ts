@@ -13,7 +13,7 @@ const STAY = 5_000;
 
 const deleted: Fault = {
   name: "lease deleted by an operator",
-  expectation: "the node claims the same subnet again at once",
+  expectation: "the node reclaims the same subnet at once",
   nodes: 1,
   make(lab, [node]) {
     let before = "";
@@ -30,7 +30,7 @@ const deleted: Fault = {
 
 const samePublicIP: Fault = {
   name: "two nodes with the same public IP",
-  expectation: "the second one is told so and gets no lease; the first keeps its own",
+  expectation: "the second one logs it and gets no lease; the first keeps its own",
   nodes: 2,
   make: (lab, [first, second]) => ({
     touches: pairsOf(first, second),
@@ -49,7 +49,8 @@ const samePublicIP: Fault = {
 
 const backendChanged: Fault = {
   name: "backend changed in the config",
-  expectation: "agents say so and go on; the next start takes it up, and nothing of the old stays",
+  expectation:
+    "agents log it and continue; the next start uses it, and nothing of the old one stays",
   alone: true,
   nodes: 0,
   make(lab) {
@@ -76,7 +77,7 @@ const backendChanged: Fault = {
 
 const networkChanged: Fault = {
   name: "network changed in the config",
-  expectation: "agents say so and go on; the next start takes it up and keeps a subnet that fits",
+  expectation: "agents log it and continue; the next start uses it and keeps a subnet that fits",
   alone: true,
   nodes: 0,
   make: (lab) => ({

@@ -11,7 +11,7 @@ const GATEWAY = "192.168.77.1";
 
 const partition: Fault = {
   name: "node cut off for longer than the lease",
-  expectation: "peers drop its routes when its lease ends; it claims the same subnet again",
+  expectation: "peers drop its routes when its lease expires; it reclaims the same subnet",
   nodes: 1,
   make(lab, [node]) {
     const before = lab.leaseKey(node);
@@ -55,7 +55,7 @@ const briefPartition: Fault = {
 
 const iptablesFlushed: Fault = {
   name: "iptables flushed, policy DROP",
-  expectation: "rules are back at the next check, 5 s later at most",
+  expectation: "rules are back at the next check, at most 5 s later",
   nodes: 1,
   make: (lab, [node]) => ({
     touches: pairsOf(node),
@@ -75,7 +75,7 @@ const iptablesFlushed: Fault = {
 
 const deviceDeleted: Fault = {
   name: "device deleted by hand",
-  expectation: "the device and all on it are back at once",
+  expectation: "the device and everything on it are back at once",
   nodes: 1,
   make: (lab, [node]) => ({
     touches: pairsOf(node),
@@ -107,7 +107,7 @@ const entriesDeleted: Fault = {
 
 const interfaceDown: Fault = {
   name: "interface down and up",
-  expectation: "all is back with the interface",
+  expectation: "everything is back with the interface",
   nodes: 1,
   make: (lab, [node]) => ({
     touches: pairsOf(node),

@@ -64,11 +64,11 @@ export function stepLine(step: StepResult): string {
 /** The tables. */
 export function markdown(reports: RunReport[]): string {
   const parts = [
-    "# Faults made on purpose",
+    "# Fault injection",
     "",
     ...INTRODUCTION,
     "",
-    "Commands, and what they found as a whole:",
+    "The commands and their overall results:",
     "",
     ...table([
       ["command", "packets", "lost between faults", "leases changed", "two owners", "left behind"],
@@ -100,31 +100,31 @@ export function markdown(reports: RunReport[]): string {
 const BACKENDS = ["vxlan", "udp"] as const;
 
 const INTRODUCTION = [
-  "Five nodes and three members of etcd in network namespaces of one machine. Each node's container",
-  "sends a numbered packet to each other one every 50 ms: 400 packets a second, each accounted for.",
-  "The commands below make the faults and, with `--json FILE`, the figures; of these",
-  "`deno task faults report FILE...` makes this page.",
+  "Five nodes and three etcd members run in network namespaces of one machine. Each node's container",
+  "sends a numbered packet to every other one each 50 ms: 400 packets per second, all accounted for.",
+  "The commands below inject the faults; with `--json FILE` they save the figures, from which",
+  "`deno task faults report FILE...` generates this page.",
   "",
-  "- **heal** is the time from the end of the cause until all pairs work, and until a lease that is",
-  "  written then is in the kernel of all nodes, or in their tunnels.",
+  "- **heal**: the time from the end of the cause until all pairs work, and until a lease written then",
+  "  is in the kernel (or in the tunnel) of all nodes.",
   "- **lost, untouched**: packets lost on pairs that the fault does not touch; must be 0.",
-  "- **interruption**: the longest of a pair that the fault does touch, while it lasts and after it.",
-  "- **two owners**: subnets that two nodes had at a time, by etcd's full history; must be 0.",
-  "- **stale**: routes, neighbours, fdb entries and peers of tunnels that no lease calls for, once all",
-  "  is well.",
+  "- **interruption**: the longest one of a pair that the fault touches, during and after the fault.",
+  "- **two owners**: subnets that two nodes had at the same time, by etcd's full history; must be 0.",
+  "- **stale**: routes, neighbours, fdb entries and tunnel peers without a lease, once everything has",
+  "  settled.",
   "",
-  "Nothing restarts an agent that has ended, as a service manager would. What is not well after a",
-  "minute is set up anew by hand. Clocks jump by two hours for the agent's process alone, by",
-  "libfaketime: the machine's own must not move, and time namespaces know the monotonic clocks only.",
-  "etcd is left out of that: as a Go program it asks the kernel, not the C library, for the time.",
-  "Go flannel's leases last a day, so they are revoked where a lease is to end; it has no command that",
-  "removes what it made, so that all of it is left behind.",
+  "Nothing restarts an agent that has exited, although a service manager would. If something is still",
+  "broken after a minute, all agents are restarted from scratch. Clocks jump by two hours for the agent's",
+  "process only, by libfaketime: the machine's own clock must not move, and time namespaces cover only",
+  "the monotonic clocks. etcd's clock does not jump, since a Go program asks the kernel for the time and",
+  "not the C library. Go flannel's leases last a day, so they are revoked where a lease has to expire.",
+  "It has no command that removes what it created, so all of that is left behind.",
 ];
 
 function aloneTable(reports: RunReport[]): string[] {
   const head = [
     "fault",
-    "what is promised",
+    "expected",
     ...reports.flatMap((report) => {
       const who = agentName(report);
       return [
@@ -151,7 +151,7 @@ function stepOf(report: RunReport, name: string): StepResult | undefined {
 
 function cells(report: RunReport, fault: Fault): string[] {
   const step = stepOf(report, fault.name);
-  if (!step) return ["not made", "-", "-", "-", "-"];
+  if (!step) return ["not injected", "-", "-", "-", "-"];
   return [
     heal(step, report),
     String(step.lostUntouched.length),
@@ -166,7 +166,7 @@ function heal(step: StepResult, { options }: RunReport): string {
   // Go flannel's udp backend shows none of its peers.
   if (options.backend === "udp" && options.agent === "go") return seconds(step.packets);
   if (step.control === undefined) return `${seconds(step.packets)}; leases not within 60 s`;
-  const failed = step.problems.length > 0 ? "; not all well, see below" : "";
+  const failed = step.problems.length > 0 ? "; not recovered, see below" : "";
   return `${seconds(step.packets)}, ${seconds(step.control)}${failed}`;
 }
 
@@ -182,7 +182,7 @@ function notes(report: RunReport): string[] {
   });
   const skipped = report.options.agent === "go"
     ? FAULTS.filter(({ notForGo }) => notForGo).map(({ name, notForGo }) =>
-      `- ${name}: not made: ${notForGo}`
+      `- ${name}: not injected: ${notForGo}`
     )
     : [];
   return ["", `Seen with ${agentName(report)}:`, "", ...lines, ...skipped];
@@ -190,7 +190,7 @@ function notes(report: RunReport): string[] {
 
 function mixTable(report: RunReport): string[] {
   return table([
-    ["at", "faults", "heal", "lost, untouched", "interruption", "two owners", "stale", "not well"],
+    ["at", "faults", "heal", "lost, untouched", "interruption", "two owners", "stale", "problems"],
     ...report.mix.map((step) => [
       `${((step.began - report.mix[0].began) / 60_000).toFixed(1)} min`,
       step.faults.map((name, index) => {

@@ -226,15 +226,15 @@ function lastPair(lab: Lab, from: number): number | undefined {
   return last;
 }
 
-/** Sets the agents up anew where a fault left something broken, so that the next can be made. */
+/** Restarts the agents from scratch if a fault left something broken, so that the next can be injected. */
 async function repair(lab: Lab, result: StepResult): Promise<void> {
   await lab.reset();
   const problems: string[] = [];
   await settle(lab, Date.now(), {}, problems);
   result.problems.push(
     problems.length === 0
-      ? "well after all agents were set up anew"
-      : `not well after all agents were set up anew: ${problems[0]}`,
+      ? "recovered after all agents were restarted from scratch"
+      : `still broken after all agents were restarted from scratch: ${problems[0]}`,
   );
 }
 
