@@ -58,10 +58,10 @@ export class ConfigWatch {
       const network = parseNetworkConfig(raw);
       if (meaningOf(network) === this.#running) return undefined;
       await this.#check(network);
-      return "The network config in etcd was changed; restart flanneld to apply it";
+      return "The network config was changed in etcd; restart flanneld to apply it";
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
-      return "The network config in etcd was changed to an invalid one: " +
+      return "The network config was changed in etcd to an invalid one: " +
         `${error.message}; correct it before the next restart; this agent keeps using the one it has`;
     }
   }

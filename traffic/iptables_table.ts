@@ -174,6 +174,7 @@ export class FamilyTables {
   }
 
   #announce(changes: TableChange[], { endRule }: ForwardView): void {
+    const name = NAMES[this.#family];
     if (changes.some(({ policy }) => policy === "ACCEPT") && this.#policyLines.take()) {
       const start = this.#family === "ipv6" ? "IPv6: " : "";
       log.info(`${start}Changing default FORWARD chain policy to ACCEPT`);
@@ -184,14 +185,14 @@ export class FamilyTables {
       });
     }
     if (changes.some(({ added }) => added.length > 0)) {
-      log.info("Some iptables rules are missing; deleting and recreating rules");
+      log.info("Some {name} rules are missing; deleting and recreating rules", { name });
     }
     for (const { added, deleted } of changes) {
       for (const rule of deleted) {
-        log.info("Deleting iptables rule: {rule}", { rule: withoutComment(rule) });
+        log.info("Deleting {name} rule: {rule}", { name, rule: withoutComment(rule) });
       }
       for (const rule of added) {
-        log.info("Adding iptables rule: {rule}", { rule: withoutComment(rule) });
+        log.info("Adding {name} rule: {rule}", { name, rule: withoutComment(rule) });
       }
     }
   }

@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
 import { GivingWay } from "./giving_way.ts";
 
-const CONTENDER = { key: "10.1.2.0-24", address: "192.0.2.2", what: "announces our VTEP MAC" };
+const CONTENDER = {
+  key: "10.1.2.0-24",
+  address: "192.0.2.2",
+  what: "announces this node's VTEP MAC",
+};
 
 Deno.test("three changes come at once, the others with growing pauses, up to ten minutes", () => {
   let now = 0;

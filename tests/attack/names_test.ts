@@ -65,7 +65,7 @@ binaryTest(
       await own.sh(`chmod 777 /run/flannel; ${plant}`);
       const agent = await own.startAgent(binary);
       await agent.waitForLine(/Running backend/, 20_000);
-      await agent.waitForLine(/^W.*Other users could write to \/run\/flannel/);
+      await agent.waitForLine(/^W.*\/run\/flannel was writable by other users/);
       const modes = await own.sh(`stat -c '%F %a %u' /run/flannel ${file}.lock ${file}.sock`);
       assert.equal(
         modes,

@@ -63,7 +63,7 @@ Deno.test("a network that overlaps the VPC's own is warned of once", async () =>
   await world.join(40, { network: { Network: "172.31.128.0/17" } });
   await world.clock.pass(HOUR);
   assert.deepEqual(world.log.matching(/^W/), [
-    "W The network 172.31.128.0/17 overlaps 172.31.0.0/16, which is the VPC's own: EC2 takes no " +
+    "W The network 172.31.128.0/17 overlaps 172.31.0.0/16, which is the VPC's own: EC2 accepts no " +
     "routes there; choose a Network outside of the VPC",
   ]);
 });

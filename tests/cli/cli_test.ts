@@ -146,7 +146,7 @@ Deno.test("endpoints as units have them", async () => {
 Deno.test("config set, get and validate against etcd", async () => {
   await using etcd = await Etcd.start();
   const store = `--etcd-endpoints=${etcd.endpoint}`;
-  await fail(["config", "get", store], 1, new RegExp(`no network config under ${KEY}`));
+  await fail(["config", "get", store], 1, new RegExp(`no network config in etcd under ${KEY}`));
 
   assert.equal(await succeed(["config", "set", store, CONFIG]), `${CONFIG}\n`);
   assert.equal(await etcd.ctl("get", "--print-value-only", KEY), `${CONFIG}\n`);

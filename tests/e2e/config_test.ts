@@ -28,7 +28,7 @@ Deno.test("a config that is set back to the running one withdraws the call for a
   const agent = node.startAgent();
   await node.waitReady();
   const running = networkConfig();
-  const changed = /in etcd was changed; restart flanneld to apply it$/;
+  const changed = /was changed in etcd; restart flanneld to apply it$/;
   const back = /in etcd again matches the one that this agent uses; no restart is needed$/;
   // The same in other words is no change.
   const { Network, Backend } = running as { Network: string; Backend: Record<string, unknown> };
@@ -39,11 +39,11 @@ Deno.test("a config that is set back to the running one withdraws the call for a
   await agent.waitForLine(back, 10_000);
   await cluster.writeConfig({ ...running, SubnetLen: 99 });
   await agent.waitForLine(
-    /changed to an invalid one: SubnetLen: 99 .*keeps using/,
+    /changed in etcd to an invalid one: SubnetLen: 99 .*keeps using/,
     10_000,
   );
   await cluster.writeConfig({ ...running, Backend: { Type: "vxlaaan" } });
-  await agent.waitForLine(/changed to an invalid one: Backend\.Type: "vxlaaan"/, 10_000);
+  await agent.waitForLine(/changed in etcd to an invalid one: Backend\.Type: "vxlaaan"/, 10_000);
   await cluster.etcd.ctl("del", `${PREFIX}/config`);
   await agent.waitForLine(/was deleted from etcd/, 10_000);
   await cluster.writeConfig(running);
