@@ -3,7 +3,7 @@
  *
  * @module
  */
-export { runAgent } from "./agent/agent.ts";
+export { runAgent } from "./agent/run.ts";
 export { UsageError } from "./agent/errors.ts";
 export type { AgentOptions, InterfaceOptions, TrafficOptions } from "./agent/options.ts";
 export { VERSION } from "./agent/version.ts";

@@ -12,18 +12,14 @@
 import { getLogger } from "@logtape/logtape";
 import { loadBackend, validateBackendConfig } from "../backends/registry.ts";
 import type { Backend, BackendModule, PublicInterface } from "../backends/types.ts";
-import { DataPlane, type TunnelCounters } from "../dataplane/mod.ts";
-import { HeldError, type Station } from "../dataplane/station.ts";
-import type { Cidr } from "../base/cidr.ts";
+import type { DataPlane, TunnelCounters } from "../dataplane/mod.ts";
+import type { Station } from "../dataplane/station.ts";
 import { type NetworkConfig, unknownKeyLines } from "../subnet/config.ts";
-import { createManager } from "../subnet/registry.ts";
 import { backoff, sleep } from "../base/time.ts";
 import type { Lease, SubnetManager } from "../subnet/types.ts";
-import { createTrafficRules, type TrafficRules, trafficRules } from "../traffic/mod.ts";
-import { requireCapabilities } from "./capabilities.ts";
 import { ConfigWatch } from "./config_watch.ts";
 import { UsageError } from "./errors.ts";
-import { Faults } from "./faults.ts";
+import type { Faults } from "./faults.ts";
 import { FormerFlannel } from "./former_flannel.ts";
 import { Forwarding } from "./forwarding.ts";
 import { answerQuestions, listen } from "./health.ts";
@@ -31,23 +27,22 @@ import { HostWarnings } from "./host_warnings.ts";
 import { changeOf, isSameInterface, routersOf } from "./interface.ts";
 import { INTERFACE_RETRY, InterfaceKeeper } from "./interface_keeper.ts";
 import { changesText } from "./kernel_log.ts";
-import { LeaseFile, leaseFileOf, stampOf } from "./lease_file.ts";
-import { acquireLock } from "./lock.ts";
+import type { LeaseFile } from "./lease_file.ts";
 import { MemoryKeeper } from "./memory.ts";
+import { NodeRules } from "./node_rules.ts";
 import { notify } from "./notify.ts";
 import type { Carried } from "./peers_report.ts";
 import type { AgentOptions } from "./options.ts";
 import { PacketForwarding } from "./packet_forwarding.ts";
-import { Status } from "./status.ts";
-import { previousSubnets, subnetFileText, writeSubnetFile } from "./subnet_file.ts";
+import type { Status } from "./status.ts";
+import { subnetFileText } from "./subnet_file.ts";
+import { SubnetFileWriter } from "./subnet_file_writer.ts";
 import { VERSION } from "./version.ts";
 
 const log = getLogger(["flanneld", "agent"]);
 
 /** Milliseconds in which several changes of the interface are taken as one. */
 const SETTLE = 200;
-/** Milliseconds after which writing the subnet file is tried again. */
-const FILE_RETRY = 2_000;
 /** Milliseconds before the next session after ones that failed, at most. */
 const LONGEST_PAUSE = 60_000;
 /** Milliseconds that the first check of the traffic rules may hold up READY. */
@@ -55,75 +50,8 @@ const RULES_LIMIT = 5_000;
 /** Entries that a line about restored kernel state names. */
 const MOST_RESTORED = 3;
 
-/**
- * Runs the agent until SIGTERM or SIGINT.
- *
- * @returns the exit status
- * @throws {UsageError} for what waiting does not mend
- */
-export async function runAgent(options: AgentOptions): Promise<number> {
-  using station = takeLock(options);
-  const stop = new AbortController();
-  using _signals = onSignals((name) => {
-    log.info("Received {name}, stopping; forwarding state stays in place", { name });
-    stop.abort();
-  });
-  using dataplane = DataPlane.open(options.libraryPath);
-  requireCapabilities(dataplane);
-  const leaseFile = new LeaseFile(leaseFileOf(options.subnetFile));
-  const manager = await createManager(options.store, {
-    previous: previousSubnets(options.subnetFile),
-    memory: leaseFile,
-    renewMarginMinutes: options.renewMarginMinutes,
-    subnetTtlSeconds: options.leaseSeconds,
-    checkConfig: validateBackendConfig,
-  });
-  log.info("Created subnet manager: {name}", { name: manager.name });
-  const status = new Status();
-  try {
-    using faults = new Faults(status);
-    await new Agent(
-      options,
-      { dataplane, manager, leaseFile, station, status, faults },
-      stop.signal,
-    ).run();
-  } catch (error) {
-    if (!stop.signal.aborted) throw error;
-  } finally {
-    await manager.close();
-  }
-  log.info("Exiting cleanly...");
-  return 0;
-}
-
-/** Takes this node's lock. @throws {UsageError} where another agent has it */
-function takeLock({ libraryPath, subnetFile }: AgentOptions): Station {
-  try {
-    return acquireLock(libraryPath, subnetFile);
-  } catch (error) {
-    if (!(error instanceof HeldError)) throw error;
-    const process = error.pid === null ? "" : `, process ${error.pid}`;
-    throw new UsageError(
-      `another flanneld runs on this node (in this network namespace${process}): stop it first`,
-    );
-  }
-}
-
-/** Installs handlers for the signals that stop the agent; disposing removes them. */
-function onSignals(handle: (name: string) => void): Disposable {
-  const handlers = (["SIGTERM", "SIGINT"] as const).map((name) =>
-    [name, () => handle(name)] as const
-  );
-  for (const [name, handler] of handlers) Deno.addSignalListener(name, handler);
-  return {
-    [Symbol.dispose]: () => {
-      for (const [name, handler] of handlers) Deno.removeSignalListener(name, handler);
-    },
-  };
-}
-
 /** What the agent works with. */
-interface Parts {
+export interface Parts {
   dataplane: DataPlane;
   manager: SubnetManager;
   leaseFile: LeaseFile;
@@ -132,7 +60,8 @@ interface Parts {
   faults: Faults;
 }
 
-class Agent {
+/** See the module. */
+export class Agent {
   readonly #options: AgentOptions;
   readonly #dataplane: DataPlane;
   readonly #manager: SubnetManager;
@@ -144,17 +73,16 @@ class Agent {
   readonly #packets: PacketForwarding;
   readonly #forwarding: Forwarding;
   readonly #memory: MemoryKeeper;
+  readonly #subnetFile: SubnetFileWriter;
   /** Ends the session in progress. */
   #endSession: (reason: string) => void = () => {};
   #iface: PublicInterface | undefined;
   #rechecking: ReturnType<typeof setTimeout> | undefined;
   #lastLease: Lease | undefined;
-  #rules: TrafficRules | undefined;
+  #rules: NodeRules | undefined;
   #configs: ConfigWatch | undefined;
   /** A session was ready: from here on the agent goes on whatever fails. */
   #wasReady = false;
-  /** The data plane tells when traffic rules may have changed. */
-  #watchesRules = false;
   readonly #hostWarnings: HostWarnings;
 
   constructor(options: AgentOptions, parts: Parts, signal: AbortSignal) {
@@ -170,6 +98,7 @@ class Agent {
     this.#packets = new PacketForwarding((query) => dataplane.packetForwarding(query));
     this.#forwarding = new Forwarding(dataplane, this.#status, () => this.#packets.check());
     this.#hostWarnings = new HostWarnings(dataplane);
+    this.#subnetFile = new SubnetFileWriter(options.subnetFile, leaseFile, status);
     this.#status.deviceProblem = (graceMs) => this.#forwarding.devices.problem(graceMs);
     this.#status.lastContact = () => manager.lastContact;
     this.#memory = new MemoryKeeper(() => dataplane.releaseMemory(), signal);
@@ -187,7 +116,8 @@ class Agent {
     const module = await loadBackend(network);
     this.#options.backendKnown?.(network.backend.type);
     this.#status.backend = network.backend.type;
-    this.#status.trafficProblem = () => this.#trafficRules(network).problem();
+    this.#rules = new NodeRules(this.#options, network);
+    this.#status.trafficProblem = () => this.#rules?.rules.problem();
     const families = { ipv4: network.ipv4 !== null, ipv6: network.ipv6 !== null };
     const keeper = new InterfaceKeeper(
       this.#options.interface,
@@ -196,7 +126,7 @@ class Agent {
       this.#signal,
       this.#leaseFile,
     );
-    this.#watchRules();
+    this.#rules.watch(this.#dataplane);
     const events = this.#faults.supervise(
       "the kernel's events",
       () => this.#followEvents(keeper),
@@ -307,7 +237,7 @@ class Agent {
     const rules = began.promise.then(() =>
       this.#faults.supervise(
         "the traffic rules",
-        () => this.#keepTrafficRules(network, lease, signal),
+        () => this.#rules!.keep(lease, signal),
         signal,
       )
     );
@@ -346,49 +276,10 @@ class Agent {
     if (!signal.aborted) log.info("The {which} works now", { which });
   }
 
-  #trafficRules(network: NetworkConfig): TrafficRules {
-    const { traffic, subnetFile } = this.#options;
-    this.#rules ??= createTrafficRules(network.enableNFTables ? "nftables" : "iptables", {
-      policy: traffic.forwardPolicy,
-      subnetFile,
-    });
-    return this.#rules;
-  }
-
   /** Counters for a report, whose text is garbage once it is sent. */
   async #counters(): Promise<TunnelCounters | undefined> {
     this.#memory.soon();
     return await this.#dataplane.counters();
-  }
-
-  #watchRules(): void {
-    try {
-      this.#dataplane.watchPacketFilter(this.#options.traffic.resyncSeconds);
-      this.#watchesRules = true;
-    } catch (error) {
-      log.warn("Checking the traffic rules every {seconds} s: {error}", {
-        seconds: this.#options.traffic.resyncSeconds,
-        error: String(error),
-      });
-    }
-  }
-
-  async #keepTrafficRules(
-    network: NetworkConfig,
-    lease: Lease,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { ipMasq, forwardRules, randomFully, resyncSeconds } = this.#options.traffic;
-    const family = (of: { network: Cidr } | null, subnet: Cidr | null) =>
-      of && subnet && { network: `${of.network}`, subnet: `${subnet}` };
-    const wanted = trafficRules({
-      ipv4: family(network.ipv4, lease.subnet),
-      ipv6: family(network.ipv6, lease.ipv6Subnet),
-      ipMasq,
-      randomFully,
-      forwardRules,
-    });
-    await this.#trafficRules(network).keep(wanted, resyncSeconds, signal, this.#watchesRules);
   }
 
   /** The kernel matches the first snapshot: tell container runtimes and the service manager. */
@@ -399,49 +290,18 @@ class Agent {
     signal: AbortSignal,
     began: () => void,
   ): Promise<void> {
-    const { subnetFile, traffic } = this.#options;
-    const text = subnetFileText(network, lease, backend.mtu, traffic.ipMasq);
-    try {
-      await this.#writeSubnetFile(text);
-    } catch (error) {
-      this.#status.subnetFileProblem = `cannot write the subnet file ${subnetFile}: ${error}`;
-      log.error("Cannot write the subnet file {subnetFile}: {error}; retrying until it works", {
-        subnetFile,
-        error: String(error),
-      });
-      this.#keepWriting(text, signal).catch(() => {});
-    }
+    const text = subnetFileText(network, lease, backend.mtu, this.#options.traffic.ipMasq);
+    await this.#subnetFile.write(text, signal);
     log.info("Running backend.");
     began();
     // So that READY=1 and /readyz agree; within a limit, since iptables may hang.
     const late = sleep(RULES_LIMIT, signal).catch(() => {});
-    await Promise.race([this.#trafficRules(network).looked, late]);
+    await Promise.race([this.#rules!.rules.looked, late]);
     if (signal.aborted) return;
     this.#wasReady = true;
     this.#faults.restart = (reason) => this.#endSession(reason);
     await notify(this.#station, "READY=1");
     this.#hostWarnings.begin();
-  }
-
-  async #writeSubnetFile(text: string): Promise<void> {
-    const { subnetFile } = this.#options;
-    await writeSubnetFile(subnetFile, text);
-    log.info("Wrote subnet file to {subnetFile}", { subnetFile });
-    this.#leaseFile.keepSubnetFile(stampOf(subnetFile));
-    this.#status.ready = true;
-    this.#status.subnetFileProblem = "";
-  }
-
-  /** Writes the subnet file once that works. @throws the signal's reason when it aborts */
-  async #keepWriting(text: string, signal: AbortSignal): Promise<void> {
-    while (true) {
-      await sleep(FILE_RETRY, signal);
-      try {
-        return await this.#writeSubnetFile(text);
-      } catch {
-        // The first failure was told.
-      }
-    }
   }
 
   /** Answers health checks, scrapes and `flanneld peers`, from now until the process ends. */
@@ -486,10 +346,10 @@ class Agent {
           break;
         case "address":
           if (keeper.concerns(event.dev)) recheck();
-          this.#rules?.addressChanged(event.cidr);
+          this.#rules?.rules.addressChanged(event.cidr);
           break;
         case "packetFilter":
-          this.#rules?.changed();
+          this.#rules?.rules.changed();
           break;
         case "defaultRoute":
           recheck();

@@ -49,7 +49,7 @@ export async function main(args: readonly string[]): Promise<number> {
     configureLog(verbosity);
     logIgnored(ignored);
     logWarnings(secretWarnings(settings));
-    const { runAgent } = await import("../agent/agent.ts");
+    const { runAgent } = await import("../agent/run.ts");
     return await runAgent(options);
   } catch (error) {
     return report(error, verbosity);
