@@ -11,6 +11,7 @@ use tunnel::{Peer, TunnelConfig};
 
 /// A peer of the tunnel.
 #[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(deny_unknown_fields)]
 pub struct WantedPeer {
     subnets: Vec<IpNet>,
     endpoint: IpAddr,
@@ -18,6 +19,7 @@ pub struct WantedPeer {
 
 /// `TunnelState` of `dataplane/state.ts`.
 #[derive(Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(deny_unknown_fields)]
 pub struct WantedTunnel {
     pub name: DevName,
     pub mtu: u16,
@@ -76,15 +78,35 @@ impl WantedTunnel {
 
 /// `KernelEntries` of `dataplane/state.ts`.
 #[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
 pub struct WantedEntries {
     #[serde(default)]
-    pub peers: Vec<WantedPeer>,
-    #[serde(flatten)]
-    pub kernel: Entries,
+    peers: Vec<WantedPeer>,
+    routes: Vec<Route>,
+    neighbours: Vec<Neighbour>,
+    fdb: Vec<Fdb>,
+}
+
+impl WantedEntries {
+    /// Those for the reconciler.
+    fn kernel(self) -> Entries {
+        let Self {
+            routes,
+            neighbours,
+            fdb,
+            ..
+        } = self;
+        Entries {
+            routes,
+            neighbours,
+            fdb,
+        }
+    }
 }
 
 /// `KernelChange` of `dataplane/state.ts`.
 #[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
 pub struct WantedChange {
     pub put: WantedEntries,
     pub remove: WantedEntries,
@@ -99,14 +121,15 @@ impl WantedChange {
     /// Its part for the reconciler.
     pub fn kernel(self) -> Change {
         Change {
-            put: self.put.kernel,
-            remove: self.remove.kernel,
+            put: self.put.kernel(),
+            remove: self.remove.kernel(),
         }
     }
 }
 
 /// `KernelState` of `dataplane/state.ts`.
 #[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
 pub struct Wanted {
     #[serde(default)]
     pub tunnel: Option<WantedTunnel>,
@@ -149,7 +172,127 @@ impl Wanted {
 
 #[cfg(test)]
 mod tests {
+    use netlink::{ApplyReport, EntryError, Event, TableCounts};
+
     use super::*;
+
+    /// The same files are compared with the types of `dataplane/state.ts` by
+    /// `dataplane/contract_test.ts`.
+    const STATE: &str = include_str!("../../fixtures/kernel_state.json");
+    const CHANGE: &str = include_str!("../../fixtures/kernel_change.json");
+
+    #[test]
+    fn a_state_as_the_control_side_writes_it() {
+        let state: Wanted = serde_json::from_str(STATE).unwrap();
+        let tunnel = state.tunnel.clone().unwrap();
+        assert_eq!(tunnel.peers().len(), 1);
+        let shown = |entries: Vec<String>| entries.join("\n");
+        let kernel = state.kernel(true);
+        let links = kernel.links.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown(links),
+            "link flannel.1 type vxlan id 1 local 192.0.2.1 dev eth0 dstport 8472\n\
+             link cni0 type bridge\n\
+             link flannel0 type tun"
+        );
+        let routes = kernel.routes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown(routes),
+            "route 10.1.2.0/24 via 10.1.2.0 dev flannel.1 onlink\n\
+             route blackhole 10.1.1.0/24 metric 4000\n\
+             route fd00:1::/48 dev flannel0"
+        );
+        assert_eq!(
+            kernel.neighbours[0].to_string(),
+            "neighbour 10.1.2.0 lladdr 02:00:00:00:00:02 dev flannel.1"
+        );
+        assert_eq!(
+            kernel.fdb[0].to_string(),
+            "fdb 02:00:00:00:00:02 dst 192.0.2.2 dev flannel.1"
+        );
+        assert_eq!(
+            kernel.addresses[0].to_string(),
+            "address 10.1.1.0/32 dev flannel.1"
+        );
+    }
+
+    #[test]
+    fn a_change_as_the_control_side_writes_it() {
+        let change: WantedChange = serde_json::from_str(CHANGE).unwrap();
+        assert!(change.has_peers());
+        let Change { put, remove } = change.kernel();
+        assert_eq!((put.routes.len(), remove.routes.len()), (1, 0));
+        assert_eq!((put.neighbours.len(), remove.fdb.len()), (0, 1));
+    }
+
+    #[test]
+    fn events_as_the_control_side_reads_them() {
+        let report = ApplyReport {
+            added: 1,
+            removed: 2,
+            kept: 3,
+            errors: vec![EntryError {
+                entry: "route 10.1.2.0/24 via 10.1.2.0 dev flannel.1 onlink".to_string(),
+                errno: 101,
+                message: "Network is unreachable".to_string(),
+            }],
+            tables: [(
+                "routes",
+                TableCounts {
+                    added: 1,
+                    changed: 0,
+                    removed: 2,
+                },
+            )]
+            .into(),
+            entries: vec!["added route 10.1.3.0/24 dev eth0".to_string()],
+            micros: 250,
+            ..ApplyReport::default()
+        };
+        let (dev, cidr) = ("eth0".to_string(), "192.0.2.1/24".to_string());
+        let events = [
+            Event::Healed { report },
+            Event::Link {
+                name: dev.clone(),
+                up: true,
+                mtu: 1500,
+                present: true,
+            },
+            Event::Address {
+                dev,
+                cidr,
+                present: false,
+            },
+            Event::Routes,
+            Event::DefaultRoute,
+            Event::PacketFilter,
+            Event::Error {
+                message: "netlink failed".to_string(),
+            },
+            Event::Tunnel {
+                message: "stopped".to_string(),
+                failed: true,
+            },
+        ];
+        let expected: serde_json::Value =
+            serde_json::from_str(include_str!("../../fixtures/events.json")).unwrap();
+        assert_eq!(serde_json::to_value(events).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_field_that_is_not_known_is_an_error() {
+        for (known, unknown) in [
+            (r#""vni":"#, r#""vnii":0,"vni":"#),
+            (r#""via":"#, r#""vio":"","via":"#),
+            (r#""tunnel":"#, r#""tunnels":[],"tunnel":"#),
+        ] {
+            let compact: serde_json::Value = serde_json::from_str(STATE).unwrap();
+            let text = compact.to_string();
+            assert!(text.contains(known), "{known}");
+            let text = text.replacen(known, unknown, 1);
+            assert!(serde_json::from_str::<Wanted>(&text).is_err(), "{unknown}");
+        }
+    }
 
     fn wanted(mtu: u16, peers: &str) -> Wanted {
         let json = format!(

@@ -49,6 +49,7 @@ pub use overlap::{Overlap, OverlapQuery, overlaps};
 pub use plane::Plane;
 pub use report::{
     ApplyReport, CleanupReport, DefaultRoute, EntryError, Event, Interface, RouteLookup,
+    TableCounts,
 };
 pub use reverse_path::{Filtered, Flow, reverse_path};
 pub use state::{Address, Fdb, KernelState, Neighbour, Route};

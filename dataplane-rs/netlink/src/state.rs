@@ -11,6 +11,7 @@ use crate::values::{Cidr, DevName, Mac};
 
 /// An address on one of the links.
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[serde(deny_unknown_fields)]
 pub struct Address {
     pub dev: DevName,
     pub cidr: Cidr,
@@ -27,6 +28,7 @@ pub enum RouteKind {
 
 /// A route in the main table.
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(deny_unknown_fields)]
 pub struct Route {
     pub dst: Cidr,
     #[serde(default, rename = "type")]
@@ -67,6 +69,7 @@ impl Route {
 
 /// A permanent neighbour entry.
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(deny_unknown_fields)]
 pub struct Neighbour {
     pub dev: DevName,
     pub ip: IpAddr,
@@ -75,6 +78,7 @@ pub struct Neighbour {
 
 /// A permanent fdb entry of a VXLAN device.
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(deny_unknown_fields)]
 pub struct Fdb {
     pub dev: DevName,
     pub mac: Mac,
