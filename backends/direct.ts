@@ -17,8 +17,8 @@ export function directTo(ip: string, iface: string, routeTo: RouteTo): Direct {
   const route = routeTo(ip);
   if (route === undefined) return { reason: `the kernel has no route to ${ip}` };
   const { dev, via } = route;
-  if (via !== undefined) return { reason: `the route to ${ip} leads through the gateway ${via}` };
-  if (!isLink(route, iface)) return { reason: `the route to ${ip} leads into ${dev}` };
+  if (via !== undefined) return { reason: `the route to ${ip} goes through the gateway ${via}` };
+  if (!isLink(route, iface)) return { reason: `the route to ${ip} goes out of ${dev}` };
   return { dev };
 }
 

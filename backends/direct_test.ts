@@ -15,10 +15,10 @@ Deno.test("a route without a gateway is direct, by whatever device it leaves", (
 
 Deno.test("a gateway, a tunnel, loopback or no route at all is not direct, and the reason says which", () => {
   assert.deepEqual(direct({ dev: "eth0", via: "192.0.2.1", resolves: true }), {
-    reason: "the route to 192.0.2.11 leads through the gateway 192.0.2.1",
+    reason: "the route to 192.0.2.11 goes through the gateway 192.0.2.1",
   });
   assert.deepEqual(direct({ dev: "tun0", resolves: false }), {
-    reason: "the route to 192.0.2.11 leads into tun0",
+    reason: "the route to 192.0.2.11 goes out of tun0",
   });
   assert.deepEqual(direct(undefined), { reason: "the kernel has no route to 192.0.2.11" });
 });

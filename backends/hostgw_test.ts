@@ -44,7 +44,7 @@ Deno.test("a peer off the link or of another type is left out", () => {
     {
       key: "10.1.1.0-24",
       reason:
-        "the route to 198.51.100.1 leads through the gateway 192.0.2.1: host-gw needs all nodes " +
+        "the route to 198.51.100.1 goes through the gateway 192.0.2.1: host-gw needs all nodes " +
         "on one L2 segment",
     },
     { key: "10.1.2.0-24", reason: `its backend is "vxlan", this node's is host-gw` },

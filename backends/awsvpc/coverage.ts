@@ -245,7 +245,7 @@ function* shadowProblem(
     verdict: "fail",
     key: `shadow ${table.id} ${shadows.map(({ route }) => `${route.destination}`).join(" ")}`,
     subject: `the routes to leased subnets in route table ${table.id}`,
-    detail: `route table ${table.id} leads ${route.destination}, a part of ${whose} subnet ` +
+    detail: `route table ${table.id} routes ${route.destination}, a part of ${whose} subnet ` +
       `${subnet}, to ${route.target}${others}: packets to there never reach the node`,
     fix: `remove that route (${deleteCommand(table.id, route)}), or keep the subnet out of ` +
       "SubnetMin and SubnetMax",

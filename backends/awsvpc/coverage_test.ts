@@ -164,7 +164,7 @@ Deno.test("a more specific route over a lease takes its packets", () => {
     ["10.1.50.0/25", "igw-1"],
   );
   assert.deepEqual(lines(coverage([shadowed])), [
-    "route table rtb-1 leads 10.1.40.128/25, a part of this node's subnet 10.1.40.0/24, to igw-1 " +
+    "route table rtb-1 routes 10.1.40.128/25, a part of this node's subnet 10.1.40.0/24, to igw-1 " +
     "(and likewise 10.1.41.64/26): packets to there never reach the node; remove that " +
     "route (aws ec2 delete-route --route-table-id rtb-1 --destination-cidr-block 10.1.40.128/25), " +
     "or keep the subnet out of SubnetMin and SubnetMax",

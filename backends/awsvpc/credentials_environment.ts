@@ -66,7 +66,7 @@ export async function hasContainer(env: Environment): Promise<boolean> {
     const url = URL.parse(full);
     if (url?.protocol !== "http:" || !CONTAINER_HOSTS.test(url.hostname)) {
       throw refusal(
-        `AWS_CONTAINER_CREDENTIALS_FULL_URI is ${JSON.stringify(full)}: flanneld takes only ` +
+        `AWS_CONTAINER_CREDENTIALS_FULL_URI is ${JSON.stringify(full)}: flanneld accepts only ` +
           "http:// on loopback, 169.254.170.2 (ECS), or 169.254.170.23 or [fd00:ec2::23] (EKS)",
       );
     }

@@ -129,10 +129,10 @@ Deno.test("an incomplete environment is refused, never passed over", async () =>
     ],
     [
       { AWS_CONTAINER_CREDENTIALS_FULL_URI: "https://127.0.0.1/" },
-      /^AWS_CONTAINER_CREDENTIALS_FULL_URI is "https:\/\/127\.0\.0\.1\/": flanneld takes only http/,
+      /^AWS_CONTAINER_CREDENTIALS_FULL_URI is "https:\/\/127\.0\.0\.1\/": flanneld accepts only http/,
     ],
-    [{ AWS_CONTAINER_CREDENTIALS_FULL_URI: "http://10.0.0.1/" }, /takes only http/],
-    [{ AWS_CONTAINER_CREDENTIALS_FULL_URI: "x" }, /FULL_URI is "x": flanneld takes only http/],
+    [{ AWS_CONTAINER_CREDENTIALS_FULL_URI: "http://10.0.0.1/" }, /accepts only http/],
+    [{ AWS_CONTAINER_CREDENTIALS_FULL_URI: "x" }, /FULL_URI is "x": flanneld accepts only http/],
     [
       {
         AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: "/x",

@@ -120,8 +120,8 @@ export async function* examine(patient: Patient): AsyncGenerator<Finding> {
 function withoutMetadata(region: string): Finding {
   return warn(
     "instance",
-    `in ${region}; the instance metadata service is off (AWS_EC2_METADATA_DISABLED), so that only ` +
-      "the node's address tells which instance it is",
+    `in ${region}; the instance metadata service is off (AWS_EC2_METADATA_DISABLED), so only ` +
+      "the node's address identifies the instance",
   );
 }
 

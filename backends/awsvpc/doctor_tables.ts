@@ -66,7 +66,7 @@ export async function* examineTables(
   }
   const coverage = yield* withPrefixLists(client, coverageOf(patient, look));
   if (look.ours.length === 0) {
-    yield fail("RouteTableID", `the agent ends: RouteTableID names ${noTable(look, eni)}`);
+    yield fail("RouteTableID", `the agent exits: RouteTableID names ${noTable(look, eni)}`);
   }
   for (const problem of routingProblems(coverage)) yield findingOf(problem);
   yield* examinePeers(ec2, patient, coverage, look.isWhole);
@@ -109,7 +109,7 @@ async function* withPrefixLists(
       : [];
     const { networks, unread } = await readPrefixLists(client, lists.map(({ id }) => id));
     for (const [id, fault] of unread) {
-      const detail = `where its route for prefix list ${id} leads packets is not known: ` +
+      const detail = `the target of its route for prefix list ${id} is not known: ` +
         fault.message;
       yield warn(`route table ${table.id}`, detail, fault.details.fix);
     }
@@ -139,7 +139,9 @@ async function* examinePeers(
   const unrouted = new Set(unroutedPeers(coverage).map(String));
   const lost = peers.filter((peer) => vpcSubnets([peer]).some((each) => unrouted.has(`${each}`)));
   if (lost.length > 0) {
-    const detail = `no route table of ${coverage.vpcId} leads to ${names(lost.map(peerText))}`;
+    const detail = `no route table of ${coverage.vpcId} has a route to ${
+      names(lost.map(peerText))
+    }`;
     const fix = "see the log of the agent there; its instance may be stopped, or in another VPC, " +
       "which this backend does not reach";
     yield warn("peers", detail, fix);
@@ -205,7 +207,12 @@ function* examineTable(
     .map(({ destination }) => `${destination}`);
   const holes = overlay.filter(({ blackHole }) => blackHole)
     .map(({ destination }) => `${destination}`);
-  yield pass(check, ours.length > 0 ? `leads ${ours.join(", ")} here` : "leads no subnet here yet");
+  yield pass(
+    check,
+    ours.length > 0
+      ? `routes ${ours.join(", ")} to this node`
+      : "routes no subnet to this node yet",
+  );
   if (holes.length > 0) {
     yield warn(check, `black holes, which agents remove: ${names(holes)}`);
   }
@@ -230,25 +237,29 @@ function* conflictFinding(
   const fix = `remove such a route (${command}), or keep the subnet out of SubnetMin and SubnetMax`;
   switch (kind) {
     case "own":
-      yield fail(check, `leads this node's subnet away (${routes}): the agent is not ready`, fix);
+      yield fail(
+        check,
+        `routes this node's subnet elsewhere (${routes}): the agent is not ready`,
+        fix,
+      );
       break;
     case "leased":
-      yield warn(check, `leads peers' subnets away (${routes})`, fix);
+      yield warn(check, `routes peers' subnets elsewhere (${routes})`, fix);
       break;
     case "free":
       yield warn(
         check,
-        `leads subnets away that nodes may lease (${routes}): such a node would not become ready, ` +
-          "or lose packets",
+        `routes subnets elsewhere that nodes may lease (${routes}): such a node would not become ` +
+          "ready, or would lose packets",
         fix,
       );
       break;
     case "free, replaceable":
       yield warn(
         check,
-        `leads subnets that nobody has leased to network interfaces (${routes}): a node that leases ` +
-          "one takes the route over",
-        "nothing if those were nodes; else keep the subnets out of SubnetMin and SubnetMax",
+        `routes subnets that no node has leased to network interfaces (${routes}): a node that ` +
+          "leases one takes over its route",
+        "nothing if those were nodes; otherwise keep the subnets out of SubnetMin and SubnetMax",
       );
   }
 }

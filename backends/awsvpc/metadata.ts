@@ -45,7 +45,7 @@ export async function whereWeAre(): Promise<Where> {
       );
       throw fault(
         `the instance metadata service does not answer (${reason}): aws-vpc runs on EC2 instances ` +
-          `whose metadata service is on and takes IMDSv2${withoutIPv4(reason)}`,
+          `whose metadata service is on and accepts IMDSv2${withoutIPv4(reason)}`,
       );
     }
   };

@@ -253,13 +253,13 @@ function fullFault({ id, routes }: RouteTable, subnet: string, { code }: Ec2Faul
 
 function conflictFault({ tableId, route: { destination, target }, kind }: Conflict): Ec2Fault {
   if (kind === "owner") {
-    const message = `route table ${tableId} leads ${destination} to ${target}, and this node's ` +
+    const message = `route table ${tableId} routes ${destination} to ${target}, and this node's ` +
       "lease of it has ended without being renewed: another node may have the subnet by now, so " +
       "the route is left alone until etcd answers";
     return new Ec2Fault("refused", "ReplaceRoute", "LeaseOver", message);
   }
   const message =
-    `route table ${tableId} leads ${destination}, this node's subnet, to ${target}, ` +
+    `route table ${tableId} routes ${destination}, this node's subnet, to ${target}, ` +
     "which does not belong to a node: remove that route, or keep the subnet out of SubnetMin and SubnetMax";
   return new Ec2Fault("refused", "ReplaceRoute", "Conflict", message);
 }

@@ -173,7 +173,7 @@ Deno.test("a node whose lease is over leaves its subnet's route to the next node
   await world.clock.pass(HOUR);
   assert.deepEqual(await world.routes(), [`10.1.40.0/24 ${owner.eniId} active`]);
   assert.deepEqual(world.log.matching(/^[EW]/), [
-    `E route table ${world.table} leads 10.1.40.0/24 to ${owner.eniId}, and this node's lease of it ` +
+    `E route table ${world.table} routes 10.1.40.0/24 to ${owner.eniId}, and this node's lease of it ` +
     "has ended without being renewed: another node may have the subnet by now, so the route is left " +
     "alone until etcd answers; retrying until it works",
   ]);

@@ -109,7 +109,7 @@ Deno.test("a route of our subnet to what no node has is told, and stays", async 
   assert.match(
     world.log.matching(/^E/)[0],
     new RegExp(
-      `leads 10\\.1\\.40\\.0/24, this node's subnet, to ${GatewayId}, which does not belong to a node: remove`,
+      `routes 10\\.1\\.40\\.0/24, this node's subnet, to ${GatewayId}, which does not belong to a node: remove`,
     ),
   );
 });

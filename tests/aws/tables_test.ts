@@ -199,7 +199,7 @@ Deno.test("a more specific route over this node's and a peer's subnet, until it 
   assert.match(
     line,
     new RegExp(
-      `^W route table ${world.table} leads 10\\.1\\.40\\.128/25, a part of this node's subnet ` +
+      `^W route table ${world.table} routes 10\\.1\\.40\\.128/25, a part of this node's subnet ` +
         "10\\.1\\.40\\.0/24, to igw-\\w+: packets to there never reach the node; remove that route " +
         `\\(aws ec2 delete-route --route-table-id ${world.table} --destination-cidr-block ` +
         "10\\.1\\.40\\.128/25\\), or keep the subnet out of SubnetMin and SubnetMax$",

@@ -399,7 +399,7 @@ Deno.test("what is not supported or incomplete is refused, though the instance h
     ],
     [
       { AWS_CONTAINER_CREDENTIALS_FULL_URI: "https://192.0.2.1/" },
-      'AWS_CONTAINER_CREDENTIALS_FULL_URI is "https://192.0.2.1/": flanneld takes only http://',
+      'AWS_CONTAINER_CREDENTIALS_FULL_URI is "https://192.0.2.1/": flanneld accepts only http://',
     ],
     [
       {

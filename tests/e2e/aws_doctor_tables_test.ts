@@ -111,7 +111,7 @@ Deno.test("route tables: those of other nodes, of another VPC, and too few named
     `fail  routing: route table ${main}, which this node's VPC subnet ${subnetId} follows, has no ` +
       `route to 10.1.41.0/24, but ${table} does: packets between this node and those peers are lost`,
     list(...[main, table].sort()),
-    `warn  peers: no route table of ${vpc.vpcId} leads to 10.1.42.0/24 (192.168.90.9)`,
+    `warn  peers: no route table of ${vpc.vpcId} has a route to 10.1.42.0/24 (192.168.90.9)`,
   );
   assert.equal(split.code, 1);
 
@@ -149,7 +149,7 @@ Deno.test("route tables: those of other nodes, of another VPC, and too few named
   const none = await doctor(world);
   assertLines(
     none,
-    `fail  RouteTableID: the agent ends: RouteTableID names ${other.mainTableId} (in ` +
+    `fail  RouteTableID: the agent exits: RouteTableID names ${other.mainTableId} (in ` +
       `${other.vpcId}): name a route table of ${vpc.vpcId}, where this node is, or none, for the ` +
       "one that its VPC subnet follows",
     "pass  DescribeRouteTables: allowed",
@@ -194,19 +194,19 @@ Deno.test("routes of others over leased subnets, and those that may be", async (
   const printed = await doctor(world);
   assertLines(
     printed,
-    `fail  routing: route table ${main} leads ${half}, a part of this node's subnet ${own}, to ` +
+    `fail  routing: route table ${main} routes ${half}, a part of this node's subnet ${own}, to ` +
       `${GatewayId}: packets to there never reach the node`,
     `      fix: remove that route (${
       removal(half)
     }), or keep the subnet out of SubnetMin and SubnetMax`,
-    `warn  route table ${main}: leads subnets away that nodes may lease (${free} to ${GatewayId} ` +
-      `and ${listedHalf} to ${GatewayId}): such a node would not become ready, or lose packets`,
+    `warn  route table ${main}: routes subnets elsewhere that nodes may lease (${free} to ${GatewayId} ` +
+      `and ${listedHalf} to ${GatewayId}): such a node would not become ready, or would lose packets`,
     `      fix: remove such a route (${
       removal(free)
     }), or keep the subnet out of SubnetMin and SubnetMax`,
-    `warn  route table ${main}: leads subnets that nobody has leased to network interfaces ` +
-      `(${leasedByNone} to ${NetworkInterfaceId}): a node that leases one takes the route over`,
-    `pass  route table ${main}: leads ${own} here`,
+    `warn  route table ${main}: routes subnets that no node has leased to network interfaces ` +
+      `(${leasedByNone} to ${NetworkInterfaceId}): a node that leases one takes over its route`,
+    `pass  route table ${main}: routes ${own} to this node`,
     `pass  route table ${main}: IPv4 routes: 5 and 1 for prefix lists; the quota is 500 by ` +
       "default, 50 in older accounts",
   );
@@ -215,8 +215,8 @@ Deno.test("routes of others over leased subnets, and those that may be", async (
   assertLines(
     await doctor(world),
     new RegExp(
-      `^warn  route table ${main}: where its route for prefix list ${DestinationPrefixListId} ` +
-        "leads packets is not known: UnauthorizedOperation",
+      `^warn  route table ${main}: the target of its route for prefix list ${DestinationPrefixListId} ` +
+        "is not known: UnauthorizedOperation",
     ),
     /^ {6}fix: allow ec2:GetManagedPrefixListEntries in the IAM policy of this instance's role$/,
   );

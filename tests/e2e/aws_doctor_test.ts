@@ -61,7 +61,7 @@ Deno.test("what is broken and how to mend it, and then that all is well", async 
     /^ {6}fix: allow ec2:ModifyNetworkInterfaceAttribute .*; ec2:ModifyInstanceAttribute is also sufficient$/,
     new RegExp(`^fail  source/dest check: on at ${eniId}`),
     new RegExp(`aws ec2 modify-network-interface-attribute .* ${eniId} --no-source-dest`),
-    `pass  route table ${vpc.mainTableId}: leads no subnet here yet`,
+    `pass  route table ${vpc.mainTableId}: routes no subnet to this node yet`,
     `fail  security groups ${group}: admit nothing from 10.1.0.0/16`,
     new RegExp(
       `^ {6}fix: aws ec2 authorize-security-group-ingress --group-id ${group} .*10\\.1\\.0`,
@@ -80,7 +80,7 @@ Deno.test("what is broken and how to mend it, and then that all is well", async 
   assert.deepEqual(complaints(well), []);
   assert.equal(well.code, 0);
   assertLines(well, `pass  source/dest check: off on ${eniId}`, / 0 warnings, 0 failed$/);
-  assertLines(well, /^pass {2}route table rtb-\w+: leads 10\.1\.\d+\.0\/24 here$/);
+  assertLines(well, /^pass {2}route table rtb-\w+: routes 10\.1\.\d+\.0\/24 to this node$/);
   // The doctor of the whole node has the same, among the rest.
   const args = ["doctor", `--subnet-file=${node.subnetFile}`, ...cluster.etcdArgs()];
   const whole = await runFlanneldWith(env, node, ...args);

@@ -105,7 +105,7 @@ Deno.test("host-gw: a peer behind a gateway is skipped by name, and routed once 
   const [agent] = await world.startAgents();
   const [, ofB] = await subnets(a, b);
   await agent.waitForLine(
-    /the route to 192\.168\.77\.12 leads through the gateway 192\.168\.77\.1: host-gw needs all/,
+    /the route to 192\.168\.77\.12 goes through the gateway 192\.168\.77\.1: host-gw needs all/,
   );
   assert.equal(await hop(a.ns, ofB), "");
   await a.ns.run("ip", "route", "del", `${B}/32`);
