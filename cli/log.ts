@@ -89,13 +89,10 @@ export function formatRecord(record: LogRecord, pid: number = Deno.pid): string 
 /** `0331 01:44:17.321923`, local time. */
 function timestamp(date: Date): string {
   const two = (n: number) => String(n).padStart(2, "0");
-  // The clock of log records ends at milliseconds; the next digits come from the finer one, and
-  // stay in order where the two have drifted apart.
-  const beyond = performance.timeOrigin + performance.now() - date.getTime();
-  const micros = String(Math.min(999, Math.max(0, Math.floor(beyond * 1000)))).padStart(3, "0");
+  // Six digits as Go's log, of which the clock of log records knows three.
   return `${two(date.getMonth() + 1)}${two(date.getDate())} ${two(date.getHours())}:` +
     `${two(date.getMinutes())}:${two(date.getSeconds())}.` +
-    `${String(date.getMilliseconds()).padStart(3, "0")}${micros}`;
+    `${String(date.getMilliseconds()).padStart(3, "0")}000`;
 }
 
 /** Texts and values alternate in a record's message. */
