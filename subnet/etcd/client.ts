@@ -156,6 +156,15 @@ export class EtcdClient {
     });
   }
 
+  /** Asks for a key's revision, to see whether etcd answers at all. @throws {EtcdFault} */
+  async look(key: Buffer): Promise<void> {
+    await this.#ask({
+      what: "Look",
+      make: (etcd) => etcd.kv.range({ key, keys_only: true }),
+      result: ({ header }) => `revision ${header.revision}`,
+    });
+  }
+
   /** A call that reads: on the connection in use, else on whichever endpoint answers first. */
   #ask<T>(call: Call<T>): Promise<T> {
     return this.#connection ? this.#call(this.#connection, call) : this.#race(call);

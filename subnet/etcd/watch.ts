@@ -8,6 +8,7 @@
 import { getLogger } from "@logtape/logtape";
 import type { EtcdClient, IWatchResponse, WatchEnd, WatchRange } from "./client.ts";
 import { EtcdFault, RevisionGoneError } from "./fault.ts";
+import { Hearing } from "./hearing.ts";
 import { firstOf, logTraffic } from "./traffic.ts";
 import {
   type LeaseStore,
@@ -80,6 +81,7 @@ export async function follow(
         snapshot = undefined;
       }
       const { cluster, ranges } = place;
+      using hearing = new Hearing(client, store.configKey, signal);
       const end = (resumed && await follower.breakIn(place)) ||
         await client.watch(cluster, ranges, {
           opened: (revision) => {
@@ -91,8 +93,9 @@ export async function follow(
             follower.apply(response);
             advance(ranges[range], response);
           },
-        }, signal);
-      if (end === "aborted") break;
+        }, hearing.signal);
+      if (signal.aborted) break;
+      if (end === "aborted") throw hearing.signal.reason;
       log.info("etcd {what}; re-reading all leases", {
         what: end === "compacted"
           ? "has compacted changes that this agent missed"
