@@ -260,6 +260,7 @@ export class Agent {
     if (backend.type === "alloc" && !bridge) return;
     this.#packets.want({
       devs: [...backend.devices, this.#iface!.name, ...bridge ? [bridge] : []],
+      uplink: this.#iface!.name,
       ipv4: network.ipv4 !== null,
       ipv6: network.ipv6 !== null,
       enable: bridge !== undefined && bridge !== "",

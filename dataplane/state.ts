@@ -170,6 +170,8 @@ export interface ApplyReport {
 export interface ForwardingQuery {
   /** Names of interfaces; those that are not there are left out. */
   devs: string[];
+  /** The interface to the other hosts, whose routes by router advertisements are kept. */
+  uplink?: string;
   ipv4: boolean;
   /** The kernel forwards IPv6 on all interfaces or on none. */
   ipv6: boolean;

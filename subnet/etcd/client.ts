@@ -18,6 +18,7 @@ import {
   type ILeaseKeepAliveRequest,
   type ILeaseKeepAliveResponse,
   type IRangeRequest,
+  type IRangeResponse,
   type ITxnRequest,
   type ITxnResponse,
   type IWatchRequest,
@@ -38,6 +39,7 @@ import {
   faultOf,
   faultOfAll,
   isAnswer,
+  isRevisionGone,
   isTooLarge,
   LeaseEndedError,
 } from "./fault.ts";
@@ -133,14 +135,39 @@ export class EtcdClient {
       make: (etcd) => etcd.kv.txn({ success }, { deadline: Date.now() + limitMs }),
       result: ({ header, responses }) => `${keysIn(responses)} keys, revision ${header.revision}`,
     };
-    const response = this.#connection
-      ? await this.#call(this.#connection, read)
-      : await this.#race(read);
+    const response = await this.#ask(read);
     return {
       cluster: response.header.cluster_id,
       revision: response.header.revision,
       ranges: response.responses.map((one) => one.response_range.kvs),
     };
+  }
+
+  /**
+   * Reads ranges as they were at past revisions, which each of them names.
+   *
+   * @throws {EtcdFault | RevisionGoneError} the latter where etcd does not have one of them
+   */
+  async readPast(ranges: IRangeRequest[]): Promise<IRangeResponse[]> {
+    return await this.#ask({
+      what: "Read of the past",
+      make: (etcd) => Promise.all(ranges.map((range) => etcd.kv.range(range))),
+      result: (answers) => `revision ${answers[0].header.revision}`,
+    });
+  }
+
+  /** Asks for a key's revision, to see whether etcd answers at all. @throws {EtcdFault} */
+  async look(key: Buffer): Promise<void> {
+    await this.#ask({
+      what: "Look",
+      make: (etcd) => etcd.kv.range({ key, keys_only: true }),
+      result: ({ header }) => `revision ${header.revision}`,
+    });
+  }
+
+  /** A call that reads: on the connection in use, else on whichever endpoint answers first. */
+  #ask<T>(call: Call<T>): Promise<T> {
+    return this.#connection ? this.#call(this.#connection, call) : this.#race(call);
   }
 
   /**
@@ -321,7 +348,9 @@ export class EtcdClient {
       return answer;
     } catch (error) {
       if (isAnswer(error)) throw error;
-      if (isTooLarge(error)) throw await this.#fault(error, connection.endpoint);
+      if (isTooLarge(error) || isRevisionGone(error)) {
+        throw await this.#fault(error, connection.endpoint);
+      }
       this.#drop(connection);
       const index = this.#endpoints.indexOf(connection.endpoint);
       this.#endpoints.push(...this.#endpoints.splice(index, 1));
@@ -348,7 +377,7 @@ export class EtcdClient {
         next();
         const fault = await this.#fault(error, endpoint);
         faults.set(endpoint, fault);
-        if (isTooLarge(error)) lose(fault);
+        if (isTooLarge(error) || isRevisionGone(error)) lose(fault);
         if (faults.size < this.#endpoints.length) return;
         lose(faultOfAll(this.#access.endpoints.flatMap((one) => faults.get(one) ?? [])));
       });

@@ -31,6 +31,11 @@ export class AnswerTooLargeError extends EtcdFault {
   override name = "AnswerTooLargeError";
 }
 
+/** etcd does not have the revision that was to be read: compacted away, or not written yet. */
+export class RevisionGoneError extends EtcdFault {
+  override name = "RevisionGoneError";
+}
+
 /** The etcd lease of a key that was to be put has ended. */
 export class LeaseEndedError extends Error {
   override name = "LeaseEndedError";
@@ -52,6 +57,9 @@ export async function faultOf(
   const text = messageOf(error);
   if (isTooLarge(error)) {
     return new AnswerTooLargeError("unreachable", `etcd's answer is too large: ${text}`, error);
+  }
+  if (isRevisionGone(error)) {
+    return new RevisionGoneError("unreachable", `etcd at ${endpoint} refuses: ${text}`, error);
   }
   const { kind, clause } = await causeOf(error, text, endpoint, access, hasAnswered);
   return new EtcdFault(kind, `etcd at ${endpoint} ${clause}`, error);
@@ -170,6 +178,11 @@ export function isAnswer(error: unknown): boolean {
 /** Whether gRPC refused an answer for its size, which is an answer all the same. */
 export function isTooLarge(error: unknown): boolean {
   return /Received message larger than max/.test(messageOf(error));
+}
+
+/** Whether etcd answers that it does not have a revision, which is an answer all the same. */
+export function isRevisionGone(error: unknown): boolean {
+  return /required revision (?:has been compacted|is a future revision)/.test(messageOf(error));
 }
 
 /** The innermost cause without gRPC's wrapping. */

@@ -17,6 +17,7 @@ import { LeaseStore, type Snapshot, type StoredConfig, type StoredLease } from "
 import { follow } from "./watch.ts";
 import { FormerLeases, Snapshots } from "./former_leases.ts";
 import { GivingWay } from "./giving_way.ts";
+import { Losses } from "./losses.ts";
 import { Ownership } from "./ownership.ts";
 import { backoff, sleep } from "../../base/time.ts";
 import { Patience } from "./patience.ts";
@@ -60,6 +61,7 @@ export class EtcdSubnetManager implements SubnetManager {
   readonly #rivals = new Rivals();
   readonly #ownership: Ownership;
   readonly #givingWay = new GivingWay();
+  readonly #losses = new Losses();
   /** Looks for an older lease that is in our way, in the session that runs. */
   #checkSuperior: () => void = () => {};
   /** Reasons for which leases were passed over, by key: each is told once, whatever watch sees it. */
@@ -171,6 +173,7 @@ export class EtcdSubnetManager implements SubnetManager {
     signal: AbortSignal,
     current?: Lease,
   ): Promise<Standing> {
+    if (await this.#losses.turn(signal)) this.#snapshots.drop();
     await this.#settle();
     const addresses = { publicIP, publicIPv6 };
     this.#resumed = await this.#former.takeBack(this.#parsed, addresses, current, signal);
@@ -315,7 +318,11 @@ export class EtcdSubnetManager implements SubnetManager {
     if (config === undefined) throw new TypeError("watch() comes after networkConfig()");
     const lost = (reason: string) => handlers.lost(reason);
     const clash = (peer: Lease) => handlers.clash?.(peer);
-    this.#ownership.begin(config.parsed, { lost, clash });
+    const taken = (reason: string) => {
+      this.#losses.lost(reason);
+      lost(reason);
+    };
+    this.#ownership.begin(config.parsed, { lost: taken, clash });
     const snapshot = this.#snapshots.drop();
     const table = new PeerTable(
       config.parsed,

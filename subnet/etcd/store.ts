@@ -23,6 +23,13 @@ export interface StoredConfig {
   revision: string;
 }
 
+/** What of the leases at a revision tells one history of them from another. */
+export interface Mark {
+  count: number;
+  /** The one that was written last; undefined where it is not known. */
+  newest?: Pick<StoredLease, "key" | "created" | "revision" | "leaseId">;
+}
+
 /** All of flannel's keys at one revision. */
 export interface Snapshot {
   /** Id of the etcd cluster that has it. */
@@ -30,6 +37,8 @@ export interface Snapshot {
   revision: string;
   config: StoredConfig | undefined;
   leases: StoredLease[];
+  /** Of the leases as they were read. */
+  mark: Mark;
 }
 
 /** Leases read at a time, of some 300 bytes each. */
@@ -94,7 +103,36 @@ export class LeaseStore {
       revision,
       config: kv && { text: kv.value.toString(), revision: kv.mod_revision },
       leases,
+      mark: markOf(leases),
     };
+  }
+
+  /**
+   * Whether etcd has the history that was followed: an etcd that was restored from a backup may carry
+   * the same id and have come to any revision since.
+   *
+   * @param at revisions of the leases and of the config up to which it was followed
+   * @throws {EtcdFault | RevisionGoneError} the latter where it does not have these revisions
+   */
+  async hasHistory(
+    cluster: string,
+    mark: Mark,
+    config: string | undefined,
+    at: { leases: string; config: string },
+  ): Promise<boolean> {
+    const { newest } = mark;
+    const [configs, leases, lease] = await this.#client.readPast([
+      { key: this.configKey, revision: at.config },
+      { ...this.leases, revision: at.leases, count_only: true },
+      ...(newest ? [{ key: this.fullKey(newest.key), revision: at.leases }] : []),
+    ]);
+    const [kv] = lease?.kvs ?? [];
+    const stored = kv && this.read(kv);
+    return configs.header.cluster_id === cluster && configs.kvs[0]?.mod_revision === config &&
+      Number(leases.count) === mark.count &&
+      (newest === undefined ||
+        stored?.revision === newest.revision && stored.created === newest.created &&
+          stored.leaseId === newest.leaseId);
   }
 
   /** Reads one lease; undefined where there is none. @throws {EtcdFault} */
@@ -139,4 +177,26 @@ export class LeaseStore {
     }
     return stored;
   }
+}
+
+function markOf(leases: readonly StoredLease[]): Mark {
+  // The name of a key that is none of flannel's may not be the key itself.
+  const newest = leases.filter(({ subnets }) => subnets !== null)
+    .reduce<StoredLease | undefined>(
+      (last, one) => last && BigInt(last.revision) > BigInt(one.revision) ? last : one,
+      undefined,
+    );
+  return { count: leases.length, newest };
+}
+
+/** What a mark becomes by a change. */
+export function marked({ count, newest }: Mark, stored: StoredLease, kv: IKeyValue): Mark {
+  if (kv.version === "0") {
+    return { count: count - 1, newest: newest?.key === stored.key ? undefined : newest };
+  }
+  const { key, created, revision, leaseId, subnets } = stored;
+  return {
+    count: kv.version === "1" ? count + 1 : count,
+    newest: subnets === null ? newest : { key, created, revision, leaseId },
+  };
 }

@@ -6,10 +6,18 @@
  * @module
  */
 import { getLogger } from "@logtape/logtape";
-import type { EtcdClient, IWatchResponse, WatchRange } from "./client.ts";
-import { EtcdFault } from "./fault.ts";
+import type { EtcdClient, IWatchResponse, WatchEnd, WatchRange } from "./client.ts";
+import { EtcdFault, RevisionGoneError } from "./fault.ts";
+import { Hearing } from "./hearing.ts";
 import { firstOf, logTraffic } from "./traffic.ts";
-import type { LeaseStore, Snapshot, StoredConfig, StoredLease } from "./store.ts";
+import {
+  type LeaseStore,
+  type Mark,
+  marked,
+  type Snapshot,
+  type StoredConfig,
+  type StoredLease,
+} from "./store.ts";
 import type { Patience } from "./patience.ts";
 import type { Lease, WatchHandlers } from "../types.ts";
 import type { PeerTable } from "../validate.ts";
@@ -65,6 +73,7 @@ export async function follow(
     const began = Date.now();
     let open = false;
     try {
+      const resumed = place !== undefined;
       if (place === undefined) {
         snapshot ??= await patience.until(signal, () => store.snapshot());
         follower.take(snapshot);
@@ -72,18 +81,21 @@ export async function follow(
         snapshot = undefined;
       }
       const { cluster, ranges } = place;
-      const end = await client.watch(cluster, ranges, {
-        opened: (revision) => {
-          follower.missedUntil = BigInt(revision);
-          open = true;
-          patience.well();
-        },
-        receive: (response, range) => {
-          follower.apply(response);
-          advance(ranges[range], response);
-        },
-      }, signal);
-      if (end === "aborted") break;
+      using hearing = new Hearing(client, store.configKey, signal);
+      const end = (resumed && await follower.breakIn(place)) ||
+        await client.watch(cluster, ranges, {
+          opened: (revision) => {
+            follower.missedUntil = BigInt(revision);
+            open = true;
+            patience.well();
+          },
+          receive: (response, range) => {
+            follower.apply(response);
+            advance(ranges[range], response);
+          },
+        }, hearing.signal);
+      if (signal.aborted) break;
+      if (end === "aborted") throw hearing.signal.reason;
       log.info("etcd {what}; re-reading all leases", {
         what: end === "compacted"
           ? "has compacted changes that this agent missed"
@@ -126,8 +138,10 @@ function placeOf(store: LeaseStore, snapshot: Snapshot): Place {
  * Moves a range behind what a response told: its last change, or, in one without changes, the revision
  * that etcd says it has come to.
  */
-function advance(range: WatchRange, { header, events }: IWatchResponse): void {
-  const told = BigInt(events.at(-1)?.kv.mod_revision ?? header.revision) + 1n;
+function advance(range: WatchRange, { header, events, fragment }: IWatchResponse): void {
+  const last = BigInt(events.at(-1)?.kv.mod_revision ?? header.revision);
+  // The next fragment may begin with changes of the same revision.
+  const told = fragment ? last : last + 1n;
   if (told > BigInt(range.revision)) range.revision = String(told);
 }
 
@@ -139,6 +153,7 @@ class Follower {
   /** Changes up to this revision came while there was no watch. */
   missedUntil = 0n;
   #configRevision: string | undefined;
+  #mark: Mark = { count: 0 };
   #told = false;
   #lastDelivery = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -155,11 +170,25 @@ class Follower {
     const { table, ownKey } = this.#following;
     const own = snapshot.leases.find((stored) => stored.key === ownKey);
     this.#following.own(own, own?.revision ?? snapshot.revision);
+    this.#mark = snapshot.mark;
     this.#takeConfig(snapshot.config);
     // After a long outage all leases may have ended; forwarding to their nodes still works.
     const changed = table.replace(snapshot.leases, this.#told);
     this.#hold();
     if (changed || !this.#told) this.#deliver();
+  }
+
+  /** Why the changes behind a place would not be all there are; undefined where they are. */
+  async breakIn({ cluster, ranges }: Place): Promise<WatchEnd | undefined> {
+    const [leases, config] = ranges.map(({ revision }) => String(BigInt(revision) - 1n));
+    const at = { leases, config };
+    try {
+      const isSame = await this.#store.hasHistory(cluster, this.#mark, this.#configRevision, at);
+      return isSame ? undefined : "set back";
+    } catch (error) {
+      if (!(error instanceof RevisionGoneError)) throw error;
+      return /compacted/.test(error.message) ? "compacted" : "set back";
+    }
   }
 
   #hold(): void {
@@ -192,13 +221,15 @@ class Follower {
         continue;
       }
       const key = this.#store.keyOf(kv);
+      const stored = this.#store.read(kv);
+      this.#mark = marked(this.#mark, stored, kv);
       if (key === ownKey) {
-        this.#following.own(deleted ? undefined : this.#store.read(kv), kv.mod_revision);
+        this.#following.own(deleted ? undefined : stored, kv.mod_revision);
       } else if (deleted) {
         const missed = BigInt(kv.mod_revision) <= this.missedUntil;
         changed = (missed ? table.hold(key) : table.delete(key)) || changed;
       } else {
-        changed = table.set(this.#store.read(kv)) || changed;
+        changed = table.set(stored) || changed;
       }
     }
     if (table.held.length > held) this.#hold();

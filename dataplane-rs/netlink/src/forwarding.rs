@@ -1,6 +1,6 @@
 //! Whether the host forwards packets between interfaces, and making it so.
 
-use std::{fs, io};
+use std::{collections::HashSet, fs, io};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,9 @@ const ROOT: &str = "/proc/sys/net";
 pub struct ForwardingQuery {
     /// Interfaces; those that are not there are left out.
     pub devs: Vec<DevName>,
+    /// The interface to the other hosts, whose routes by router advertisements are kept.
+    #[serde(default)]
+    pub uplink: Option<DevName>,
     pub ipv4: bool,
     pub ipv6: bool,
     /// Switch on what is off.
@@ -46,7 +49,7 @@ pub fn forwarding(query: &ForwardingQuery) -> Forwarding {
     let all = "ipv6/conf/all/forwarding";
     if query.ipv6 && is_off(all) {
         if query.enable {
-            keep_router_advertisements();
+            keep_router_advertisements(query);
         }
         found.take(all, query.enable);
     }
@@ -84,21 +87,47 @@ fn is_off(path: &str) -> bool {
     fs::read_to_string(format!("{ROOT}/{path}")).is_ok_and(|text| text.trim() == "0")
 }
 
-/// A router takes no advertisements unless it is told to: without this the interfaces would lose the
-/// default routes that they have from them.
-fn keep_router_advertisements() {
+/// A router takes no advertisements unless it is told to: without this the host would lose the routes
+/// that it has from them.
+///
+/// That is for the uplink, and for interfaces by which such routes are there. From all others, such
+/// as bridges and tunnels, an advertisement is a container's or a peer's, which has none to give.
+fn keep_router_advertisements(query: &ForwardingQuery) {
     let Ok(folder) = fs::read_dir(format!("{ROOT}/ipv6/conf")) else {
         return;
     };
+    let learned = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
+    let learned = advertised(&learned);
     for entry in folder.flatten() {
-        let is_interface = entry.file_name() != "all" && entry.file_name() != "default";
+        let file_name = entry.file_name();
+        let Some(name) = file_name.to_str() else {
+            continue;
+        };
+        let is = |dev: &DevName| dev.to_string() == name;
+        let kept = query.uplink.as_ref().is_some_and(is)
+            || (learned.contains(name) && !query.devs.iter().any(is));
         let setting = entry.path().join("accept_ra");
         let value = fs::read_to_string(&setting).unwrap_or_default();
-        if is_interface && value.trim() == "1" {
+        if kept && value.trim() == "1" {
             // Where it cannot be written, forwarding cannot either, which is reported.
             let _ = fs::write(&setting, "2");
         }
     }
+}
+
+/// Interfaces of the routes that router advertisements made (`RTF_ADDRCONF`), from
+/// `/proc/net/ipv6_route`.
+fn advertised(routes: &str) -> HashSet<&str> {
+    const RTF_ADDRCONF: u32 = 0x0004_0000;
+    routes
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace().rev();
+            let name = words.next()?;
+            let flags = u32::from_str_radix(words.next()?, 16).ok()?;
+            (flags & RTF_ADDRCONF != 0).then_some(name)
+        })
+        .collect()
 }
 
 /// As sysctl(8) writes it: a dot in an interface's name becomes a slash.
@@ -117,6 +146,17 @@ fn sysctl_name(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn routes_by_advertisements_are_told_from_others() {
+        let zero = "0".repeat(32);
+        let line = |flags: &str, dev: &str| {
+            format!("{zero} 00 {zero} 00 {zero} 00000400 00000001 00000000 {flags} {dev:>8}\n")
+        };
+        let routes =
+            line("00450003", "eth0") + &line("00000001", "cni0") + &line("00000003", "eth1");
+        assert_eq!(advertised(&routes), HashSet::from(["eth0"]));
+    }
 
     #[test]
     fn names_are_sysctls() {

@@ -227,6 +227,7 @@ fn meet(
 ) -> io::Result<bool> {
     match need {
         Need::Nothing => {
+            refuse_router_advertisements(wanted.name());
             report.kept += 1;
             Ok(true)
         }
@@ -321,6 +322,16 @@ fn remove_rival(
     Ok(())
 }
 
+/// A router's advertisement in the overlay must not move this node's default route, whoever made the
+/// device.
+fn refuse_router_advertisements(name: DevName) {
+    let setting = format!("/proc/sys/net/ipv6/conf/{name}/accept_ra");
+    // Not there where the kernel has no IPv6, and read-only in some containers.
+    if std::fs::read_to_string(&setting).is_ok_and(|value| value.trim() != "0") {
+        let _ = std::fs::write(&setting, "0");
+    }
+}
+
 fn alter(
     socket: &mut RtSocket,
     wanted: &Link,
@@ -336,11 +347,7 @@ fn alter(
         };
         socket.execute([(message::set_link(name, &only), 0)])?;
     }
-    if change.up {
-        // A router's advertisement in the overlay must not move this node's default route. Not
-        // there where the kernel has no IPv6, and read-only in some containers.
-        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"), "0");
-    }
+    refuse_router_advertisements(name);
     let rest = LinkChange {
         no_link_local: false,
         ..change.clone()
