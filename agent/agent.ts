@@ -16,10 +16,11 @@ import type { Backend, BackendModule, PublicInterface } from "../backends/types.
 import { DataPlane, type TunnelCounters } from "../dataplane/mod.ts";
 import { HeldError, type Station } from "../dataplane/station.ts";
 import type { Cidr } from "../base/cidr.ts";
+import { Budget } from "../base/reports.ts";
 import { type NetworkConfig, unknownKeyLines } from "../subnet/config.ts";
 import { EtcdSubnetManager } from "../subnet/etcd/manager.ts";
 import { backoff } from "../subnet/etcd/patience.ts";
-import type { Lease, SubnetManager } from "../subnet/types.ts";
+import type { Lease, PreviousSubnets, SubnetManager } from "../subnet/types.ts";
 import { createTrafficRules, type TrafficRules, trafficRules } from "../traffic/mod.ts";
 import { requireCapabilities } from "./capabilities.ts";
 import { ConfigWatch } from "./config_watch.ts";
@@ -46,6 +47,8 @@ const log = getLogger(["flanneld", "agent"]);
 
 /** Milliseconds in which several changes of the interface are taken as one. */
 const SETTLE = 200;
+/** Milliseconds after a flood of changes until the traffic rules are looked at. */
+const MISSED_SETTLE = 5_000;
 /** Milliseconds after which writing the subnet file is tried again. */
 const FILE_RETRY = 2_000;
 /** Milliseconds before the next session after ones that failed, at most. */
@@ -71,7 +74,7 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   const leaseFile = new LeaseFile(leaseFileOf(options.subnetFile));
   const manager = new EtcdSubnetManager({
     ...options.etcd,
-    previous: previousSubnets(options.subnetFile),
+    previous: formerSubnets(options.subnetFile),
     memory: leaseFile,
     renewMarginMinutes: options.renewMarginMinutes,
     subnetTtlSeconds: options.leaseSeconds,
@@ -93,6 +96,16 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   }
   log.info("Exiting cleanly...");
   return 0;
+}
+
+/** What is at the path may be no file of ours: then it is replaced once there is a lease. */
+function formerSubnets(path: string): PreviousSubnets {
+  try {
+    return previousSubnets(path);
+  } catch (error) {
+    log.warn("Ignoring the subnet file {path}: {error}", { path, error: String(error) });
+    return { subnet: null, ipv6Subnet: null };
+  }
 }
 
 /** Takes this node's lock. @throws {UsageError} where another agent has it */
@@ -147,6 +160,7 @@ class Agent {
   #endSession: (reason: string) => void = () => {};
   #iface: PublicInterface | undefined;
   #rechecking: ReturnType<typeof setTimeout> | undefined;
+  #rulesDue: ReturnType<typeof setTimeout> | undefined;
   #lastLease: Lease | undefined;
   #rules: TrafficRules | undefined;
   #configs: ConfigWatch | undefined;
@@ -155,6 +169,10 @@ class Agent {
   /** The data plane tells when traffic rules may have changed. */
   #watchesRules = false;
   readonly #hostWarnings: HostWarnings;
+  /** Faults that come and go with what others do to the kernel's tables must not fill the log. */
+  readonly #dataPlaneLines = new Budget(16, 1 / 60);
+  /** Whoever undoes each healing makes one a second; `flanneld_heals_total` counts them all. */
+  readonly #healLines = new Budget(60, 1 / 30);
 
   constructor(options: AgentOptions, parts: Parts, signal: AbortSignal) {
     const { dataplane, manager, leaseFile, station, status, faults } = parts;
@@ -473,6 +491,7 @@ class Agent {
           const { added, changed, removed } = event.report;
           if (added + changed + removed === 0) break;
           this.#status.heals++;
+          if (!this.#healLines.take()) break;
           log.warn(
             "Kernel state was changed by someone else and is put right: " +
               "{added} added, {changed} changed, {removed} removed",
@@ -498,16 +517,28 @@ class Agent {
         case "routes":
           this.#forwarding.routesChanged();
           break;
+        case "missed":
+          recheck();
+          this.#forwarding.linksChanged();
+          // Each look at the rules starts processes, and a flood may go on for long.
+          this.#rulesDue ??= setTimeout(() => {
+            this.#rulesDue = undefined;
+            this.#rules?.changed();
+          }, MISSED_SETTLE);
+          break;
         case "tunnel":
           log.warn("Tunnel {message}", { message: event.message });
           if (event.failed) await this.#forwarding.again();
           break;
         case "error":
-          log.error("Data plane: {message}", { message: event.message });
+          if (this.#dataPlaneLines.take()) {
+            log.error("Data plane: {message}", { message: event.message });
+          }
           break;
       }
     }
     clearTimeout(this.#rechecking);
+    clearTimeout(this.#rulesDue);
   }
 
   /** Looks at the interface again after a time, and as long as time alone may bring another one. */
