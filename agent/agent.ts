@@ -14,6 +14,7 @@ import { loadBackend, validateBackendConfig } from "../backends/registry.ts";
 import type { Backend, BackendModule, PublicInterface } from "../backends/types.ts";
 import type { DataPlane, TunnelCounters } from "../dataplane/mod.ts";
 import type { Station } from "../dataplane/station.ts";
+import { Budget } from "../base/reports.ts";
 import { type NetworkConfig, unknownKeyLines } from "../subnet/config.ts";
 import { backoff, sleep } from "../base/time.ts";
 import type { Lease, SubnetManager } from "../subnet/types.ts";
@@ -43,6 +44,8 @@ const log = getLogger(["flanneld", "agent"]);
 
 /** Milliseconds in which several changes of the interface are taken as one. */
 const SETTLE = 200;
+/** Milliseconds after a flood of changes until the traffic rules are looked at. */
+const MISSED_SETTLE = 5_000;
 /** Milliseconds before the next session after ones that failed, at most. */
 const LONGEST_PAUSE = 60_000;
 /** Milliseconds that the first check of the traffic rules may hold up READY. */
@@ -78,12 +81,17 @@ export class Agent {
   #endSession: (reason: string) => void = () => {};
   #iface: PublicInterface | undefined;
   #rechecking: ReturnType<typeof setTimeout> | undefined;
+  #rulesDue: ReturnType<typeof setTimeout> | undefined;
   #lastLease: Lease | undefined;
   #rules: NodeRules | undefined;
   #configs: ConfigWatch | undefined;
   /** A session was ready: from here on the agent goes on whatever fails. */
   #wasReady = false;
   readonly #hostWarnings: HostWarnings;
+  /** Faults that come and go with what others do to the kernel's tables must not fill the log. */
+  readonly #dataPlaneLines = new Budget(16, 1 / 60);
+  /** Whoever undoes each healing makes one a second; `flanneld_heals_total` counts them all. */
+  readonly #healLines = new Budget(60, 1 / 30);
 
   constructor(options: AgentOptions, parts: Parts, signal: AbortSignal) {
     const { dataplane, manager, leaseFile, station, status, faults } = parts;
@@ -337,6 +345,7 @@ export class Agent {
           const restored = changesText(event.report, MOST_RESTORED);
           if (restored === "") break;
           this.#status.heals++;
+          if (!this.#healLines.take()) break;
           log.warn("Restored kernel state that another program changed: {restored}", { restored });
           break;
         }
@@ -358,16 +367,28 @@ export class Agent {
         case "routes":
           this.#forwarding.routesChanged();
           break;
+        case "missed":
+          recheck();
+          this.#forwarding.linksChanged();
+          // Each look at the rules starts processes, and a flood may go on for long.
+          this.#rulesDue ??= setTimeout(() => {
+            this.#rulesDue = undefined;
+            this.#rules?.rules.changed();
+          }, MISSED_SETTLE);
+          break;
         case "tunnel":
           log.warn("Tunnel {message}", { message: event.message });
           if (event.failed) await this.#forwarding.again();
           break;
         case "error":
-          log.error("Data plane: {message}", { message: event.message });
+          if (this.#dataPlaneLines.take()) {
+            log.error("Data plane: {message}", { message: event.message });
+          }
           break;
       }
     }
     clearTimeout(this.#rechecking);
+    clearTimeout(this.#rulesDue);
   }
 
   /** Looks at the interface again after a time, and as long as time alone may bring another one. */

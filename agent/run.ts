@@ -8,6 +8,7 @@ import { validateBackendConfig } from "../backends/registry.ts";
 import { DataPlane } from "../dataplane/mod.ts";
 import { HeldError, type Station } from "../dataplane/station.ts";
 import { createManager } from "../subnet/registry.ts";
+import type { PreviousSubnets } from "../subnet/types.ts";
 import { Agent } from "./agent.ts";
 import { requireCapabilities } from "./capabilities.ts";
 import { UsageError } from "./errors.ts";
@@ -37,7 +38,7 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   requireCapabilities(dataplane);
   const leaseFile = new LeaseFile(leaseFileOf(options.subnetFile));
   const manager = await createManager(options.store, {
-    previous: previousSubnets(options.subnetFile),
+    previous: formerSubnets(options.subnetFile),
     memory: leaseFile,
     renewMarginMinutes: options.renewMarginMinutes,
     subnetTtlSeconds: options.leaseSeconds,
@@ -59,6 +60,16 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   }
   log.info("Exiting cleanly...");
   return 0;
+}
+
+/** What is at the path may not be a file of ours: then it is replaced once there is a lease. */
+function formerSubnets(path: string): PreviousSubnets {
+  try {
+    return previousSubnets(path);
+  } catch (error) {
+    log.warn("Ignoring the subnet file {path}: {error}", { path, error: String(error) });
+    return { subnet: null, ipv6Subnet: null };
+  }
 }
 
 /** Takes this node's lock. @throws {UsageError} where another agent has it */

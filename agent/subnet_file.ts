@@ -44,13 +44,11 @@ export async function writeWhole(path: string, text: string, mode: number): Prom
   const folder = path.slice(0, path.lastIndexOf("/") + 1) || ".";
   await Deno.mkdir(folder, { recursive: true, mode: 0o755 });
   const temporary = `${path}.${Deno.pid}.tmp`;
+  // Of a process with this id that was killed, or a trap in a folder that others can write to:
+  // a pipe would be waited for, a link would lead to some other file.
+  await Deno.remove(temporary).catch(() => {});
   try {
-    using file = await Deno.open(temporary, {
-      write: true,
-      create: true,
-      truncate: true,
-      mode,
-    });
+    using file = await Deno.open(temporary, { write: true, createNew: true, mode });
     const bytes = new TextEncoder().encode(text);
     for (let written = 0; written < bytes.length;) {
       written += await file.write(bytes.subarray(written));
@@ -126,7 +124,11 @@ export function readSubnetFile(path: string): Map<string, string> | undefined {
   return values;
 }
 
-/** The subnets a former run wrote, null where there are none or the text is no subnet. */
+/**
+ * The subnets a former run wrote, null where there are none or the text is no subnet.
+ *
+ * @throws as {@linkcode readRegularFile}
+ */
 export function previousSubnets(path: string): PreviousSubnets {
   const values = readSubnetFile(path);
   const subnet = (key: string) => {

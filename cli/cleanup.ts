@@ -9,6 +9,7 @@ import { requireCapabilities } from "../agent/capabilities.ts";
 import { UsageError } from "../agent/errors.ts";
 import { leaseFileOf } from "../agent/lease_file.ts";
 import { acquireLock } from "../agent/lock.ts";
+import { printable } from "../base/printable.ts";
 import { DataPlane } from "../dataplane/mod.ts";
 import { HeldError, type Station } from "../dataplane/station.ts";
 import { createTrafficRules } from "../traffic/mod.ts";
@@ -32,11 +33,12 @@ export async function cleanup(settings: Settings, withLease: boolean): Promise<n
   for (const step of steps) {
     try {
       await step((thing) => {
-        console.log(`removed ${thing}`);
+        console.log(printable(`removed ${thing}`));
         removed++;
       }, settings);
     } catch (error) {
-      console.error(`flanneld: ${error instanceof Error ? error.message : String(error)}`);
+      const reason = error instanceof Error ? error.message : String(error);
+      console.error(printable(`flanneld: ${reason}`));
       status = 1;
     }
   }

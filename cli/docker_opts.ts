@@ -4,7 +4,7 @@
  * @module
  */
 import { dirname } from "node:path";
-import { readSubnetFile } from "../agent/subnet_file.ts";
+import { readRegularFile, readSubnetFile } from "../agent/subnet_file.ts";
 import { DataPlane } from "../dataplane/mod.ts";
 import { mergeDaemonJson } from "./daemon_json.ts";
 import { withFile } from "./files.ts";
@@ -144,6 +144,9 @@ function setInDaemonJson(
   console.log(`Set ${settings} in ${path}; restart Docker to apply them`);
 }
 
+/** Bytes of a daemon.json that is read. */
+const LARGEST = 4 << 20;
+
 interface ExistingFile {
   /** Behind symbolic links, which stay. */
   path: string;
@@ -154,7 +157,7 @@ interface ExistingFile {
 function readExisting(path: string): ExistingFile | undefined {
   try {
     const real = Deno.realPathSync(path);
-    return { path: real, text: Deno.readTextFileSync(real), info: Deno.statSync(real) };
+    return { path: real, text: readRegularFile(real, LARGEST), info: Deno.statSync(real) };
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;

@@ -4,6 +4,8 @@
  * @module
  */
 import { configureSync, getLogger, type LogLevel, type LogRecord } from "@logtape/logtape";
+import { printable } from "../base/printable.ts";
+import { LineWriter } from "./line_writer.ts";
 import { ignoredFlagsLine } from "./logger_flags.ts";
 
 const LETTERS: Record<LogLevel, string> = {
@@ -15,16 +17,26 @@ const LETTERS: Record<LogLevel, string> = {
   fatal: "F",
 };
 
+/** Milliseconds that an exit waits for the log to be read. */
+const FLUSH_LIMIT = 1_000;
+
+/** Never blocks: whoever reads the log, a service manager say, may hang, and the agent must not. */
+const stderr = new LineWriter(
+  (bytes) => Deno.stderr.write(bytes),
+  (count) =>
+    `${prefix("warning", Date.now(), "log")}Lost ${count} log line${count === 1 ? "" : "s"}: ` +
+    "standard error was not read",
+);
+
 /**
- * Sends the log to standard error, written before the call returns, so that nothing is lost at exit.
+ * Sends the log to standard error. What is not written yet at exit is lost without {@linkcode flushLog}.
  *
  * @param verbosity value of `-v`: see {@linkcode levelsOf}
  */
 export function configureLog(verbosity: number): void {
-  const encoder = new TextEncoder();
   configureSync({
     reset: true,
-    sinks: { stderr: (record) => writeStderr(encoder.encode(`${formatRecord(record)}\n`)) },
+    sinks: { stderr: (record) => stderr.add(formatRecord(record)) },
     loggers: [
       ...levelsOf(verbosity).map(({ category, lowestLevel }) => ({
         category,
@@ -69,21 +81,20 @@ export function logIgnored(flags: readonly string[]): void {
   if (line !== undefined) getLogger(["flanneld"]).info("{line}", { line });
 }
 
-function writeStderr(bytes: Uint8Array): void {
-  try {
-    for (let written = 0; written < bytes.length;) {
-      written += Deno.stderr.writeSync(bytes.subarray(written));
-    }
-  } catch {
-    // A reader that went away (EPIPE) must not stop the agent, and there is nowhere to say so.
-  }
+/** Waits until the log is written, or its reader has had {@linkcode FLUSH_LIMIT} milliseconds. */
+export async function flushLog(): Promise<void> {
+  await stderr.flush(FLUSH_LIMIT);
 }
 
 /** `I0331 01:44:17.321923   27251 agent] Running backend.` with control characters escaped. */
 export function formatRecord(record: LogRecord, pid: number = Deno.pid): string {
   const area = record.category.slice(1).join(".") || "main";
-  return `${LETTERS[record.level]}${timestamp(new Date(record.timestamp))} ` +
-    `${String(pid).padStart(7)} ${area}] ${formatMessage(record.message)}`;
+  return prefix(record.level, record.timestamp, area, pid) + formatMessage(record.message);
+}
+
+/** A line up to its message. */
+function prefix(level: LogLevel, time: number, area: string, pid: number = Deno.pid): string {
+  return `${LETTERS[level]}${timestamp(new Date(time))} ${String(pid).padStart(7)} ${area}] `;
 }
 
 /** `0331 01:44:17.321923`, local time. */
@@ -100,18 +111,6 @@ function formatMessage(parts: readonly unknown[]): string {
   return printable(
     parts.map((part, index) => index % 2 === 0 ? String(part) : formatValue(part)).join(""),
   );
-}
-
-/** A text on one line, with what a terminal would take for an order escaped. */
-export function printable(text: string): string {
-  return text
-    // deno-lint-ignore no-control-regex
-    .replace(/[\x00-\x08\x0a-\x1f\x7f]/g, (char) => JSON.stringify(char).slice(1, -1))
-    // C1 controls, and what breaks lines or turns the direction of text.
-    .replace(
-      /[\x80-\x9f\u2028-\u202e\u2066-\u2069]/g,
-      (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`,
-    );
 }
 
 function formatValue(value: unknown): string {

@@ -9,9 +9,10 @@
  */
 import { UsageError } from "../agent/errors.ts";
 import { VERSION } from "../agent/version.ts";
+import { printable } from "../base/printable.ts";
 import { isCniCall } from "./cni.ts";
 
-/** Runs the program with these arguments and returns its exit status. */
+/** Runs the program with these arguments and returns its exit status; the log is written by then. */
 export async function main(args: readonly string[]): Promise<number> {
   if (isCniCall(args)) {
     const [{ runCni }, { libraryPath, takeCallersVariables }] = await Promise.all([
@@ -29,7 +30,9 @@ export async function main(args: readonly string[]): Promise<number> {
     if (rest.length > 0) {
       (await import("./permissions.ts")).narrowToEntry(rest[0]);
       const { runCommand } = await import("./program.ts");
-      return await runCommand(rest, leading);
+      const status = await runCommand(rest, leading);
+      await flush();
+      return status;
     }
     if (help) {
       const { printHelp } = await import("./program.ts");
@@ -50,10 +53,18 @@ export async function main(args: readonly string[]): Promise<number> {
     logIgnored(ignored);
     logWarnings(secretWarnings(settings));
     const { runAgent } = await import("../agent/run.ts");
-    return await runAgent(options);
+    const status = await runAgent(options);
+    await flush();
+    return status;
   } catch (error) {
+    await flush();
     return report(error, verbosity);
   }
+}
+
+async function flush(): Promise<void> {
+  const { flushLog } = await import("./log.ts");
+  await flushLog();
 }
 
 /** One line for what went wrong; exit status 2 where the user can mend it by other arguments. */
@@ -63,7 +74,8 @@ export function report(error: unknown, verbosity: number): number {
     : error instanceof Error
     ? error.message
     : String(error);
-  console.error(`flanneld: ${message.trim().replaceAll(/\s*\n\s*/g, "; ") || "unknown error"}`);
+  const line = message.trim().replaceAll(/\s*\n\s*/g, "; ") || "unknown error";
+  console.error(printable(`flanneld: ${line}`));
   if (error instanceof UsageError) return 2;
   if (verbosity >= 4 && error instanceof Error) console.error(error.stack);
   return 1;

@@ -7,7 +7,7 @@
 import type { PeerEntry, PeersReport, TunnelTotals } from "../agent/peers_report.ts";
 import type { Traffic } from "../dataplane/state.ts";
 import { Cidr, tryParseIp } from "../base/cidr.ts";
-import { printable } from "./log.ts";
+import { printable } from "../base/printable.ts";
 
 /** More peers than a network can have that keeps up. */
 const MOST_PEERS = 1 << 16;

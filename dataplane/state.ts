@@ -266,6 +266,8 @@ export type DataPlaneEvent =
   | { type: "defaultRoute" }
   /** Rules of the packet filter may have changed; at most once in a period. */
   | { type: "packetFilter" }
+  /** Links and addresses changed so fast that it is not told which: each of them may have. */
+  | { type: "missed" }
   /** The monitor itself failed; the data plane re-opens it. */
   | { type: "error"; message: string }
   /** What the tunnel tells; one that failed carries nothing until the next apply. */

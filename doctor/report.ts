@@ -4,6 +4,7 @@
  * @module
  */
 import type { Verdict } from "../backends/finding.ts";
+import { printable } from "../base/printable.ts";
 import type { Entry } from "./check.ts";
 
 /** As `flanneld doctor --json` prints it. The shape is stable: fields may be added, none go. */
@@ -54,7 +55,8 @@ export async function print(entries: AsyncIterable<Entry>, json: boolean): Promi
   return fail > 0 ? 1 : 0;
 }
 
+/** Names of devices and programs are in it, which may have anything in them. */
 function text({ verdict, check, detail, fix }: Entry): string {
-  const line = `${verdict}  ${check}: ${detail}`;
-  return fix === undefined ? line : `${line}\n      fix: ${fix}`;
+  const line = printable(`${verdict}  ${check}: ${detail}`);
+  return fix === undefined ? line : `${line}\n      fix: ${printable(fix)}`;
 }

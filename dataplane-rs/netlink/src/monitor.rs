@@ -55,6 +55,7 @@ pub fn start(shared: Arc<Shared>, own_port: u32) -> io::Result<(Waker, JoinHandl
         streak: 0,
         healed: None,
         retry: FIRST_RETRY,
+        failure: None,
         buffer: Vec::with_capacity(RECEIVE_BUFFER),
     };
     let thread = std::thread::Builder::new()
@@ -126,6 +127,8 @@ struct Monitor {
     streak: u32,
     healed: Option<Instant>,
     retry: Duration,
+    /// Why healing failed last, until it works: told once.
+    failure: Option<String>,
     buffer: Vec<u8>,
 }
 
@@ -239,6 +242,7 @@ impl Monitor {
         match self.shared.reconcile() {
             Ok(None) => {}
             Ok(Some((report, news))) => {
+                self.failure = None;
                 if report.touched() {
                     let fresh = self.healed.is_none_or(|at| at.elapsed() > NEW_INCIDENT);
                     self.streak = if fresh { 1 } else { self.streak + 1 };
@@ -256,7 +260,10 @@ impl Monitor {
             }
             Err(error) => {
                 let message = format!("restoring kernel state failed and is retried: {error}");
-                self.shared.events.push(Event::Error { message });
+                if self.failure.as_ref() != Some(&message) {
+                    self.failure = Some(message.clone());
+                    self.shared.events.push(Event::Error { message });
+                }
                 self.schedule(LONGEST);
             }
         }

@@ -239,6 +239,8 @@ pub enum Event {
     /// Rules of the packet filter may have changed.
     #[serde(rename = "packetFilter")]
     PacketFilter,
+    /// Links and addresses have changed so fast that it is not told which: each of them may have.
+    Missed,
     /// The monitor failed; it starts anew by itself.
     Error { message: String },
     /// What a tunnel tells; one that failed carries nothing until the state is applied again.
