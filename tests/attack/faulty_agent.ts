@@ -21,5 +21,8 @@ function fail(): void {
   setTimeout(() => new EventEmitter().emit("error", new Error("a fault in an event")));
 }
 
-setTimeout(() => setInterval(fail, EACH), FIRST);
+let ends = false;
+// What fails while the process ends is nobody's to catch.
+Deno.addSignalListener("SIGTERM", () => ends = true);
+setTimeout(() => setInterval(() => ends || fail(), EACH), FIRST);
 Deno.exit(await main(Deno.args));
