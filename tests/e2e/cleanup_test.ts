@@ -1,6 +1,7 @@
 /** `flanneld cleanup` takes away what is the agent's and nothing else. */
 import assert from "node:assert/strict";
 import { Cluster, networkConfig, type Node } from "../../testbed/cluster.ts";
+import { waitFor } from "../../testbed/netns.ts";
 import { eventually, nodeLease, runFlanneld, storedLeases, terminate } from "./support.ts";
 
 for (const backend of ["vxlan", "host-gw"] as const) {
@@ -53,6 +54,9 @@ Deno.test("another program's agent is warned of, and cleanup takes nothing from 
   const program = node.subnetFile.replace(/[^/]+$/, "flanneld");
   await Deno.copyFile("/bin/sleep", program);
   await using other = node.ns.spawn(program, ["600"]);
+  // A program that has just begun may be a command of ours.
+  const isRefused = async () => (await cleanup(cluster, node)).code === 2;
+  await waitFor(isRefused, { limitMs: 10_000, what: "cleanup to be refused" });
   const agent = node.startAgent();
   await node.waitReady();
   await agent.waitForLine(/^W.*another flanneld, process \d+, runs on this node: stop one/i);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -134,6 +135,9 @@ fn process_with(inodes: &[u64]) -> Option<Process> {
         })
 }
 
+/// Age from which a process is an agent, and not the launcher of one of this program's commands.
+const SETTLED: Duration = Duration::from_secs(3);
+
 /// Another agent of this network namespace, such as flannel's own: a process that is called
 /// `flanneld`, belongs to root or to this process's user, and is not of this program. Other users
 /// may call theirs what they like.
@@ -146,16 +150,42 @@ pub fn other_agent() -> Option<Process> {
         .find(|id| {
             let folder = format!("/proc/{id}");
             let read = |name: &str| fs::read(format!("{folder}/{name}")).unwrap_or_default();
-            read("comm") == b"flanneld\n"
+            // Before the name: a child that is about to be another program has this one's until then.
+            let arguments = read("cmdline");
+            !arguments.is_empty()
+                && read("comm") == b"flanneld\n"
+                && age(&read("stat")).is_some_and(|age| age >= SETTLED)
                 && fs::metadata(&folder).is_ok_and(|of| of.uid() == 0 || of.uid() == user)
                 && fs::metadata(format!("{folder}/ns/net")).is_ok_and(|of| of.ino() == own)
-                && !is_of_this_program(&read("cmdline"))
+                && !is_of_this_program(&arguments)
         })
         .map(|id| Process {
             id,
             name: "flanneld".to_string(),
             tuns: Vec::new(),
         })
+}
+
+/// How long a process has run, by its `/proc/ID/stat` (proc(5)).
+fn age(stat: &[u8]) -> Option<Duration> {
+    // The name in the second field may hold anything, and ends with the last parenthesis.
+    let after = stat.rsplit(|byte| *byte == b')').next()?;
+    let started: u64 = str::from_utf8(after)
+        .ok()?
+        .split(' ')
+        .nth(20)?
+        .parse()
+        .ok()?;
+    let up = fs::read_to_string("/proc/uptime").ok()?;
+    let up: f64 = up.split(' ').next()?.parse().ok()?;
+    // SAFETY: no pointers; a constant of the system.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    let started = Duration::from_secs_f64(started as f64 / ticks.max(1) as f64);
+    Some(
+        Duration::try_from_secs_f64(up)
+            .ok()?
+            .saturating_sub(started),
+    )
 }
 
 /// By its arguments, which the launcher makes: the runtime's `run`, and what the program may do.
@@ -216,6 +246,14 @@ fn holds(process: u32, sockets: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_old_a_process_is() {
+        let own = age(&fs::read("/proc/self/stat").unwrap()).unwrap();
+        let init = age(&fs::read("/proc/1/stat").unwrap()).unwrap();
+        assert!(own <= init && own < Duration::from_secs(3600));
+        assert_eq!(age(b"1 (a) b) S"), None);
+    }
 
     #[test]
     fn whose_agent_it_is() {
