@@ -8,7 +8,7 @@ import { NetNs, type Process, run, veth, waitFor } from "../../testbed/netns.ts"
 import { transfer } from "../../testbed/transfer.ts";
 
 const EXAMPLE = Deno.env.get("TUNNEL_EXAMPLE") ??
-  fileURLToPath(new URL("../dataplane-rs/target/release/examples/tunnel", import.meta.url));
+  fileURLToPath(new URL("../../dataplane-rs/target/release/examples/tunnel", import.meta.url));
 const ROUGH_PATH = fileURLToPath(new URL("../../testbed/rough_path.ts", import.meta.url));
 /** Bytes of each transfer; a gigabyte is for a run that is not in a hurry. */
 const BYTES = Number(Deno.env.get("TUNNEL_BYTES") ?? 64 << 20);
