@@ -166,16 +166,17 @@ Deno.test("the process is one, and is called flanneld", async () => {
 Deno.test("a subnet file that cannot be written is written once it can", async () => {
   await using cluster = await Cluster.create({ label: "nofile", nodes: 1 });
   const [node] = cluster.nodes;
-  // A disk that is full: it holds one file, and that is there.
+  // A disk that is full: it holds two files, and those are there.
   const folder = `${node.folder}/run`;
   await Deno.mkdir(folder);
-  await run("mount", ["-t", "tmpfs", "-o", "nr_inodes=2", "full", folder]);
+  await run("mount", ["-t", "tmpfs", "-o", "nr_inodes=3", "full", folder]);
   await using _mount = {
     [Symbol.asyncDispose]: async () => {
       await run("umount", ["-l", folder]);
     },
   };
-  await Deno.writeTextFile(`${folder}/other`, "");
+  const others = [`${folder}/one`, `${folder}/two`];
+  for (const other of others) await Deno.writeTextFile(other, "");
   const agent = node.startAgent({ args: [`--subnet-file=${folder}/subnet.env`] });
   await agent.waitForLine(
     /^E.*Cannot write the subnet file .*No space left.*; retrying until it works$/,
@@ -183,7 +184,7 @@ Deno.test("a subnet file that cannot be written is written once it can", async (
   );
   await agent.waitForLine(/Running backend/);
   assert.equal((await node.health("/readyz")).status, 503);
-  await Deno.remove(`${folder}/other`);
+  for (const other of others) await Deno.remove(other);
   await agent.waitForLine(/Wrote subnet file to /);
   assert.match(await Deno.readTextFile(`${folder}/subnet.env`), /^FLANNEL_SUBNET=10\.1\./m);
   await eventually(async () => assert.equal((await node.health("/readyz")).status, 200));

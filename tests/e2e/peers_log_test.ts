@@ -44,7 +44,7 @@ Deno.test("one line when a peer appears, changes, leaves, or is reachable after 
   await putLease(cluster, "10.1.202.0-24", peer(102, { type: "host-gw" }));
   await putLease(cluster, "10.1.203.0-24", { PublicIP: "127.0.0.1" });
   await node.agent!.waitForLine(/10\.1\.202\.0-24: .*host-gw/);
-  await node.agent!.waitForLine(/10\.1\.203\.0-24 .*loopback/);
+  await node.agent!.waitForLine(/10\.1\.203\.0-24: .*loopback/);
   assert.equal(peerLines(node).length, lines.length);
   await putLease(cluster, "10.1.202.0-24", peer(102, { mac: "02:00:00:00:02:02" }));
   await node.agent!.waitForLine(/Peer 10\.1\.202\.0\/24 \(192\.168\.77\.102\) is now reachable$/);

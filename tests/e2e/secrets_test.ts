@@ -5,7 +5,7 @@ import type { Process } from "../../testbed/netns.ts";
 import { binaryTest, eventually, matching, runFlanneld } from "./support.ts";
 
 const PASSWORD = "wachtwoord-7f3a";
-const WARNING = /^W.*--etcd-password was an argument/;
+const WARNING = /^W.*--etcd-password was passed as an argument/;
 /** A token as etcd's simple provider makes it. */
 const TOKEN = /\b[A-Za-z]{16}\.\d+\b/;
 
