@@ -385,7 +385,10 @@ Deno.test("what is not supported or incomplete is refused, though the instance h
     const AWS_PROFILE = `p${index}`;
     await refuses({ ...home, AWS_PROFILE }, `profile "${AWS_PROFILE}" ${reason}`);
   }
-  await refuses({ ...home, AWS_PROFILE: "none" }, 'AWS_PROFILE names profile "none", which is not');
+  await refuses(
+    { ...home, AWS_PROFILE: "none" },
+    'AWS_PROFILE names profile "none", which does not exist',
+  );
   const cases: [env: Record<string, string>, reason: string][] = [
     [{ AWS_ACCESS_KEY_ID: "x" }, "AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY"],
     [{ AWS_ROLE_ARN: ROLE }, "AWS_ROLE_ARN is set without AWS_WEB_IDENTITY_TOKEN_FILE"],
