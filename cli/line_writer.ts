@@ -5,13 +5,14 @@
  * @module
  */
 
-/** Bytes that wait to be written; further lines are lost. */
-const MOST = 256 << 10;
+/** Bytes that wait to be written: room for a line about each of some ten thousand leases. */
+const MOST = 4 << 20;
 
 /** See the module. */
 export class LineWriter {
   readonly #write: (bytes: Uint8Array) => Promise<number>;
   readonly #lostLine: (count: number) => string;
+  readonly #most: number;
   readonly #encoder = new TextEncoder();
   #waiting: Uint8Array[] = [];
   #bytes = 0;
@@ -21,11 +22,14 @@ export class LineWriter {
   /**
    * @param write writes some of the bytes, without blocking this thread; gives their number
    * @param lostLine says in one line how many lines are missing at its place
+   * @param most bytes that wait to be written; further lines are lost
    */
   constructor(
     write: (bytes: Uint8Array) => Promise<number>,
     lostLine: (count: number) => string,
+    most = MOST,
   ) {
+    this.#most = most;
     this.#write = write;
     this.#lostLine = lostLine;
   }
@@ -34,7 +38,7 @@ export class LineWriter {
   add(line: string): void {
     const bytes = this.#encoder.encode(`${line}\n`);
     // Once a line is lost, so are those after it, so that the gap is one and is told in its place.
-    if (this.#lost > 0 || this.#bytes + bytes.length > MOST) this.#lost++;
+    if (this.#lost > 0 || this.#bytes + bytes.length > this.#most) this.#lost++;
     else this.#push(bytes);
     this.#writing ??= this.#drain().finally(() => this.#writing = undefined);
   }

@@ -28,7 +28,7 @@ Deno.test("lines wait for a stalled reader, and no longer than the limit at the 
 
 Deno.test("what a stalled reader does not take is bounded, and the gap is told", async () => {
   const { open, write, text } = stalled();
-  const writer = new LineWriter(write, (count) => `lost ${count}`);
+  const writer = new LineWriter(write, (count) => `lost ${count}`, 256 << 10);
   const line = "x".repeat(1_000);
   writer.add("first");
   await writer.flush(10);
