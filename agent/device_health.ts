@@ -42,7 +42,7 @@ export class DeviceHealth {
     return device !== undefined && this.#dead.has(device);
   }
 
-  /** The device that carries nothing; empty where it is none in particular, or all work. */
+  /** The device that does not work; empty if they all do, or if no single one is to blame. */
   get name(): string {
     return this.#fault?.device ?? "";
   }

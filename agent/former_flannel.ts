@@ -2,7 +2,7 @@
  * The first start on a node on which flannel ran before: flannel's host-gw and DirectRouting leave
  * routes that nothing marks as flannel's, and that would outlive their peers.
  *
- * That flannel ran last is told by its traces, since the same routes may be an operator's:
+ * Its traces show that flannel ran last; the routes alone do not, as an operator may have added them:
  * - the subnet file is there, and this program has held no lease yet; or
  * - the subnet file is not the one that this program wrote last, and the lease in etcd for its subnet
  *   and this node's address hangs on an etcd lease that this program did not make: flannel makes one

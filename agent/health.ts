@@ -1,6 +1,6 @@
 /**
- * Health checks and metrics over HTTP (`--healthz-port`), and what `flanneld peers` is told. The
- * library listens, on a thread of its own; here is what it answers.
+ * Health checks and metrics over HTTP (`--healthz-port`), and the answers to `flanneld peers`.
+ * The library listens on a thread of its own; this module makes the answers.
  *
  * @module
  */

@@ -99,7 +99,7 @@ export class LeaseFile implements LeaseMemory {
     const after = { ...before, ...change };
     if (!this.#hasFailed && JSON.stringify(after) === JSON.stringify(before)) return;
     this.#contents = after;
-    // Without a lease there is no such file: where it is, this program has held one.
+    // The file exists only if this program has held a lease.
     if (after.held === undefined) return;
     this.#isStale = true;
     this.#writing ??= this.#write().finally(() => this.#writing = undefined);

@@ -5,6 +5,7 @@
  * @module
  */
 import { answered, encode, take } from "./answer.ts";
+import { PendingCalls } from "./pending.ts";
 import type {
   Filtered,
   Flow,
@@ -48,11 +49,11 @@ export class DataPlane implements Disposable {
   readonly #library: Library;
   readonly #handle: number;
   #closed = false;
-  /** Calls on other threads; the library stays loaded until the last has returned. */
-  #pending = 0;
+  readonly #pending: PendingCalls;
 
   private constructor(library: Library, handle: number) {
     this.#library = library;
+    this.#pending = new PendingCalls(() => library.close());
     this.#handle = handle;
   }
 
@@ -228,13 +229,7 @@ export class DataPlane implements Disposable {
   /** Gives memory that the process has freed, in whatever part, back to the system. */
   async releaseMemory(): Promise<void> {
     if (this.#closed) return;
-    this.#pending++;
-    try {
-      await this.#library.symbols.dp_release_memory();
-    } finally {
-      this.#pending--;
-      this.#unloadWhenIdle();
-    }
+    await this.#pending.run(() => this.#library.symbols.dp_release_memory());
   }
 
   /**
@@ -307,7 +302,7 @@ export class DataPlane implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#library.symbols.dp_close(this.#handle);
-    this.#unloadWhenIdle();
+    this.#pending.end();
   }
 
   [Symbol.dispose](): void {
@@ -323,17 +318,9 @@ export class DataPlane implements Disposable {
     call: (symbols: Library["symbols"]) => Promise<Deno.PointerValue>,
   ): Promise<T | undefined> {
     this.#requireOpen();
-    this.#pending++;
-    try {
+    return await this.#pending.run(async () => {
       const answer = await call(this.#library.symbols);
       return answer === null ? undefined : take<T>(this.#library, answer);
-    } finally {
-      this.#pending--;
-      this.#unloadWhenIdle();
-    }
-  }
-
-  #unloadWhenIdle(): void {
-    if (this.#closed && this.#pending === 0) this.#library.close();
+    });
   }
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import { answered, encode, take } from "./answer.ts";
+import { PendingCalls } from "./pending.ts";
 import { openStationLibrary, type StationLibrary } from "./symbols.ts";
 
 /** What the agent is asked for over HTTP and on the status socket. */
@@ -59,11 +60,11 @@ export class Station implements Disposable {
   /** Other users could write to its folder, until now. */
   readonly repaired: boolean;
   #released = false;
-  /** Calls on other threads; the library stays loaded until the last has returned. */
-  #pending = 0;
+  readonly #pending: PendingCalls;
 
   private constructor(library: StationLibrary, held: Extract<Held, { handle: number }>) {
     this.#library = library;
+    this.#pending = new PendingCalls(() => library.close());
     this.#handle = held.handle;
     this.path = held.path;
     this.repaired = held.repaired;
@@ -142,7 +143,7 @@ export class Station implements Disposable {
     if (this.#released) return;
     this.#released = true;
     this.#library.symbols.dp_release(this.#handle);
-    this.#unloadWhenIdle();
+    this.#pending.end();
   }
 
   /** Makes a call on another thread and reads its answer; undefined for null. */
@@ -150,18 +151,10 @@ export class Station implements Disposable {
     call: (symbols: StationLibrary["symbols"]) => Promise<Deno.PointerValue>,
   ): Promise<T | undefined> {
     if (this.#released) throw new Error("the lock was given back");
-    this.#pending++;
-    try {
+    return await this.#pending.run(async () => {
       const answer = await call(this.#library.symbols);
       return answer === null ? undefined : take<T>(this.#library, answer);
-    } finally {
-      this.#pending--;
-      this.#unloadWhenIdle();
-    }
-  }
-
-  #unloadWhenIdle(): void {
-    if (this.#released && this.#pending === 0) this.#library.close();
+    });
   }
 }
 
